@@ -1,0 +1,430 @@
+//! The traits that a broker implements and the values that they exchange.
+//!
+//! # Promises
+//! The conformance suite checks them on every implementation:
+//! - Records of a partition come in offset order. Offsets may have gaps; a fetch position passes
+//!   whatever takes an offset without being a record.
+//! - A [`Commit`] takes effect as a whole or not at all: batches, consumed offsets and all.
+//! - [`Transactor::submit`] and [`Producer::append`] never block; tickets resolve in the order in
+//!   which they were given out, each exactly once, and nothing is retried inside.
+//! - What [`View::Durable`] shows survives every crash.
+//! - [`Fetched::at_end`] was true at some moment of the call that returned it.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use async_trait::async_trait;
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::types::{Offset, TaskId, Timestamp, TopicConfig, TopicId, TopicPartition};
+
+/// A broker. Cheap to share behind an [`Arc`].
+pub trait Broker: Send + Sync + 'static {
+    /// What this broker can do beyond the common contract.
+    fn capabilities(&self) -> Capabilities;
+
+    /// A reader. `waker` is woken when polling may give more.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    fn fetcher(&self, config: FetcherConfig, waker: Waker) -> Result<Box<dyn Fetcher>, Error>;
+
+    /// A transactional writer. Earlier transactors with the same `id` are fenced from now on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Failed`], and what refuses a write.
+    fn transactor(&self, id: &str, waker: Waker) -> Result<Box<dyn Transactor>, Error>;
+
+    /// A plain writer.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    fn producer(&self, waker: Waker) -> Result<Box<dyn Producer>, Error>;
+
+    /// Joins the members that share the tasks of an application.
+    ///
+    /// # Errors
+    /// [`Error::OtherTopology`] if its present members run other tasks, [`Error::Closed`].
+    fn membership(
+        &self,
+        config: MembershipConfig,
+        waker: Waker,
+    ) -> Result<Box<dyn Membership>, Error>;
+
+    /// Topics, settings, offsets.
+    fn admin(&self) -> Arc<dyn Admin>;
+}
+
+/// What a broker can do beyond the common contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Fetchers may read what is applied but not yet durable ([`View::Applied`]): what is derived
+    /// from it can only become durable after it.
+    pub applied_view: bool,
+    /// How many commits a transactor may have in flight.
+    pub commits_in_flight: usize,
+    /// The largest commit, in bytes of its batches.
+    pub max_commit_bytes: usize,
+}
+
+/// How far a reader sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// What survives every crash.
+    #[default]
+    Durable,
+    /// Also what has been accepted and ordered but not synced. Only for readers whose every effect
+    /// goes back into the same broker. Needs [`Capabilities::applied_view`].
+    Applied,
+}
+
+/// Which transactions a reader sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Committed ones only.
+    #[default]
+    ReadCommitted,
+    /// Also open and aborted ones. A broker whose commits are single atomic entries has none, and
+    /// shows the same as with `ReadCommitted`.
+    ReadUncommitted,
+}
+
+/// Settings of a [`Fetcher`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FetcherConfig {
+    /// How far it sees.
+    pub view: View,
+    /// Which transactions it sees.
+    pub isolation: Isolation,
+}
+
+/// Where reading a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record that the log still has.
+    Earliest,
+    /// At the end: only what comes from now on.
+    Latest,
+    /// At this offset.
+    At(Offset),
+}
+
+/// What a fetch found in one partition.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Batches in offset order. The first may begin before the position asked for: skip its
+    /// records below that.
+    pub batches: Vec<Batch>,
+    /// Where the next fetch goes on. It may lie beyond the last batch's records.
+    pub position: Offset,
+    /// The end of what this reader may see now.
+    pub stable_end: Offset,
+    /// The first offset that the log still has.
+    pub log_start: Offset,
+    /// Whether `position` was the end of what this reader may see at some moment of the call.
+    pub at_end: bool,
+}
+
+/// A reader of partitions that are assigned by hand.
+pub trait Fetcher: Send {
+    /// Starts reading these partitions, or moves those already assigned.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`]; then nothing is changed.
+    fn assign(&mut self, partitions: &[(TopicPartition, Start)]) -> Result<(), Error>;
+
+    /// Stops reading these partitions.
+    fn unassign(&mut self, partitions: &[TopicPartition]);
+
+    /// Leaves these partitions out of polls, keeping their positions.
+    fn pause(&mut self, partitions: &[TopicPartition]);
+
+    /// Takes paused partitions up again.
+    fn resume(&mut self, partitions: &[TopicPartition]);
+
+    /// Batches of about `max_bytes` in all (at least one batch if there is any), fairly over the
+    /// partitions. A partition also appears, without batches, when its `at_end` has become true or
+    /// its position moved, in any case once after [`Fetcher::assign`]. Pending: nothing to report;
+    /// the waker will be woken.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] (the partition stays where it was: assign it anew),
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::UnknownTopic`] if it was deleted.
+    fn poll(&mut self, max_bytes: usize) -> Poll<Result<Vec<Fetched>, Error>>;
+}
+
+/// Names one submission; a handle gives out rising numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// How far a consumer group has read a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset to read.
+    pub offset: Offset,
+    /// Free text that is kept with it (stream times, for instance).
+    pub metadata: String,
+}
+
+/// Proof of membership; a commit that carries an outdated one is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemberToken {
+    /// The member.
+    pub member: u64,
+    /// Its assignment's number.
+    pub epoch: u64,
+}
+
+/// The consumed offsets of a commit.
+#[derive(Clone, Debug)]
+pub struct GroupCommit {
+    /// The consumer group: the application.
+    pub group: Arc<str>,
+    /// Proof that the committer owns the tasks; `None` for a group without members.
+    pub token: Option<MemberToken>,
+    /// How far each partition has been read.
+    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+}
+
+/// A transaction: all of it takes effect, or nothing. Empty commits are legal.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Batches to append, in this order. Their base offsets are ignored and assigned anew.
+    pub batches: Vec<(TopicPartition, Batch)>,
+    /// Consumed offsets that take effect with them.
+    pub group: Option<GroupCommit>,
+}
+
+/// A submission that was refused: nothing of it happened.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct SubmitError<T> {
+    /// Why. [`Error::Full`] is the only one worth trying again.
+    pub error: Error,
+    /// What was submitted, given back.
+    pub submitted: Box<T>,
+}
+
+/// What happened to a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactorEvent {
+    /// The commit has its place in the order, and applied readers see it.
+    Applied {
+        /// Which commit.
+        ticket: Ticket,
+        /// The base offset of each of its batches, in their order.
+        base_offsets: Vec<Offset>,
+    },
+    /// The commit survives every crash (as far as the broker's durability mode promises).
+    Durable {
+        /// Which commit.
+        ticket: Ticket,
+    },
+    /// It is not known whether the commit took effect: make a new transactor, read the group's
+    /// offsets, and go on from there.
+    Doubt {
+        /// Which commit.
+        ticket: Ticket,
+    },
+    /// A newer transactor with the same id has taken over; this one is of no use any more.
+    Fenced,
+    /// The broker has failed; this one is of no use any more.
+    Failed(Error),
+}
+
+/// A transactional writer.
+pub trait Transactor: Send {
+    /// Hands over a commit. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], [`Error::StaleMember`], [`Error::TooLarge`], [`Error::Full`],
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::DiskFull`], [`Error::Failed`]:
+    /// nothing of it happened.
+    fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>>;
+
+    /// The next event. Each ticket gets `Applied` and then `Durable`, or `Doubt` in place of either.
+    fn poll(&mut self) -> Poll<TransactorEvent>;
+
+    /// Asks to delete the records of a partition below `before`, some time. Without answer; what
+    /// is not durable by then is deleted only together with its deletion.
+    fn purge(&mut self, partition: &TopicPartition, before: Offset);
+}
+
+/// What happened to an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProducerEvent {
+    /// The batch is durable.
+    Appended {
+        /// Which append.
+        ticket: Ticket,
+        /// The offset of its first record.
+        base_offset: Offset,
+    },
+    /// The append is lost, or (after [`Error::Failed`]) may be.
+    Failed {
+        /// Which append.
+        ticket: Ticket,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// A plain writer.
+pub trait Producer: Send {
+    /// Appends a batch to a partition. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Full`], [`Error::UnknownTopic`], [`Error::UnknownPartition`],
+    /// [`Error::DiskFull`], [`Error::Failed`]: nothing of it happened.
+    fn append(
+        &mut self,
+        partition: &TopicPartition,
+        batch: Batch,
+    ) -> Result<Ticket, SubmitError<Batch>>;
+
+    /// The next event.
+    fn poll(&mut self) -> Poll<ProducerEvent>;
+}
+
+/// How a member joins its application.
+#[derive(Clone, Debug)]
+pub struct MembershipConfig {
+    /// The application.
+    pub application: Arc<str>,
+    /// All tasks that the application has.
+    pub tasks: Vec<TaskId>,
+    /// Tasks whose state this member has at hand; preferred where the balance allows.
+    pub warm: Vec<TaskId>,
+}
+
+/// What a member is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipEvent {
+    /// From now on the member owns just these tasks.
+    Assigned {
+        /// Goes into its commits from now on.
+        token: MemberToken,
+        /// Tasks to run.
+        active: Vec<TaskId>,
+        /// Tasks whose state to keep warm.
+        standby: Vec<TaskId>,
+    },
+    /// Seal and give up these tasks, then [`Membership::ack`]; the token stays valid until then.
+    Revoke {
+        /// The tasks.
+        tasks: Vec<TaskId>,
+    },
+    /// The member was taken for dead and owns nothing; its commits are refused. Join anew.
+    Lost,
+}
+
+/// A place among the members that share an application's tasks. Dropping it leaves.
+pub trait Membership: Send {
+    /// The next event.
+    fn poll(&mut self) -> Poll<MembershipEvent>;
+
+    /// The revoked tasks are given up: their last commits are submitted.
+    fn ack(&mut self, tasks: &[TaskId]);
+
+    /// How far each task is from the end of its inputs or changelogs, in records.
+    fn progress(&mut self, lags: &[(TaskId, u64)]);
+}
+
+/// A topic to create.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; at least 1.
+    pub partitions: u32,
+    /// Its settings.
+    pub config: TopicConfig,
+}
+
+/// A topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its identity.
+    pub id: TopicId,
+    /// How many partitions.
+    pub partitions: u32,
+    /// Its settings.
+    pub config: TopicConfig,
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first that the log still has.
+    Earliest,
+    /// The end of what a durable, committed reader sees.
+    Stable,
+    /// The end of the log, as an applied reader sees it.
+    Latest,
+    /// The first of a batch that the broker appended after this time.
+    AppendedAfter(Timestamp),
+}
+
+/// What a partition has forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Horizon {
+    /// The first offset that the log still has.
+    pub log_start: Offset,
+    /// Compaction has removed tombstones below: a copy of the state that has read less far than
+    /// this may have missed deletions.
+    pub tombstones_gone_below: Offset,
+    /// Compaction has removed overwritten records below: the state as of an offset below cannot be
+    /// told any more.
+    pub compacted_below: Offset,
+}
+
+/// Topics, settings, offsets. Answers only what is durable, unless stated; changes are durable
+/// when the call returns.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// Creates a topic.
+    async fn create_topic(&self, topic: NewTopic) -> Result<TopicId, Error>;
+
+    /// Deletes a topic and its records.
+    async fn delete_topic(&self, name: &str) -> Result<(), Error>;
+
+    /// All topics, by name.
+    async fn topics(&self) -> Result<Vec<TopicDescription>, Error>;
+
+    /// One topic; [`Error::UnknownTopic`] if there is none.
+    async fn topic(&self, name: &str) -> Result<TopicDescription, Error>;
+
+    /// Replaces a topic's settings.
+    async fn configure_topic(&self, name: &str, config: TopicConfig) -> Result<(), Error>;
+
+    /// Offsets of partitions, in the order asked.
+    async fn offsets(
+        &self,
+        partitions: &[(TopicPartition, OffsetSpec)],
+    ) -> Result<Vec<Offset>, Error>;
+
+    /// What a consumer group has committed, by partition, commits in flight included: empty for an
+    /// unknown group.
+    async fn group_offsets(
+        &self,
+        group: &str,
+    ) -> Result<Vec<(TopicPartition, CommittedOffset)>, Error>;
+
+    /// Deletes the records of a partition below `before`; returns the new start of the log.
+    async fn delete_records(
+        &self,
+        partition: &TopicPartition,
+        before: Offset,
+    ) -> Result<Offset, Error>;
+
+    /// What a partition has forgotten.
+    async fn horizon(&self, partition: &TopicPartition) -> Result<Horizon, Error>;
+
+    /// The identity of the broker's data.
+    async fn cluster_id(&self) -> Result<String, Error>;
+}

@@ -1,0 +1,226 @@
+//! Names and numbers that every part of Vltava uses.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::Error;
+
+/// The place of a record in its partition; the first is 0. Offsets rise, but need not be dense:
+/// readers go on at a batch's `next_offset`, never at "last + 1".
+pub type Offset = i64;
+
+/// Milliseconds since the Unix epoch.
+pub type Timestamp = i64;
+
+/// One partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: u32,
+}
+
+impl TopicPartition {
+    /// The partition `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: u32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// The identity of a topic, chosen when it is created: a topic that is deleted and created again
+/// under the same name has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicId(pub u128);
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for TopicId {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        u128::from_str_radix(s, 16)
+            .map(TopicId)
+            .map_err(|_| Error::InvalidName { name: s.into(), reason: "not a topic id".into() })
+    }
+}
+
+/// One task of an application: a sub-topology on one partition, written `<subtopology>_<partition>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// The number of the sub-topology.
+    pub subtopology: u32,
+    /// The partition of the sub-topology's source topics.
+    pub partition: u32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.subtopology, self.partition)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        s.split_once('_')
+            .and_then(|(a, b)| {
+                Some(TaskId { subtopology: a.parse().ok()?, partition: b.parse().ok()? })
+            })
+            .ok_or_else(|| Error::InvalidName {
+                name: s.into(),
+                reason: "a task id is <subtopology>_<partition>, such as 0_1".into(),
+            })
+    }
+}
+
+/// How a topic gives up old records (Kafka's `cleanup.policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CleanupPolicy {
+    /// Whole stretches of old records go, by size.
+    #[default]
+    Delete,
+    /// The newest record of every key stays; a null value deletes the key.
+    Compact,
+    /// Both.
+    CompactDelete,
+}
+
+impl CleanupPolicy {
+    /// Whether the newest record per key is kept and older ones may go.
+    pub fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactDelete)
+    }
+
+    /// Whether old records go by size, whatever their keys.
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactDelete)
+    }
+}
+
+/// The settings of a topic, under Kafka's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// `cleanup.policy`: `delete` (default), `compact` or `compact,delete`.
+    pub cleanup_policy: CleanupPolicy,
+    /// `retention.bytes`: bytes that a partition keeps under a deleting policy; `None` (written
+    /// -1, the default) keeps all.
+    pub retention_bytes: Option<u64>,
+    /// `max.message.bytes`: the largest batch that is accepted, in bytes. Default: 16 MiB.
+    pub max_message_bytes: u32,
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self {
+            cleanup_policy: CleanupPolicy::Delete,
+            retention_bytes: None,
+            max_message_bytes: 16 << 20,
+        }
+    }
+}
+
+impl TopicConfig {
+    /// The settings of a compacted topic, such as a changelog.
+    pub fn compacted() -> Self {
+        Self { cleanup_policy: CleanupPolicy::Compact, ..Self::default() }
+    }
+
+    /// Changes the setting that Kafka calls `name`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if there is no such setting or it cannot have this value.
+    ///
+    /// ```
+    /// use broker_api::{CleanupPolicy, TopicConfig};
+    /// let mut config = TopicConfig::default();
+    /// config.set("cleanup.policy", "compact")?;
+    /// assert_eq!(config.cleanup_policy, CleanupPolicy::Compact);
+    /// assert!(config.set("cleanup.policy", "never").is_err());
+    /// # Ok::<(), broker_api::Error>(())
+    /// ```
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let invalid = |expected: &str| Error::InvalidConfig {
+            name: name.into(),
+            value: value.into(),
+            expected: expected.into(),
+        };
+        match name {
+            "cleanup.policy" => {
+                let mut words: Vec<&str> = value.split(',').map(str::trim).collect();
+                words.sort_unstable();
+                self.cleanup_policy = match words[..] {
+                    ["delete"] => CleanupPolicy::Delete,
+                    ["compact"] => CleanupPolicy::Compact,
+                    ["compact", "delete"] => CleanupPolicy::CompactDelete,
+                    _ => return Err(invalid("delete, compact or compact,delete")),
+                };
+            }
+            "retention.bytes" => {
+                self.retention_bytes = match value.parse::<i64>() {
+                    Ok(-1) => None,
+                    Ok(n) if n >= 0 => Some(n.unsigned_abs()),
+                    _ => return Err(invalid("a number of bytes, or -1 for no limit")),
+                };
+            }
+            "max.message.bytes" => {
+                self.max_message_bytes = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=64 << 20).contains(n))
+                    .ok_or_else(|| invalid("a number of bytes from 1 to 67108864"))?;
+            }
+            _ => {
+                return Err(invalid(
+                    "one of the settings cleanup.policy, retention.bytes, max.message.bytes",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// All settings as (name, value), in the words that [`TopicConfig::set`] understands.
+    pub fn entries(&self) -> Vec<(&'static str, String)> {
+        let policy = match self.cleanup_policy {
+            CleanupPolicy::Delete => "delete",
+            CleanupPolicy::Compact => "compact",
+            CleanupPolicy::CompactDelete => "compact,delete",
+        };
+        let retention = self.retention_bytes.map_or("-1".into(), |n| n.to_string());
+        vec![
+            ("cleanup.policy", policy.into()),
+            ("retention.bytes", retention),
+            ("max.message.bytes", self.max_message_bytes.to_string()),
+        ]
+    }
+}
+
+/// Checks a topic's name by Kafka's rule: 1 to 249 characters of `a-z A-Z 0-9 . _ -`, not `.` or `..`.
+///
+/// # Errors
+/// [`Error::InvalidName`] with the reason.
+pub fn check_topic_name(name: &str) -> Result<(), Error> {
+    let fail = |reason: &str| Err(Error::InvalidName { name: name.into(), reason: reason.into() });
+    if name.is_empty() || name.len() > 249 {
+        return fail("a topic's name has 1 to 249 characters");
+    }
+    if name == "." || name == ".." {
+        return fail("a topic cannot be called . or ..");
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+        return fail("a topic's name consists of a-z, A-Z, 0-9, '.', '_' and '-'");
+    }
+    Ok(())
+}

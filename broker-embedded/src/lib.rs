@@ -1,0 +1,1 @@
+//! A durable, transactional broker on a local directory.

@@ -1,0 +1,1 @@
+//! Kafka Streams for Rust, with the broker inside.

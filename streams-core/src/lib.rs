@@ -1,0 +1,1 @@
+//! Topology, tasks, state and runtime of Vltava.

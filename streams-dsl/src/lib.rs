@@ -1,0 +1,1 @@
+//! Typed KStream and KTable operators that compile to a topology.
