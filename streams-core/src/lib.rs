@@ -1,1 +1,9 @@
-//! Topology, tasks, state and runtime of Vltava.
+//! The processor topology, its tasks and state, and the runtime that drives them.
+
+pub mod error;
+pub mod record;
+pub mod serde;
+pub mod state;
+
+pub use error::{BuildError, ProcessError, SerdeError, StateError};
+pub use record::{Change, Data, Headers, Record};

@@ -1,0 +1,201 @@
+//! What can go wrong in a stream application, and what to do about it.
+
+use std::path::PathBuf;
+
+use broker_api::TopicPartition;
+
+/// A value that cannot be encoded, or bytes that cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SerdeError {
+    /// What does not fit.
+    pub reason: String,
+}
+
+impl SerdeError {
+    /// An error with this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// A topology that cannot be run. Found when it is built, before any record is read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Two nodes, stores or sources with one name.
+    #[error("the name '{name}' is used twice; give one of them another name")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A parent, store or child that does not exist.
+    #[error("'{node}' refers to '{missing}', which does not exist; add it first")]
+    Unknown {
+        /// Who refers to it.
+        node: String,
+        /// What is missing.
+        missing: String,
+    },
+    /// A node gets records of a type that it does not take.
+    #[error("'{node}' takes {takes}, but '{parent}' gives {gives}")]
+    TypeMismatch {
+        /// The node.
+        node: String,
+        /// The types that it takes.
+        takes: &'static str,
+        /// Its parent.
+        parent: String,
+        /// The types that the parent forwards.
+        gives: &'static str,
+    },
+    /// A store is asked for as another kind of store than it is.
+    #[error("'{node}' asks for store '{store}' as {asked}, but it is {found}")]
+    StoreType {
+        /// The node.
+        node: String,
+        /// The store.
+        store: String,
+        /// The type asked for.
+        asked: &'static str,
+        /// The type that the store has.
+        found: &'static str,
+    },
+    /// A node uses a store that it is not connected to.
+    #[error(
+        "'{node}' uses store '{store}' but is not connected to it; connect it (connect_processor_and_state_stores)"
+    )]
+    NotConnected {
+        /// The node.
+        node: String,
+        /// The store.
+        store: String,
+    },
+    /// A topic is read by two sources.
+    #[error("topic '{topic}' is read by two sources; read it once and use the stream twice")]
+    TopicReadTwice {
+        /// The topic.
+        topic: String,
+    },
+    /// Anything else that is wrong with the declaration.
+    #[error("'{node}': {reason}")]
+    Invalid {
+        /// The node or store.
+        node: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A store that cannot be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The files of a store are damaged. The store is rebuilt from its changelog at the next start.
+    #[error(
+        "the state in {path} is damaged: {reason}; it is rebuilt from its changelog at the next start"
+    )]
+    Corrupt {
+        /// Where the state lies.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The operating system or the engine refused something.
+    #[error("{operation} the state in {path} failed: {reason}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// Where the state lies.
+        path: PathBuf,
+        /// The engine's words.
+        reason: String,
+    },
+    /// The state was written by a newer version.
+    #[error(
+        "the state in {path} has format {found}, this version reads up to {supported}; use a newer version, or delete the directory to rebuild it"
+    )]
+    NewerFormat {
+        /// Where the state lies.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that is understood.
+        supported: u32,
+    },
+    /// A key or value of a store does not fit its serde.
+    #[error("store '{store}': {error}")]
+    Serde {
+        /// The store.
+        store: String,
+        /// What does not fit.
+        error: SerdeError,
+    },
+}
+
+/// Why processing a record failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessError {
+    /// A record of a source topic cannot be decoded.
+    #[error(
+        "record {offset} of {partition} cannot be decoded ({part}): {error}; skip such records with deserialization_handler(LogAndContinue)"
+    )]
+    Deserialization {
+        /// Where it was read.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// `key` or `value`.
+        part: &'static str,
+        /// What does not fit.
+        error: SerdeError,
+    },
+    /// A record has a timestamp that the extractor refuses.
+    #[error(
+        "record {offset} of {partition} has the timestamp {timestamp}; a timestamp must not be negative"
+    )]
+    Timestamp {
+        /// Where it was read.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// Its timestamp.
+        timestamp: i64,
+    },
+    /// A result cannot be encoded for its topic.
+    #[error("a result for topic '{topic}' cannot be encoded: {error}")]
+    Serialization {
+        /// The topic.
+        topic: String,
+        /// What does not fit.
+        error: SerdeError,
+    },
+    /// A result cannot be put into a batch.
+    #[error("a result for topic '{topic}' was refused: {error}")]
+    Output {
+        /// The topic.
+        topic: String,
+        /// Why.
+        error: broker_api::Error,
+    },
+    /// The input batch is malformed.
+    #[error("input of {partition}: {error}")]
+    Input {
+        /// Where it was read.
+        partition: TopicPartition,
+        /// What does not fit.
+        error: broker_api::Error,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The application's own code failed.
+    #[error("'{node}': {reason}")]
+    User {
+        /// The operator.
+        node: String,
+        /// What it says.
+        reason: String,
+    },
+}

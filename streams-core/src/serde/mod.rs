@@ -1,0 +1,105 @@
+//! How keys and values become bytes.
+//!
+//! A [`Serde`] encodes and decodes one type. The usual types bring theirs through [`HasSerde`]:
+//! integers and floats (big-endian, as in Kafka), `bool`, `String`, [`Text`], [`Bytes`], `Vec<u8>`,
+//! `()` and `Option<T>`. Every operator also takes a serde by hand.
+//!
+//! Nullability is in the type: `Option<T>` carries nulls, `()` stands for "whatever it is, null
+//! too", and every other type has none.
+//!
+//! Stores find entries by their encoded keys, caches by `Eq + Hash`: equal keys must have equal
+//! bytes. (Floats and unordered maps break this; do not use them in keys.)
+//!
+//! ```
+//! use streams_core::serde::{HasSerde, Serde};
+//! let serde = <i64 as HasSerde>::serde();
+//! let mut out = Vec::new();
+//! serde.put(&5, &mut out)?;
+//! assert_eq!(out, [0, 0, 0, 0, 0, 0, 0, 5]);
+//! assert_eq!(serde.get(&out, &bytes::Bytes::new())?, 5);
+//! # Ok::<(), streams_core::SerdeError>(())
+//! ```
+
+mod formats;
+mod primitives;
+mod text;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use crate::error::SerdeError;
+pub use formats::{FromFns, Json, from_fns, json};
+pub use primitives::nullable;
+pub use text::Text;
+
+/// Encodes and decodes values of one type.
+pub trait Serde<T>: Send + Sync + 'static {
+    /// Appends the bytes of a value that is not null.
+    ///
+    /// # Errors
+    /// [`SerdeError`] if the value has no encoding; `out` may then hold part of it.
+    fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), SerdeError>;
+
+    /// Decodes a value. `bytes` lies within `owner` where that is not empty, so that types like
+    /// [`Bytes`] can share it instead of copying.
+    ///
+    /// # Errors
+    /// [`SerdeError`] if the bytes are not an encoding.
+    fn get(&self, bytes: &[u8], owner: &Bytes) -> Result<T, SerdeError>;
+
+    /// Whether this value is written as null.
+    fn is_null(&self, _value: &T) -> bool {
+        false
+    }
+
+    /// The value that null stands for, if the type has one.
+    fn null(&self) -> Option<T> {
+        None
+    }
+
+    /// About how many bytes of memory the value takes.
+    fn weight(&self, _value: &T) -> usize {
+        size_of::<T>()
+    }
+}
+
+/// A shared serde.
+pub type DynSerde<T> = Arc<dyn Serde<T>>;
+
+/// A type that brings its serde.
+pub trait HasSerde: Sized + 'static {
+    /// The serde.
+    fn serde() -> DynSerde<Self>;
+}
+
+/// Encodes a value: `None` if it is null.
+///
+/// # Errors
+/// As [`Serde::put`].
+pub fn encode<'a, T: 'static>(
+    serde: &dyn Serde<T>,
+    value: &T,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Option<&'a [u8]>, SerdeError> {
+    if serde.is_null(value) {
+        return Ok(None);
+    }
+    scratch.clear();
+    serde.put(value, scratch)?;
+    Ok(Some(scratch))
+}
+
+/// Shares `bytes` with its owner, or copies it where it has none.
+fn share(bytes: &[u8], owner: &Bytes) -> Bytes {
+    if owner.is_empty() || bytes.is_empty() {
+        return Bytes::copy_from_slice(bytes);
+    }
+    let (start, end) = (owner.as_ptr() as usize, owner.as_ptr() as usize + owner.len());
+    let at = bytes.as_ptr() as usize;
+    if at >= start && at + bytes.len() <= end {
+        owner.slice(at - start..at - start + bytes.len())
+    } else {
+        Bytes::copy_from_slice(bytes)
+    }
+}

@@ -1,0 +1,9 @@
+//! What a topology remembers: typed stores in memory over a state engine, backed by changelogs.
+
+mod engine;
+mod position;
+mod store;
+
+pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
+pub use position::Position;
+pub use store::{ChangelogFormat, ChangelogWriter, Store};

@@ -1,0 +1,84 @@
+//! What a task asks of its stores, whatever their kind.
+
+use std::any::Any;
+
+use broker_api::{RecordRef, Timestamp};
+
+use super::EntryBatch;
+use crate::error::StateError;
+
+/// A store of a task. Its entries are *uncommitted* (changed since the last seal), *committed*
+/// (sealed, not in the engine yet) or *clean* (as in the engine).
+pub trait Store: Any + Send {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Its Rust type, for messages.
+    fn type_name(&self) -> &'static str;
+
+    /// For typed access.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+
+    /// Uncommitted entries become committed, each encoded once into `changelog`, in order of their
+    /// last update. Everything to be forwarded has been taken before.
+    ///
+    /// # Errors
+    /// [`StateError::Serde`]: the generation must be aborted.
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError>;
+
+    /// All committed entries, encoded for the engine. To be called right after [`Store::seal`],
+    /// and not again before [`Store::flushed`]. Until then they are still answered from memory.
+    ///
+    /// # Errors
+    /// [`StateError::Serde`].
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError>;
+
+    /// The batch of the last [`Store::begin_flush`] is in the engine: entries unchanged since then
+    /// become clean.
+    fn flushed(&mut self);
+
+    /// Bytes held in memory for entries that are not clean.
+    fn dirty_bytes(&self) -> usize;
+
+    /// Bytes held in memory for all entries.
+    fn cached_bytes(&self) -> usize;
+
+    /// How many bytes the store may hold in memory; clean entries beyond it are forgotten.
+    fn set_budget(&mut self, bytes: usize);
+
+    /// All present entries as the text of keys and values would need their serdes, so as encoded
+    /// bytes: (key, value, timestamp), ordered by key bytes; uncommitted ones included.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    fn dump(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>, Timestamp)>, StateError>;
+}
+
+/// Takes the changelog records of a seal.
+pub trait ChangelogWriter {
+    /// A record; a value of `None` deletes the key.
+    ///
+    /// # Errors
+    /// [`StateError`] if the record is larger than a batch may be.
+    fn put(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+    ) -> Result<(), StateError>;
+}
+
+/// How a changelog record becomes an entry of the engine. One for each kind of store.
+pub trait ChangelogFormat: Send + Sync + 'static {
+    /// Appends the engine's key and value for a changelog record to the buffers; `false`: the
+    /// record deletes the key.
+    ///
+    /// # Errors
+    /// [`StateError::Corrupt`] if the record cannot belong to such a store.
+    fn entry(
+        &self,
+        record: &RecordRef<'_>,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Result<bool, StateError>;
+}
