@@ -1,1 +1,3 @@
 //! A durable, transactional broker on a local directory.
+
+pub mod vfs;
