@@ -1,9 +1,14 @@
 //! The processor topology, its tasks and state, and the runtime that drives them.
 
 pub mod error;
+pub mod processor;
 pub mod record;
 pub mod serde;
 pub mod state;
+pub mod task;
+pub mod topology;
 
 pub use error::{BuildError, ProcessError, SerdeError, StateError};
 pub use record::{Change, Data, Headers, Record};
+pub use serde::{HasSerde, Serde};
+pub use topology::{Topology, TopologyBuilder};

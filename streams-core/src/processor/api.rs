@@ -1,0 +1,239 @@
+//! What application code implements and uses: processors and their contexts.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use broker_api::{TaskId, Timestamp, TopicPartition};
+
+use super::Children;
+use crate::error::{BuildError, ProcessError};
+use crate::record::{Data, Record};
+use crate::state::Store;
+use crate::task::TaskCore;
+
+/// A node of the topology, written by hand. It may keep fields, but what has to survive belongs in
+/// a store: fields are gone when the task moves, restarts or gives up a generation.
+///
+/// ```
+/// use streams_core::{ProcessError, Record};
+/// use streams_core::processor::{Context, Processor};
+///
+/// struct Double;
+/// impl Processor for Double {
+///     type KIn = String;
+///     type VIn = i64;
+///     type KOut = String;
+///     type VOut = i64;
+///     fn process(
+///         &mut self,
+///         record: Record<String, i64>,
+///         cx: &mut Context<'_, String, i64>,
+///     ) -> Result<(), ProcessError> {
+///         let doubled = record.value * 2;
+///         cx.forward(record.with_value(doubled));
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Processor: Send + 'static {
+    /// The keys that it takes.
+    type KIn: Data;
+    /// The values that it takes.
+    type VIn: Data;
+    /// The keys that it forwards.
+    type KOut: Data;
+    /// The values that it forwards.
+    type VOut: Data;
+
+    /// Called once, before the first record: find stores, schedule punctuations.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the topology lacks something; found when it is built.
+    fn init(&mut self, _cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    /// Processes a record.
+    ///
+    /// # Errors
+    /// [`ProcessError`]: nothing of the generation takes effect.
+    fn process(
+        &mut self,
+        record: Record<Self::KIn, Self::VIn>,
+        cx: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessError>;
+
+    /// The generation is about to be sealed: forward what was held back.
+    ///
+    /// # Errors
+    /// As [`Processor::process`].
+    fn before_seal(
+        &mut self,
+        _cx: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessError> {
+        Ok(())
+    }
+
+    /// A schedule of this processor is due.
+    ///
+    /// # Errors
+    /// As [`Processor::process`].
+    fn punctuate(
+        &mut self,
+        _kind: PunctuationKind,
+        _timestamp: Timestamp,
+        _cx: &mut Context<'_, Self::KOut, Self::VOut>,
+    ) -> Result<(), ProcessError> {
+        Ok(())
+    }
+}
+
+/// Which time drives a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PunctuationKind {
+    /// The highest timestamp that the task has seen.
+    StreamTime,
+    /// The wall clock.
+    WallClock,
+}
+
+/// Where a record came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Topic and partition.
+    pub partition: TopicPartition,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// Stands for a store of the task; typed, so that using it needs no check.
+pub struct StoreHandle<S> {
+    pub(crate) index: usize,
+    marker: PhantomData<fn() -> S>,
+}
+
+impl<S> Clone for StoreHandle<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for StoreHandle<S> {}
+
+/// What a processor can do before its first record.
+pub struct InitContext<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) stores: &'a [String],
+    pub(crate) schedules: &'a mut Vec<usize>,
+    pub(crate) task: &'a mut TaskCore,
+}
+
+impl InitContext<'_> {
+    /// The store of this name, which must be connected to this processor and be of this type.
+    ///
+    /// # Errors
+    /// [`BuildError::NotConnected`], [`BuildError::StoreType`].
+    pub fn store<S: Store>(&mut self, name: &str) -> Result<StoreHandle<S>, BuildError> {
+        let connected = self.stores.iter().any(|store| store == name);
+        let index = self.task.stores().position(name).filter(|_| connected);
+        let Some(index) = index else {
+            return Err(BuildError::NotConnected { node: self.node.into(), store: name.into() });
+        };
+        let store = self.task.stores_mut().at(index);
+        if !store.as_any_mut().is::<S>() {
+            return Err(BuildError::StoreType {
+                node: self.node.into(),
+                store: name.into(),
+                asked: std::any::type_name::<S>(),
+                found: store.type_name(),
+            });
+        }
+        Ok(StoreHandle { index, marker: PhantomData })
+    }
+
+    /// Calls [`Processor::punctuate`] every `every`, which must be at least a millisecond. Stream
+    /// time is aligned to the epoch; the wall clock starts now. Missed calls become one.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] for an interval below a millisecond.
+    pub fn schedule(&mut self, every: Duration, kind: PunctuationKind) -> Result<(), BuildError> {
+        let interval = Timestamp::try_from(every.as_millis()).unwrap_or(Timestamp::MAX);
+        if interval < 1 {
+            return Err(BuildError::Invalid {
+                node: self.node.into(),
+                reason: "a schedule needs an interval of at least one millisecond".into(),
+            });
+        }
+        self.schedules.push(self.task.schedules_mut().add(interval, kind));
+        Ok(())
+    }
+
+    /// The task.
+    pub fn task_id(&self) -> TaskId {
+        self.task.id()
+    }
+}
+
+/// What a processor can do with a record.
+pub struct Context<'a, K, V> {
+    pub(crate) task: &'a mut TaskCore,
+    pub(crate) children: &'a mut Children<K, V>,
+}
+
+impl<K: Data, V: Data> Context<'_, K, V> {
+    /// Hands a record to all children.
+    pub fn forward(&mut self, record: Record<K, V>) {
+        self.children.forward(record, self.task);
+    }
+
+    /// Hands a record to one child.
+    ///
+    /// # Errors
+    /// [`ProcessError::User`] if there is no child of this name.
+    pub fn forward_to(&mut self, child: &str, record: Record<K, V>) -> Result<(), ProcessError> {
+        if self.children.forward_to(child, record, self.task) {
+            return Ok(());
+        }
+        Err(ProcessError::user(format!("there is no child '{child}' to forward to")))
+    }
+
+    /// A store of the task.
+    pub fn store<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
+        self.task.stores_mut().get(handle)
+    }
+
+    /// Counts a record that was left out, by the reason.
+    pub fn drop_record(&mut self, reason: &'static str) {
+        self.task.drop_record(reason);
+    }
+
+    /// Where the present record came from; `None` during a punctuation or a seal.
+    pub fn source(&self) -> Option<SourceInfo> {
+        self.task.source()
+    }
+
+    /// The highest timestamp that the task has seen; -1 before the first record.
+    pub fn stream_time(&self) -> Timestamp {
+        self.task.stream_time()
+    }
+
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub fn wall_clock(&self) -> Timestamp {
+        self.task.wall_clock()
+    }
+
+    /// The task.
+    pub fn task_id(&self) -> TaskId {
+        self.task.id()
+    }
+
+    /// The application.
+    pub fn application_id(&self) -> &str {
+        self.task.application_id()
+    }
+
+    /// Asks for a commit soon.
+    pub fn commit(&mut self) {
+        self.task.request_commit();
+    }
+}

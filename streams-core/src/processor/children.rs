@@ -1,0 +1,76 @@
+//! The children of a node.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::{Push, Signal};
+use crate::error::BuildError;
+use crate::record::{Data, Record};
+use crate::task::TaskCore;
+
+/// A `Box<dyn Push<K, V>>` whose types are not known at this place. It is given its types back
+/// once, when a task is built; never for a record.
+pub type Erased = Box<dyn Any + Send>;
+
+/// A built child and its name.
+pub struct Child {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// The node: a `Box<dyn Push<K, V>>`.
+    pub node: Erased,
+}
+
+/// Where a node forwards to.
+pub struct Children<K, V> {
+    nodes: Vec<(Arc<str>, Box<dyn Push<K, V>>)>,
+}
+
+impl<K: Data, V: Data> Children<K, V> {
+    /// Gives the children of `node` their types back.
+    ///
+    /// # Errors
+    /// [`BuildError::TypeMismatch`] if one takes other records.
+    pub fn new(node: &str, children: Vec<Child>) -> Result<Self, BuildError> {
+        let nodes = children
+            .into_iter()
+            .map(|child| match child.node.downcast::<Box<dyn Push<K, V>>>() {
+                Ok(push) => Ok((child.name, *push)),
+                Err(_) => Err(BuildError::TypeMismatch {
+                    node: child.name.to_string(),
+                    takes: "records of another type",
+                    parent: node.into(),
+                    gives: std::any::type_name::<(K, V)>(),
+                }),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { nodes })
+    }
+
+    /// Hands a record to all children; the last gets the original.
+    pub fn forward(&mut self, record: Record<K, V>, task: &mut TaskCore) {
+        if let Some(((_, last), others)) = self.nodes.split_last_mut() {
+            for (_, child) in others {
+                child.push(record.clone(), task);
+            }
+            last.push(record, task);
+        }
+    }
+
+    /// Hands a record to the child of this name; `false` if there is none.
+    pub fn forward_to(&mut self, name: &str, record: Record<K, V>, task: &mut TaskCore) -> bool {
+        match self.nodes.iter_mut().find(|(child, _)| &**child == name) {
+            Some((_, child)) => {
+                child.push(record, task);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Passes a signal on.
+    pub fn signal(&mut self, signal: &Signal, task: &mut TaskCore) {
+        for (_, child) in &mut self.nodes {
+            child.signal(signal, task);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A processor at work in a task.
+
+use super::{Child, Children, Context, InitContext, Processor, PunctuationKind, Push, Signal};
+use crate::error::{BuildError, ProcessError};
+use crate::record::Record;
+use crate::task::TaskCore;
+
+/// A [`Processor`] with its children.
+pub struct ProcessorNode<P: Processor> {
+    name: String,
+    processor: P,
+    children: Children<P::KOut, P::VOut>,
+    schedules: Vec<usize>,
+}
+
+impl<P: Processor> ProcessorNode<P> {
+    /// Initialises the processor.
+    ///
+    /// # Errors
+    /// [`BuildError`] from [`Processor::init`], or for children that take other records.
+    pub fn new(
+        name: &str,
+        mut processor: P,
+        stores: &[String],
+        children: Vec<Child>,
+        task: &mut TaskCore,
+    ) -> Result<Self, BuildError> {
+        let children = Children::new(name, children)?;
+        let mut schedules = Vec::new();
+        processor.init(&mut InitContext { node: name, stores, schedules: &mut schedules, task })?;
+        Ok(Self { name: name.into(), processor, children, schedules })
+    }
+
+    fn check(&self, result: Result<(), ProcessError>, task: &mut TaskCore) {
+        if let Err(error) = result {
+            task.fail(error.at_node(&self.name));
+        }
+    }
+}
+
+impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
+    fn push(&mut self, record: Record<P::KIn, P::VIn>, task: &mut TaskCore) {
+        if task.has_failed() {
+            return;
+        }
+        let mut cx = Context { task, children: &mut self.children };
+        let result = self.processor.process(record, &mut cx);
+        self.check(result, task);
+    }
+
+    fn signal(&mut self, signal: &Signal, task: &mut TaskCore) {
+        if task.has_failed() {
+            return;
+        }
+        let mut cx = Context { task, children: &mut self.children };
+        let result = match *signal {
+            Signal::BeforeSeal => self.processor.before_seal(&mut cx),
+            Signal::Punctuate { schedule, timestamp } => {
+                if self.schedules.contains(&schedule) {
+                    let kind = cx.task.schedules_mut().kind(schedule);
+                    self.processor.punctuate(kind, timestamp, &mut cx)
+                } else {
+                    Ok(())
+                }
+            }
+        };
+        self.check(result, task);
+        self.children.signal(signal, task);
+    }
+}
+
+impl ProcessError {
+    /// An error of the application's own code.
+    pub fn user(reason: impl Into<String>) -> Self {
+        Self::User { node: String::new(), reason: reason.into() }
+    }
+
+    fn at_node(self, name: &str) -> Self {
+        match self {
+            Self::User { node, reason } if node.is_empty() => {
+                Self::User { node: name.into(), reason }
+            }
+            other => other,
+        }
+    }
+}
+
+impl std::fmt::Display for PunctuationKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::StreamTime => "stream time",
+            Self::WallClock => "wall clock",
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! Where records enter a task: decoding, null rules, the deserialization handler.
+
+use std::sync::Arc;
+
+use broker_api::{RecordRef, TopicPartition};
+use bytes::Bytes;
+
+use super::{Child, Children, Signal};
+use crate::error::{BuildError, ProcessError, SerdeError};
+use crate::record::{Data, Headers, Record};
+use crate::serde::{DynSerde, Serde};
+use crate::task::TaskCore;
+
+/// Takes the encoded records of a topic.
+pub trait Source: Send {
+    /// Decodes a record of `owner`, the bytes of its batch, and forwards it.
+    fn feed(&mut self, record: &RecordRef<'_>, owner: &Bytes, task: &mut TaskCore);
+
+    /// Passes a signal on, depth first.
+    fn signal(&mut self, signal: &Signal, task: &mut TaskCore);
+}
+
+/// A record that could not be decoded.
+#[derive(Clone, Debug)]
+pub struct DeserializationFailure {
+    /// Where it was read.
+    pub partition: TopicPartition,
+    /// Its offset.
+    pub offset: i64,
+    /// `key` or `value`.
+    pub part: &'static str,
+    /// What does not fit.
+    pub error: SerdeError,
+}
+
+/// What to do with a record that could not be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Leave it out, count it, and go on.
+    Continue,
+    /// Stop.
+    Fail,
+}
+
+/// Decides what happens to records that cannot be decoded.
+pub type DeserializationHandler = Arc<dyn Fn(&DeserializationFailure) -> Resolution + Send + Sync>;
+
+/// A source and its children.
+pub struct SourceNode<K, V> {
+    key: DynSerde<K>,
+    value: DynSerde<V>,
+    children: Children<K, V>,
+}
+
+impl<K: Data, V: Data> SourceNode<K, V> {
+    /// A source that decodes with these serdes.
+    ///
+    /// # Errors
+    /// [`BuildError::TypeMismatch`] for children that take other records.
+    pub fn new(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        children: Vec<Child>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self { key, value, children: Children::new(name, children)? })
+    }
+}
+
+impl<K: Data, V: Data> Source for SourceNode<K, V> {
+    fn feed(&mut self, record: &RecordRef<'_>, owner: &Bytes, task: &mut TaskCore) {
+        let Some(key) = decode(&*self.key, record.key, owner, "key", "null key", task) else {
+            return;
+        };
+        let value = decode(&*self.value, record.value, owner, "value", "null value", task);
+        let Some(value) = value else {
+            return;
+        };
+        let headers = if record.headers.is_empty() {
+            Headers::default()
+        } else {
+            match record.headers.to_vec() {
+                Ok(headers) => Headers::from(headers),
+                Err(error) => return task.fail_input(error),
+            }
+        };
+        let record = Record { key, value, timestamp: record.timestamp, headers };
+        self.children.forward(record, task);
+    }
+
+    fn signal(&mut self, signal: &Signal, task: &mut TaskCore) {
+        self.children.signal(signal, task);
+    }
+}
+
+fn decode<T: 'static>(
+    serde: &dyn Serde<T>,
+    bytes: Option<&[u8]>,
+    owner: &Bytes,
+    part: &'static str,
+    null: &'static str,
+    task: &mut TaskCore,
+) -> Option<T> {
+    let Some(bytes) = bytes else {
+        let value = serde.null();
+        if value.is_none() {
+            task.drop_record(null);
+        }
+        return value;
+    };
+    match serde.get(bytes, owner) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            refuse(part, error, task);
+            None
+        }
+    }
+}
+
+#[cold]
+fn refuse(part: &'static str, error: SerdeError, task: &mut TaskCore) {
+    let Some(source) = task.source() else {
+        return;
+    };
+    let (partition, offset) = (source.partition, source.offset);
+    let failure = DeserializationFailure { partition, offset, part, error };
+    match (task.deserialization_handler())(&failure) {
+        Resolution::Continue => task.drop_record("not decodable"),
+        Resolution::Fail => {
+            let DeserializationFailure { partition, offset, part, error } = failure;
+            task.fail(ProcessError::Deserialization { partition, offset, part, error });
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What the nodes of a task share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker_api::{TaskId, Timestamp, TopicPartition};
+
+use super::{Outputs, Schedules, Stores};
+use crate::error::ProcessError;
+use crate::processor::{DeserializationHandler, SourceInfo};
+use crate::topology::ArenaNode;
+
+/// What a task is told about the application it belongs to.
+#[derive(Clone)]
+pub struct TaskSettings {
+    /// The application's id.
+    pub application_id: Arc<str>,
+    /// What happens to records that cannot be decoded.
+    pub deserialization_handler: DeserializationHandler,
+}
+
+/// The part of a task that its nodes work on: stores, outputs, times, the arena of nodes with
+/// several parents, and the first error.
+pub struct TaskCore {
+    id: TaskId,
+    settings: TaskSettings,
+    stores: Stores,
+    outputs: Outputs,
+    schedules: Schedules,
+    pub(crate) arena: Vec<Option<Box<dyn ArenaNode>>>,
+    error: Option<ProcessError>,
+    source: Option<(TopicPartition, i64)>,
+    stream_time: Timestamp,
+    wall_clock: Timestamp,
+    commit_requested: bool,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl TaskCore {
+    /// A task without stores and outputs.
+    pub fn new(id: TaskId, settings: TaskSettings) -> Self {
+        Self {
+            id,
+            settings,
+            stores: Stores::default(),
+            outputs: Outputs::default(),
+            schedules: Schedules::default(),
+            arena: Vec::new(),
+            error: None,
+            source: None,
+            stream_time: -1,
+            wall_clock: 0,
+            commit_requested: false,
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The application's id.
+    pub fn application_id(&self) -> &str {
+        &self.settings.application_id
+    }
+
+    /// The stores.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// The stores, to be changed.
+    pub fn stores_mut(&mut self) -> &mut Stores {
+        &mut self.stores
+    }
+
+    /// The outputs.
+    pub fn outputs_mut(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+
+    /// Stores and outputs at once.
+    pub fn stores_and_outputs(&mut self) -> (&mut Stores, &mut Outputs) {
+        (&mut self.stores, &mut self.outputs)
+    }
+
+    /// The schedules.
+    pub fn schedules_mut(&mut self) -> &mut Schedules {
+        &mut self.schedules
+    }
+
+    /// Notes an error; the first one stands.
+    #[cold]
+    pub fn fail(&mut self, error: ProcessError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Notes that the present input is malformed.
+    #[cold]
+    pub fn fail_input(&mut self, error: broker_api::Error) {
+        if let Some((partition, _)) = self.source.clone() {
+            self.fail(ProcessError::Input { partition, error });
+        }
+    }
+
+    /// Whether an error was noted.
+    pub fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Takes the error.
+    pub fn take_error(&mut self) -> Option<ProcessError> {
+        self.error.take()
+    }
+
+    /// Says which record comes next.
+    pub fn set_source(&mut self, partition: &TopicPartition, offset: i64) {
+        match &mut self.source {
+            Some((present, at)) if Arc::ptr_eq(&present.topic, &partition.topic) => {
+                present.partition = partition.partition;
+                *at = offset;
+            }
+            source => *source = Some((partition.clone(), offset)),
+        }
+    }
+
+    /// Says that what comes next does not stem from a record.
+    pub fn clear_source(&mut self) {
+        self.source = None;
+    }
+
+    /// Where the present record came from.
+    pub fn source(&self) -> Option<SourceInfo> {
+        let (partition, offset) = self.source.clone()?;
+        Some(SourceInfo { partition, offset })
+    }
+
+    /// The highest timestamp seen; -1 before the first record.
+    pub fn stream_time(&self) -> Timestamp {
+        self.stream_time
+    }
+
+    /// Moves stream time forward; it never goes back.
+    pub fn advance_stream_time(&mut self, to: Timestamp) {
+        self.stream_time = self.stream_time.max(to);
+    }
+
+    /// The wall clock as of the present step.
+    pub fn wall_clock(&self) -> Timestamp {
+        self.wall_clock
+    }
+
+    /// Sets the wall clock.
+    pub fn set_wall_clock(&mut self, now: Timestamp) {
+        self.wall_clock = now;
+    }
+
+    /// Asks for a commit soon.
+    pub fn request_commit(&mut self) {
+        self.commit_requested = true;
+    }
+
+    /// Whether a commit was asked for since the last call.
+    pub fn take_commit_request(&mut self) -> bool {
+        std::mem::take(&mut self.commit_requested)
+    }
+
+    /// Counts a record that was left out.
+    pub fn drop_record(&mut self, reason: &'static str) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    /// How many records were left out, by reason.
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.dropped
+    }
+
+    /// What decides on records that cannot be decoded.
+    pub fn deserialization_handler(&self) -> &DeserializationHandler {
+        &self.settings.deserialization_handler
+    }
+}

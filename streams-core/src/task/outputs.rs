@@ -1,0 +1,126 @@
+//! What a task writes in a generation: one batch after another for each output partition.
+
+use std::sync::Arc;
+
+use broker_api::{Batch, BatchBuilder, Header, Timestamp, TopicPartition};
+
+use crate::error::ProcessError;
+
+/// A batch is finished when it reaches this many bytes.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// The output topics of a task, with the batches that are being filled.
+#[derive(Default)]
+pub struct Outputs {
+    topics: Vec<Topic>,
+    finished: Vec<(TopicPartition, Batch)>,
+    finished_bytes: usize,
+    /// Which (topic, partition) builders hold records, in order of their first.
+    filled: Vec<(usize, u32)>,
+}
+
+struct Topic {
+    name: Arc<str>,
+    partitions: Vec<BatchBuilder>,
+    next_partition: u32,
+}
+
+impl Outputs {
+    /// Adds a topic; its number is the answer.
+    pub fn add(&mut self, name: Arc<str>, partitions: u32) -> usize {
+        if let Some(known) = self.topics.iter().position(|topic| topic.name == name) {
+            return known;
+        }
+        let partitions = (0..partitions).map(|_| BatchBuilder::new()).collect();
+        self.topics.push(Topic { name, partitions, next_partition: 0 });
+        self.topics.len() - 1
+    }
+
+    /// The name of a topic.
+    pub fn topic(&self, topic: usize) -> &Arc<str> {
+        &self.topics[topic].name
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: usize) -> u32 {
+        self.topics[topic].partitions.len() as u32
+    }
+
+    /// The partitions of a topic in turn.
+    pub fn next_partition(&mut self, topic: usize) -> u32 {
+        let topic = &mut self.topics[topic];
+        let chosen = topic.next_partition;
+        topic.next_partition = (chosen + 1) % topic.partitions.len() as u32;
+        chosen
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`ProcessError::Output`] if the record is too large for a batch or the topic lacks the
+    /// partition.
+    pub fn send(
+        &mut self,
+        topic: usize,
+        partition: u32,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header],
+    ) -> Result<(), ProcessError> {
+        let entry = &mut self.topics[topic];
+        let count = entry.partitions.len() as u32;
+        let Some(builder) = entry.partitions.get_mut(partition as usize) else {
+            let topic = entry.name.to_string();
+            let error = broker_api::Error::UnknownPartition {
+                topic: topic.clone(),
+                partition,
+                partitions: count,
+            };
+            return Err(ProcessError::Output { topic, error });
+        };
+        let was_empty = builder.is_empty();
+        if let Err(error) = builder.push(timestamp, key, value, headers) {
+            return Err(ProcessError::Output { topic: entry.name.to_string(), error });
+        }
+        if builder.bytes() >= BATCH_BYTES {
+            self.finish(topic, partition)?;
+            if !was_empty {
+                self.filled.retain(|filled| *filled != (topic, partition));
+            }
+        } else if was_empty {
+            self.filled.push((topic, partition));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, topic: usize, partition: u32) -> Result<(), ProcessError> {
+        let entry = &mut self.topics[topic];
+        let name = &entry.name;
+        let batch = entry.partitions[partition as usize]
+            .finish()
+            .map_err(|error| ProcessError::Output { topic: name.to_string(), error })?;
+        self.finished_bytes += batch.bytes().len();
+        self.finished.push((TopicPartition { topic: name.clone(), partition }, batch));
+        Ok(())
+    }
+
+    /// How many bytes wait to be taken.
+    pub fn bytes(&self) -> usize {
+        let filling: usize =
+            self.filled.iter().map(|(t, p)| self.topics[*t].partitions[*p as usize].bytes()).sum();
+        self.finished_bytes + filling
+    }
+
+    /// Takes all batches, in order for each partition.
+    ///
+    /// # Errors
+    /// [`ProcessError::Output`].
+    pub fn take(&mut self) -> Result<Vec<(TopicPartition, Batch)>, ProcessError> {
+        for (topic, partition) in std::mem::take(&mut self.filled) {
+            self.finish(topic, partition)?;
+        }
+        self.finished_bytes = 0;
+        Ok(std::mem::take(&mut self.finished))
+    }
+}

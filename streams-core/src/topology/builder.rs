@@ -1,0 +1,174 @@
+//! Collecting and checking a topology.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec, Topology};
+use crate::error::BuildError;
+
+/// Collects nodes, stores and internal topics. Parents must be added before their children.
+///
+/// ```
+/// use streams_core::{HasSerde, Record, ProcessError};
+/// use streams_core::processor::{Context, Processor};
+/// use streams_core::topology::{NodeSpec, TopologyBuilder};
+///
+/// struct Shout;
+/// impl Processor for Shout {
+///     type KIn = String;
+///     type VIn = String;
+///     type KOut = String;
+///     type VOut = String;
+///     fn process(
+///         &mut self,
+///         record: Record<String, String>,
+///         cx: &mut Context<'_, String, String>,
+///     ) -> Result<(), ProcessError> {
+///         let shouted = record.value.to_uppercase();
+///         cx.forward(record.with_value(shouted));
+///         Ok(())
+///     }
+/// }
+///
+/// let (key, value) = (String::serde(), String::serde());
+/// let mut builder = TopologyBuilder::new();
+/// builder.add(NodeSpec::source("in", vec!["words".into()], key.clone(), value.clone()))?;
+/// builder.add(NodeSpec::processor("shout", vec!["in".into()], || Shout))?;
+/// builder.add(NodeSpec::sink("out", vec!["shout".into()], "shouts", key, value, None))?;
+/// let topology = builder.build()?;
+/// assert_eq!(topology.subtopologies().len(), 1);
+/// # Ok::<(), streams_core::BuildError>(())
+/// ```
+#[derive(Default)]
+pub struct TopologyBuilder {
+    nodes: Vec<NodeSpec>,
+    stores: BTreeMap<String, StoreSpec>,
+    internal_topics: BTreeMap<String, InternalTopic>,
+}
+
+impl TopologyBuilder {
+    /// An empty topology.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a node.
+    ///
+    /// # Errors
+    /// [`BuildError`] if its name is taken, its parents are missing, or do not give what it takes.
+    pub fn add(&mut self, node: NodeSpec) -> Result<(), BuildError> {
+        if self.node(&node.name).is_some() {
+            return Err(BuildError::DuplicateName { name: node.name.to_string() });
+        }
+        for parent in &node.parents {
+            let Some(found) = self.node(parent) else {
+                return Err(BuildError::Unknown {
+                    node: node.name.to_string(),
+                    missing: parent.clone(),
+                });
+            };
+            match (found.output, node.input) {
+                (Some(gives), Some(takes)) if gives == takes => {}
+                (gives, takes) => {
+                    return Err(BuildError::TypeMismatch {
+                        node: node.name.to_string(),
+                        takes: takes.map_or("nothing (it is a source)", |tag| tag.name),
+                        parent: parent.clone(),
+                        gives: gives.map_or("nothing (it is a sink)", |tag| tag.name),
+                    });
+                }
+            }
+        }
+        if node.parents.is_empty() && !matches!(node.kind, NodeKind::Source { .. }) {
+            return Err(BuildError::Invalid {
+                node: node.name.to_string(),
+                reason: "it needs a parent".into(),
+            });
+        }
+        if let NodeKind::Source { topics } = &node.kind {
+            self.check_topics(topics)?;
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn check_topics(&self, topics: &[String]) -> Result<(), BuildError> {
+        let mut read: BTreeSet<&str> = BTreeSet::new();
+        for node in &self.nodes {
+            if let NodeKind::Source { topics } = &node.kind {
+                read.extend(topics.iter().map(String::as_str));
+            }
+        }
+        match topics.iter().find(|topic| !read.insert(topic)) {
+            Some(topic) => Err(BuildError::TopicReadTwice { topic: topic.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a store, and connects it to these processors.
+    ///
+    /// # Errors
+    /// [`BuildError::DuplicateName`], [`BuildError::Unknown`].
+    pub fn add_state_store(
+        &mut self,
+        store: StoreSpec,
+        processors: &[&str],
+    ) -> Result<(), BuildError> {
+        if self.stores.contains_key(&store.name) {
+            return Err(BuildError::DuplicateName { name: store.name });
+        }
+        let name = store.name.clone();
+        self.stores.insert(name.clone(), store);
+        processors
+            .iter()
+            .try_for_each(|processor| self.connect_processor_and_state_stores(processor, &[&name]))
+    }
+
+    /// Connects a processor to stores.
+    ///
+    /// # Errors
+    /// [`BuildError::Unknown`] if one of them does not exist.
+    pub fn connect_processor_and_state_stores(
+        &mut self,
+        processor: &str,
+        stores: &[&str],
+    ) -> Result<(), BuildError> {
+        if let Some(missing) = stores.iter().find(|store| !self.stores.contains_key(**store)) {
+            let (node, missing) = (processor.into(), (*missing).into());
+            return Err(BuildError::Unknown { node, missing });
+        }
+        let Some(node) = self.nodes.iter_mut().find(|node| &*node.name == processor) else {
+            let (node, missing) = (stores.join(", "), processor.into());
+            return Err(BuildError::Unknown { node, missing });
+        };
+        for store in stores {
+            if !node.stores.iter().any(|known| known == store) {
+                node.stores.push((*store).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Declares a topic that the application creates, `<application>-<name>`.
+    pub fn add_internal_topic(&mut self, name: &str, topic: InternalTopic) {
+        self.internal_topics.insert(name.into(), topic);
+    }
+
+    /// Checks the whole and makes it immutable. A throw-away task of every sub-topology is built,
+    /// so that a processor that asks for a store of another type is found here.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(self) -> Result<Topology, BuildError> {
+        for node in &self.nodes {
+            if let Some(missing) = node.stores.iter().find(|s| !self.stores.contains_key(*s)) {
+                let (node, missing) = (node.name.to_string(), missing.clone());
+                return Err(BuildError::Unknown { node, missing });
+            }
+        }
+        Ok(Topology::new(self.nodes, self.stores, self.internal_topics))
+    }
+
+    fn node(&self, name: &str) -> Option<&NodeSpec> {
+        self.nodes.iter().find(|node| &*node.name == name)
+    }
+}

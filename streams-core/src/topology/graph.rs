@@ -1,0 +1,235 @@
+//! The finished topology: sub-topologies, and the tasks made from them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker_api::TaskId;
+
+use super::spec::{Make, MakeContext, TopicResolver};
+use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec};
+use crate::error::BuildError;
+use crate::processor::{Child, Erased, Source};
+use crate::state::StoreEngine;
+use crate::task::{TaskCore, TaskSettings};
+
+/// A checked topology. Immutable; share it behind an [`Arc`].
+pub struct Topology {
+    nodes: Vec<NodeSpec>,
+    children: Vec<Vec<usize>>,
+    stores: BTreeMap<String, StoreSpec>,
+    internal_topics: BTreeMap<String, InternalTopic>,
+    subtopologies: Vec<SubTopology>,
+}
+
+/// A connected part of a topology. Nodes that share a store are connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubTopology {
+    /// Its nodes, by their number in [`Topology::nodes`], in the order of their declaration.
+    pub nodes: Vec<usize>,
+    /// The topics that it reads.
+    pub sources: Vec<String>,
+    /// The topics that it writes.
+    pub sinks: Vec<String>,
+    /// Its stores.
+    pub stores: Vec<String>,
+}
+
+/// The nodes of a task, ready for records.
+pub struct BuiltTask {
+    /// What the nodes share.
+    pub core: TaskCore,
+    /// Its sources.
+    pub sources: Vec<TaskSource>,
+}
+
+/// A source of a task.
+pub struct TaskSource {
+    /// The topics that it reads, as the topology names them.
+    pub topics: Vec<String>,
+    /// The source.
+    pub source: Box<dyn Source>,
+}
+
+impl Topology {
+    pub(super) fn new(
+        nodes: Vec<NodeSpec>,
+        stores: BTreeMap<String, StoreSpec>,
+        internal_topics: BTreeMap<String, InternalTopic>,
+    ) -> Self {
+        let mut children = vec![Vec::new(); nodes.len()];
+        for (child, node) in nodes.iter().enumerate() {
+            for parent in &node.parents {
+                if let Some(parent) = nodes.iter().position(|n| *n.name == **parent) {
+                    children[parent].push(child);
+                }
+            }
+        }
+        let subtopologies = cut(&nodes, &children);
+        Self { nodes, children, stores, internal_topics, subtopologies }
+    }
+
+    /// The nodes, in the order of their declaration.
+    pub fn nodes(&self) -> &[NodeSpec] {
+        &self.nodes
+    }
+
+    /// The numbers of the nodes that a node forwards to.
+    pub fn children(&self, node: usize) -> &[usize] {
+        &self.children[node]
+    }
+
+    /// The stores, by name.
+    pub fn stores(&self) -> &BTreeMap<String, StoreSpec> {
+        &self.stores
+    }
+
+    /// The topics that the application creates, by name without the application's id.
+    pub fn internal_topics(&self) -> &BTreeMap<String, InternalTopic> {
+        &self.internal_topics
+    }
+
+    /// The connected parts, by number.
+    pub fn subtopologies(&self) -> &[SubTopology] {
+        &self.subtopologies
+    }
+
+    /// Builds the nodes of a task. `engines` are those of [`SubTopology::stores`], in that order.
+    ///
+    /// # Errors
+    /// [`BuildError`] from a processor's `init`, or if `topics` does not know a topic.
+    pub fn build_task(
+        &self,
+        id: TaskId,
+        settings: TaskSettings,
+        engines: Vec<Arc<dyn StoreEngine>>,
+        topics: TopicResolver<'_>,
+    ) -> Result<BuiltTask, BuildError> {
+        let part = usize::try_from(id.subtopology).ok().and_then(|n| self.subtopologies.get(n));
+        let Some(part) = part else {
+            let reason = "there is no such sub-topology".into();
+            return Err(BuildError::Invalid { node: id.to_string(), reason });
+        };
+        let mut core = TaskCore::new(id, settings);
+        for (name, engine) in part.stores.iter().zip(engines) {
+            if let Some(spec) = self.stores.get(name) {
+                core.stores_mut().add((spec.make)(engine));
+            }
+        }
+        let mut assembly = Assembly { topology: self, core, topics, slots: BTreeMap::new() };
+        let mut sources = Vec::new();
+        for &index in &part.nodes {
+            let node = &self.nodes[index];
+            if let (NodeKind::Source { topics }, Make::Source(make)) = (&node.kind, &node.make) {
+                let children = assembly.children(index)?;
+                sources.push(TaskSource { topics: topics.clone(), source: make(children)? });
+            }
+        }
+        Ok(BuiltTask { core: assembly.core, sources })
+    }
+}
+
+/// A task while its nodes are built, children first.
+struct Assembly<'a> {
+    topology: &'a Topology,
+    core: TaskCore,
+    topics: TopicResolver<'a>,
+    /// Nodes with several parents that are built: their places in the arena.
+    slots: BTreeMap<usize, usize>,
+}
+
+impl Assembly<'_> {
+    fn children(&mut self, node: usize) -> Result<Vec<Child>, BuildError> {
+        let topology = self.topology;
+        topology.children[node]
+            .iter()
+            .map(|&child| {
+                let name = topology.nodes[child].name.clone();
+                Ok(Child { name, node: self.reach(child)? })
+            })
+            .collect()
+    }
+
+    /// The node itself for its only parent, a link for each of several.
+    fn reach(&mut self, index: usize) -> Result<Erased, BuildError> {
+        let spec = &self.topology.nodes[index];
+        let Make::Push { slot, link, .. } = &spec.make else {
+            return Err(misbuilt(spec));
+        };
+        if spec.parents.len() < 2 {
+            return self.make(index);
+        }
+        if let Some(&known) = self.slots.get(&index) {
+            return Ok(link(known));
+        }
+        let node = slot(self.make(index)?).ok_or_else(|| misbuilt(spec))?;
+        self.core.arena.push(Some(node));
+        let place = self.core.arena.len() - 1;
+        self.slots.insert(index, place);
+        Ok(link(place))
+    }
+
+    fn make(&mut self, index: usize) -> Result<Erased, BuildError> {
+        let children = self.children(index)?;
+        let spec = &self.topology.nodes[index];
+        let Make::Push { make, .. } = &spec.make else {
+            return Err(misbuilt(spec));
+        };
+        let (name, stores) = (&*spec.name, &spec.stores[..]);
+        make(&mut MakeContext { name, stores, topics: self.topics, task: &mut self.core }, children)
+    }
+}
+
+fn misbuilt(spec: &NodeSpec) -> BuildError {
+    let reason = "a source cannot be the child of a node".into();
+    BuildError::Invalid { node: spec.name.to_string(), reason }
+}
+
+/// Cuts the graph into its connected parts. They are numbered by the names of their sources, as in
+/// Kafka, which visits source nodes in the order of their names.
+fn cut(nodes: &[NodeSpec], children: &[Vec<usize>]) -> Vec<SubTopology> {
+    let mut group: Vec<usize> = (0..nodes.len()).collect();
+    let merge = |group: &mut Vec<usize>, a: usize, b: usize| {
+        let (from, to) = (group[a], group[b]);
+        group.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
+    };
+    let mut users: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        for &child in &children[index] {
+            merge(&mut group, child, index);
+        }
+        for store in &node.stores {
+            let first = *users.entry(store).or_insert(index);
+            merge(&mut group, index, first);
+        }
+    }
+    let mut sources: Vec<usize> = (0..nodes.len())
+        .filter(|&index| matches!(nodes[index].kind, NodeKind::Source { .. }))
+        .collect();
+    sources.sort_by(|&a, &b| nodes[a].name.cmp(&nodes[b].name));
+    let mut order: Vec<usize> = Vec::new();
+    for source in sources {
+        if !order.contains(&group[source]) {
+            order.push(group[source]);
+        }
+    }
+    order
+        .into_iter()
+        .map(|number| {
+            let members: Vec<usize> = (0..nodes.len()).filter(|&i| group[i] == number).collect();
+            let mut part = SubTopology { nodes: members, ..SubTopology::default() };
+            for &index in &part.nodes {
+                match &nodes[index].kind {
+                    NodeKind::Source { topics } => part.sources.extend(topics.iter().cloned()),
+                    NodeKind::Sink { topic } => part.sinks.push(topic.clone()),
+                    NodeKind::Processor => {}
+                }
+                for store in &nodes[index].stores {
+                    if !part.stores.contains(store) {
+                        part.stores.push(store.clone());
+                    }
+                }
+            }
+            part
+        })
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! What a topology knows of a node, a store and an internal topic.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use broker_api::TopicConfig;
+
+use super::arena::{self, ArenaNode};
+use crate::error::BuildError;
+use crate::processor::{
+    Child, Erased, Partitioner, Processor, ProcessorNode, Push, SinkNode, Source, SourceNode,
+};
+use crate::record::Data;
+use crate::serde::DynSerde;
+use crate::state::{ChangelogFormat, Store, StoreEngine};
+use crate::task::TaskCore;
+
+/// The types of keys and values, compared when a topology is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeTag {
+    id: TypeId,
+    /// How they are called.
+    pub name: &'static str,
+}
+
+impl TypeTag {
+    /// The tag of keys `K` and values `V`.
+    pub fn of<K: Data, V: Data>() -> Self {
+        Self { id: TypeId::of::<(K, V)>(), name: std::any::type_name::<(K, V)>() }
+    }
+}
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Reads these topics.
+    Source {
+        /// Their names; those of internal topics without the application's id.
+        topics: Vec<String>,
+    },
+    /// Processes records.
+    Processor,
+    /// Writes this topic.
+    Sink {
+        /// Its name; that of an internal topic without the application's id.
+        topic: String,
+    },
+}
+
+/// Tells the full name and the number of partitions of a topic that the topology names.
+pub type TopicResolver<'a> = &'a dyn Fn(&str) -> Result<(Arc<str>, u32), BuildError>;
+
+type MakeSource = dyn Fn(Vec<Child>) -> Result<Box<dyn Source>, BuildError> + Send + Sync;
+type MakePush =
+    dyn Fn(&mut MakeContext<'_>, Vec<Child>) -> Result<Erased, BuildError> + Send + Sync;
+
+/// What making a node needs.
+pub(crate) struct MakeContext<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) stores: &'a [String],
+    pub(crate) topics: TopicResolver<'a>,
+    pub(crate) task: &'a mut TaskCore,
+}
+
+#[derive(Clone)]
+pub(crate) enum Make {
+    Source(Arc<MakeSource>),
+    Push {
+        make: Arc<MakePush>,
+        slot: fn(Erased) -> Option<Box<dyn ArenaNode>>,
+        link: fn(usize) -> Erased,
+    },
+}
+
+/// A node as declared.
+#[derive(Clone)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: NodeKind,
+    /// The nodes that forward to it.
+    pub parents: Vec<String>,
+    /// The stores that it is connected to.
+    pub stores: Vec<String>,
+    /// The records that it takes; `None` for a source.
+    pub input: Option<TypeTag>,
+    /// The records that it forwards; `None` for a sink.
+    pub output: Option<TypeTag>,
+    pub(crate) make: Make,
+}
+
+impl NodeSpec {
+    /// A source.
+    pub fn source<K: Data, V: Data>(
+        name: &str,
+        topics: Vec<String>,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+    ) -> Self {
+        let node = name.to_string();
+        let make = move |children| -> Result<Box<dyn Source>, BuildError> {
+            Ok(Box::new(SourceNode::new(&node, key.clone(), value.clone(), children)?))
+        };
+        Self {
+            name: name.into(),
+            kind: NodeKind::Source { topics },
+            parents: Vec::new(),
+            stores: Vec::new(),
+            input: None,
+            output: Some(TypeTag::of::<K, V>()),
+            make: Make::Source(Arc::new(make)),
+        }
+    }
+
+    /// A processor; the supplier makes one for each task.
+    pub fn processor<P: Processor>(
+        name: &str,
+        parents: Vec<String>,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        let make = move |cx: &mut MakeContext<'_>, children| -> Result<Erased, BuildError> {
+            let node = ProcessorNode::new(cx.name, supplier(), cx.stores, children, cx.task)?;
+            let push: Box<dyn Push<P::KIn, P::VIn>> = Box::new(node);
+            Ok(Box::new(push))
+        };
+        Self {
+            name: name.into(),
+            kind: NodeKind::Processor,
+            parents,
+            stores: Vec::new(),
+            input: Some(TypeTag::of::<P::KIn, P::VIn>()),
+            output: Some(TypeTag::of::<P::KOut, P::VOut>()),
+            make: Make::Push {
+                make: Arc::new(make),
+                slot: arena::slot::<P::KIn, P::VIn>,
+                link: arena::link::<P::KIn, P::VIn>,
+            },
+        }
+    }
+
+    /// A sink.
+    pub fn sink<K: Data, V: Data>(
+        name: &str,
+        parents: Vec<String>,
+        topic: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        partitioner: Option<Partitioner<K, V>>,
+    ) -> Self {
+        let to = topic.to_string();
+        let make = move |cx: &mut MakeContext<'_>, _| -> Result<Erased, BuildError> {
+            let (topic, partitions) = (cx.topics)(&to)?;
+            let output = cx.task.outputs_mut().add(topic, partitions);
+            let node = SinkNode::new(output, key.clone(), value.clone(), partitioner.clone());
+            let push: Box<dyn Push<K, V>> = Box::new(node);
+            Ok(Box::new(push))
+        };
+        Self {
+            name: name.into(),
+            kind: NodeKind::Sink { topic: topic.into() },
+            parents,
+            stores: Vec::new(),
+            input: Some(TypeTag::of::<K, V>()),
+            output: None,
+            make: Make::Push {
+                make: Arc::new(make),
+                slot: arena::slot::<K, V>,
+                link: arena::link::<K, V>,
+            },
+        }
+    }
+
+    /// The same node connected to these stores too.
+    pub fn with_stores<S: Into<String>>(mut self, stores: impl IntoIterator<Item = S>) -> Self {
+        self.stores.extend(stores.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// A store as declared.
+#[derive(Clone)]
+pub struct StoreSpec {
+    /// Its name.
+    pub name: String,
+    /// The settings of its changelog topic; `None`: it has none, and what it holds is gone when
+    /// its files are.
+    pub changelog: Option<TopicConfig>,
+    /// How changelog records become entries.
+    pub format: Arc<dyn ChangelogFormat>,
+    /// Makes the store of a task on its engine.
+    pub make: Arc<dyn Fn(Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync>,
+}
+
+/// A topic between two sub-topologies, which the application creates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InternalTopic {
+    /// How many partitions; `None`: as many as the sub-topology that writes it has tasks.
+    pub partitions: Option<u32>,
+}
