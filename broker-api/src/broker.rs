@@ -1,7 +1,8 @@
 //! The traits that a broker implements and the values that they exchange.
 //!
 //! # Promises
-//! The conformance suite checks them on every implementation:
+//! The conformance suite (`broker_api::conformance`, with the feature of that name) checks them on
+//! every implementation:
 //! - Records of a partition come in offset order. Offsets may have gaps; a fetch position passes
 //!   whatever takes an offset without being a record.
 //! - A [`Commit`] takes effect as a whole or not at all: batches, consumed offsets and all.
@@ -27,10 +28,12 @@ pub trait Broker: Send + Sync + 'static {
     /// A reader. `waker` is woken when polling may give more.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::InvalidConfig`] for a view that this broker does not have.
     fn fetcher(&self, config: FetcherConfig, waker: Waker) -> Result<Box<dyn Fetcher>, Error>;
 
-    /// A transactional writer. Earlier transactors with the same `id` are fenced from now on.
+    /// A transactional writer. Earlier transactors with the same `id` are fenced from now on: their
+    /// accepted commits keep their place in the order, later ones are refused. What
+    /// [`Admin::group_offsets`] answers after this call is not changed by them any more.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Failed`], and what refuses a write.
@@ -106,7 +109,7 @@ pub enum Start {
     Earliest,
     /// At the end: only what comes from now on.
     Latest,
-    /// At this offset.
+    /// At this offset; [`Error::OffsetOutOfRange`] from polls if it lies outside the log.
     At(Offset),
 }
 
@@ -151,7 +154,8 @@ pub trait Fetcher: Send {
     /// the waker will be woken.
     ///
     /// # Errors
-    /// [`Error::OffsetOutOfRange`] (the partition stays where it was: assign it anew),
+    /// An error of a partition comes back from every poll until the partition is assigned anew or
+    /// unassigned: [`Error::OffsetOutOfRange`] (the partition stays where it was),
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::UnknownTopic`] if it was deleted.
     fn poll(&mut self, max_bytes: usize) -> Poll<Result<Vec<Fetched>, Error>>;
 }
@@ -169,7 +173,9 @@ pub struct CommittedOffset {
     pub metadata: String,
 }
 
-/// Proof of membership; a commit that carries an outdated one is refused.
+/// Proof of membership; a commit that carries an outdated one is refused. The token of the last
+/// [`MembershipEvent::Assigned`] that a member has polled stays valid until the member acknowledges a
+/// revocation, is lost or leaves, whatever happens to other members meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemberToken {
     /// The member.
@@ -229,7 +235,8 @@ pub enum TransactorEvent {
         /// Which commit.
         ticket: Ticket,
     },
-    /// A newer transactor with the same id has taken over; this one is of no use any more.
+    /// A newer transactor with the same id has taken over; this one is of no use any more. Comes
+    /// after the outcomes of all commits that took effect.
     Fenced,
     /// The broker has failed; this one is of no use any more.
     Failed(Error),
@@ -366,7 +373,8 @@ pub enum OffsetSpec {
     Stable,
     /// The end of the log, as an applied reader sees it.
     Latest,
-    /// The first of a batch that the broker appended after this time.
+    /// The base offset of the first batch that the broker appended after this time (not at it);
+    /// the stable end if there is none.
     AppendedAfter(Timestamp),
 }
 
@@ -387,7 +395,8 @@ pub struct Horizon {
 /// when the call returns.
 #[async_trait]
 pub trait Admin: Send + Sync {
-    /// Creates a topic.
+    /// Creates a topic. [`Error::InvalidName`], [`Error::InvalidConfig`] without partitions,
+    /// [`Error::TopicExists`].
     async fn create_topic(&self, topic: NewTopic) -> Result<TopicId, Error>;
 
     /// Deletes a topic and its records.
@@ -415,7 +424,8 @@ pub trait Admin: Send + Sync {
         group: &str,
     ) -> Result<Vec<(TopicPartition, CommittedOffset)>, Error>;
 
-    /// Deletes the records of a partition below `before`; returns the new start of the log.
+    /// Deletes the records of a partition below `before` (at most up to the stable end); returns
+    /// the new start of the log, which never goes back.
     async fn delete_records(
         &self,
         partition: &TopicPartition,

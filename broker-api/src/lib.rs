@@ -23,6 +23,8 @@
 pub mod batch;
 pub mod broker;
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod partitioner;
 pub mod types;

@@ -1,0 +1,78 @@
+//! What a crash leaves. Left out for a broker that cannot be opened again.
+
+use super::Stop;
+use super::check::Check;
+use super::writer::{commit_of, consuming};
+use crate::{TopicConfig, TransactorEvent};
+
+pub(super) fn what_is_durable_survives_a_crash(check: &mut Check<'_>) {
+    let tps = check.topic_with("topic", 2, TopicConfig::compacted());
+    let group = check.unique("group");
+    let before = {
+        let mut writer = check.writer();
+        writer.words(&tps[0], &["a", "b"]);
+        let mut committer = check.committer("id");
+        let commit = commit_of(&[(&tps[0], &["c"]), (&tps[1], &["d"])]);
+        committer.commit(consuming(commit, &group, None, &tps[0], 2));
+        describe(check, &tps[0].topic, &group)
+    };
+    let records: Vec<_> = tps.iter().map(|tp| check.contents(tp)).collect();
+    if !check.reopen(Stop::Crash) {
+        return;
+    }
+    assert_eq!(describe(check, &tps[0].topic, &group), before);
+    for (tp, records) in tps.iter().zip(records) {
+        assert_eq!(check.contents(tp), records);
+    }
+    // And life goes on.
+    let bases = check.committer("id").commit(commit_of(&[(&tps[1], &["e"])]));
+    assert_eq!(check.contents(&tps[1]).last(), Some(&(bases[0], "e".into())));
+}
+
+fn describe(check: &Check<'_>, topic: &str, group: &str) -> String {
+    let cluster = check.run(check.admin().cluster_id()).expect("cluster_id");
+    let topic = check.run(check.admin().topic(topic)).expect("topic");
+    format!("{cluster} {topic:?} {:?}", check.group(group))
+}
+
+pub(super) fn a_crash_keeps_or_drops_whole_commits(check: &mut Check<'_>) {
+    let tps = check.topic("topic", 2);
+    let group = check.unique("group");
+    let mut committed = 0;
+    for round in 0..10 {
+        let (mut submitted, mut durable) = (0, 0);
+        {
+            let mut committer = check.committer("id");
+            // The later the round, the more outcomes are awaited before the crash.
+            for _ in 0..check.broker().capabilities().commits_in_flight.min(5) {
+                let offset = committed + submitted + 1;
+                let commit = commit_of(&[(&tps[0], &["x"]), (&tps[1], &["x"])]);
+                committer.submit(consuming(commit, &group, None, &tps[0], offset));
+                submitted += 1;
+            }
+            for _ in 0..round.min(2 * submitted) {
+                durable += i64::from(matches!(committer.next(), TransactorEvent::Durable { .. }));
+            }
+        }
+        if !check.reopen(Stop::Crash) {
+            return;
+        }
+        let survived = check.group(&group).first().map_or(0, |(_, committed)| committed.offset);
+        let possible = committed + durable..=committed + submitted;
+        assert!(possible.contains(&survived), "{survived} survived of {possible:?}");
+        for tp in &tps {
+            assert_eq!(check.contents(tp).len() as i64, survived, "half a commit survived");
+        }
+        committed = survived;
+    }
+}
+
+pub(super) fn a_clean_stop_keeps_everything(check: &mut Check<'_>) {
+    let tp = check.topic("topic", 1).remove(0);
+    check.committer("id").commit(commit_of(&[(&tp, &["a", "b"])]));
+    let before = check.contents(&tp);
+    if !check.reopen(Stop::Clean) {
+        return;
+    }
+    assert_eq!(check.contents(&tp), before);
+}
