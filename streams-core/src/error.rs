@@ -123,6 +123,14 @@ pub enum StateError {
         /// The newest format that is understood.
         supported: u32,
     },
+    /// A change cannot be written to the changelog.
+    #[error("a change cannot be written to the changelog {topic}: {reason}")]
+    Changelog {
+        /// The changelog topic.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
     /// A key or value of a store does not fit its serde.
     #[error("store '{store}': {error}")]
     Serde {
