@@ -22,6 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealVfs;
+#[cfg(test)]
+pub(crate) use sim::Dice;
 pub use sim::SimVfs;
 
 /// How a file is opened.

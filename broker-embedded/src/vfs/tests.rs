@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::sim::Dice;
 use super::*;
 
 fn read(file: &dyn VfsFile) -> Vec<u8> {

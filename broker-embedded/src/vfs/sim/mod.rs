@@ -25,7 +25,7 @@ use self::disk::{Disk, Node};
 use self::faults::{Fate, Kind};
 use self::file::SimFile;
 #[cfg(test)]
-pub(super) use self::random::Dice;
+pub(crate) use self::random::Dice;
 use super::{OpenMode, Vfs, VfsFile, VfsLock};
 
 /// A simulated disk.

@@ -1,10 +1,10 @@
 //! The simulated disk's dice: SplitMix64, so that a seed gives the same run everywhere.
 
 #[derive(Clone, Debug)]
-pub(in crate::vfs) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(in crate::vfs) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,12 +17,12 @@ impl Dice {
     }
 
     /// A number below `n`, which must not be 0.
-    pub(in crate::vfs) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
     /// True in `eighths` of 8 cases.
-    pub(in crate::vfs) fn chance(&mut self, eighths: u64) -> bool {
+    pub(crate) fn chance(&mut self, eighths: u64) -> bool {
         self.below(8) < eighths
     }
 }
