@@ -27,6 +27,8 @@ pub mod clock;
 pub mod conformance;
 pub mod error;
 pub mod partitioner;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod types;
 
 pub use batch::{Batch, BatchBuilder, Header, RecordRef};

@@ -10,6 +10,9 @@
 //!
 //! A broken promise panics, as an assertion in a test does, with the name of the check.
 
+// This is test code that is compiled outside tests: what fails shall panic.
+#![allow(clippy::expect_used)]
+
 mod alarm;
 mod check;
 mod commits;

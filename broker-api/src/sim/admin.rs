@@ -1,0 +1,173 @@
+//! Topics, settings, offsets.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use async_trait::async_trait;
+
+use super::Shared;
+use super::log::Log;
+use super::state::{State, Topic};
+use crate::types::check_topic_name;
+use crate::{
+    Admin, CommittedOffset, Error, Horizon, NewTopic, Offset, OffsetSpec, TopicConfig,
+    TopicDescription, TopicId, TopicPartition,
+};
+
+pub(super) struct SimAdmin {
+    pub(super) shared: Shared,
+}
+
+impl SimAdmin {
+    /// Waits until `ready`, asking again at every step.
+    async fn until(&self, mut ready: impl FnMut(&State) -> bool) -> Result<(), Error> {
+        poll_fn(|context| {
+            self.shared.with(|state| {
+                if state.closed {
+                    return Poll::Ready(Err(Error::Closed));
+                }
+                if ready(state) {
+                    return Poll::Ready(Ok(()));
+                }
+                state.waiting_admins.push(context.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await
+    }
+
+    /// Answers after the delay that the faults ask for.
+    async fn call<T>(
+        &self,
+        answer: impl FnOnce(&mut State) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let due =
+            self.shared.with(|state| state.steps + state.random.up_to(state.faults.admin_delay));
+        self.until(|state| state.steps >= due).await?;
+        self.shared.with(answer)
+    }
+}
+
+fn describe(name: &Arc<str>, topic: &Topic) -> TopicDescription {
+    TopicDescription {
+        name: name.clone(),
+        id: topic.id,
+        partitions: topic.logs.len() as u32,
+        config: topic.config.clone(),
+    }
+}
+
+impl State {
+    fn create(&mut self, topic: NewTopic) -> Result<TopicId, Error> {
+        check_topic_name(&topic.name)?;
+        if topic.partitions == 0 {
+            return Err(Error::InvalidConfig {
+                name: "partitions".into(),
+                value: "0".into(),
+                expected: "at least 1".into(),
+            });
+        }
+        let NewTopic { name, partitions, config } = topic;
+        if self.topics.contains_key(name.as_str()) {
+            return Err(Error::TopicExists { topic: name });
+        }
+        let id = TopicId(u128::from(self.number()));
+        let logs = vec![Log::default(); partitions as usize];
+        self.topics.insert(name.into(), Topic { id, config, logs });
+        Ok(id)
+    }
+
+    fn delete(&mut self, name: &str) -> Result<(), Error> {
+        let partitions = self.topic(name)?.logs.len();
+        self.topics.remove(name);
+        for p in 0..partitions {
+            self.wake_readers(&TopicPartition::new(name, p as u32), |_| true);
+        }
+        Ok(())
+    }
+
+    fn offset(&self, tp: &TopicPartition, spec: OffsetSpec) -> Result<Offset, Error> {
+        let log = self.log(tp)?;
+        Ok(match spec {
+            OffsetSpec::Earliest => log.horizon.log_start,
+            OffsetSpec::Stable => log.stable(),
+            OffsetSpec::Latest => log.end,
+            OffsetSpec::AppendedAfter(time) => log.appended_after(time),
+        })
+    }
+}
+
+#[async_trait]
+impl Admin for SimAdmin {
+    async fn create_topic(&self, topic: NewTopic) -> Result<TopicId, Error> {
+        self.call(|state| state.create(topic)).await
+    }
+
+    async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        self.call(|state| state.delete(name)).await
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicDescription>, Error> {
+        self.call(|state| Ok(state.topics.iter().map(|(n, t)| describe(n, t)).collect())).await
+    }
+
+    async fn topic(&self, name: &str) -> Result<TopicDescription, Error> {
+        self.call(|state| Ok(describe(&name.into(), state.topic(name)?))).await
+    }
+
+    async fn configure_topic(&self, name: &str, config: TopicConfig) -> Result<(), Error> {
+        self.call(|state| {
+            state.topic(name)?;
+            state.topics.entry(name.into()).and_modify(|topic| topic.config = config);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn offsets(
+        &self,
+        partitions: &[(TopicPartition, OffsetSpec)],
+    ) -> Result<Vec<Offset>, Error> {
+        self.call(|state| partitions.iter().map(|(tp, spec)| state.offset(tp, *spec)).collect())
+            .await
+    }
+
+    async fn group_offsets(
+        &self,
+        group: &str,
+    ) -> Result<Vec<(TopicPartition, CommittedOffset)>, Error> {
+        // What was accepted before the call counts.
+        let accepted = self.call(|state| Ok(state.accepted_count)).await?;
+        self.until(|state| state.placed_count() >= accepted).await?;
+        self.shared.with(|state| {
+            let group = state.groups.get(group);
+            Ok(group.map(|g| g.applied.clone().into_iter().collect()).unwrap_or_default())
+        })
+    }
+
+    async fn delete_records(
+        &self,
+        partition: &TopicPartition,
+        before: Offset,
+    ) -> Result<Offset, Error> {
+        self.call(|state| {
+            state.log(partition)?;
+            let id = state.topic(&partition.topic)?.id;
+            state.wake_readers(partition, |_| true);
+            Ok(state.log_mut(partition, id).map_or(0, |log| {
+                log.delete_below(before.min(log.stable()));
+                log.horizon.log_start
+            }))
+        })
+        .await
+    }
+
+    async fn horizon(&self, partition: &TopicPartition) -> Result<Horizon, Error> {
+        self.call(|state| Ok(state.log(partition)?.horizon)).await
+    }
+
+    async fn cluster_id(&self) -> Result<String, Error> {
+        self.call(|state| Ok(state.cluster_id.clone())).await
+    }
+}
