@@ -1,0 +1,177 @@
+//! `vltava state`: stores as their changelogs tell them.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use broker_api::{
+    Broker, Isolation, Offset, OffsetSpec, RecordRef, Start, Timestamp, TopicDescription,
+    TopicPartition,
+};
+use futures::executor::block_on;
+
+use super::args::Replay;
+use super::reader::Reader;
+use super::show::Shown;
+use super::topics::{bounds, partitions, print};
+use super::{Failure, Stop};
+
+pub(crate) fn stores(broker: &dyn Broker, app: &str) -> Result<(), Failure> {
+    let mut text = String::from("store\tpartition\tfirst offset\tend offset\n");
+    for (store, topic) in changelogs(broker, app)? {
+        for (partition, (first, end)) in bounds(broker, &topic)?.into_iter().enumerate() {
+            text += &format!("{store}\t{partition}\t{first}\t{end}\n");
+        }
+    }
+    print(text)
+}
+
+/// The changelogs of an application, with the names of their stores.
+fn changelogs(broker: &dyn Broker, app: &str) -> Result<Vec<(String, TopicDescription)>, Failure> {
+    let store_of = |name: &str| {
+        let store = name.strip_prefix(app)?.strip_prefix('-')?.strip_suffix("-changelog")?;
+        Some(store.to_owned())
+    };
+    let topics = block_on(broker.admin().topics())?.into_iter();
+    Ok(topics.filter_map(|topic| Some((store_of(&topic.name)?, topic))).collect())
+}
+
+/// What a changelog says of one key.
+struct Entry {
+    value: Vec<u8>,
+    offset: Offset,
+    timestamp: Timestamp,
+    append_time: Timestamp,
+}
+
+pub(crate) fn replay(broker: &dyn Broker, args: &Replay, stop: &Stop) -> Result<(), Failure> {
+    let topic = changelog(broker, args)?;
+    let printing = &args.printing;
+    let only_key = args.only_key.as_deref().map(|key| printing.key_type.parse(key));
+    let only_key = only_key.transpose().map_err(Failure::Key)?;
+    let limits = limits(broker, args, &topic)?;
+    let starts: Vec<_> = limits.keys().map(|tp| (tp.clone(), Start::Earliest)).collect();
+    let mut reader = Reader::new(broker, Isolation::ReadCommitted, &starts)?;
+    let mut store = BTreeMap::new();
+    while reader.below(&limits) {
+        if stop.requested() {
+            return Err(Failure::Stopped);
+        }
+        let any = reader.fetch(|partition, append_time, record| {
+            let key = record.key.unwrap_or_default();
+            if record.offset < limits[partition] && only_key.as_ref().is_none_or(|k| k == key) {
+                apply(&mut store, partition, append_time, &record);
+            }
+            Ok::<(), Failure>(())
+        })?;
+        if !any {
+            std::thread::park();
+        }
+    }
+    print_entries(args, &store)
+}
+
+/// The contents: by key, and then by partition, should a key be in several.
+type Contents = BTreeMap<(Vec<u8>, TopicPartition), Entry>;
+
+fn apply(
+    store: &mut Contents,
+    partition: &TopicPartition,
+    append_time: Timestamp,
+    record: &RecordRef<'_>,
+) {
+    let key = (record.key.unwrap_or_default().to_vec(), partition.clone());
+    match record.value {
+        None => {
+            store.remove(&key);
+        }
+        Some(value) => {
+            let RecordRef { offset, timestamp, .. } = *record;
+            store.insert(key, Entry { value: value.to_vec(), offset, timestamp, append_time });
+        }
+    }
+}
+
+fn print_entries(args: &Replay, store: &Contents) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut text = Vec::new();
+    for ((key, partition), entry) in store {
+        let Entry { offset, timestamp, append_time, .. } = *entry;
+        let (key, value) = (Some(&key[..]), Some(&entry.value[..]));
+        let shown = Shown { partition, offset, timestamp, append_time, key, value };
+        text.clear();
+        args.printing.show(&shown, &mut text)?;
+        out.write_all(&text).map_err(Failure::Output)?;
+    }
+    out.flush().map_err(Failure::Output)
+}
+
+fn changelog(broker: &dyn Broker, args: &Replay) -> Result<TopicDescription, Failure> {
+    let mut known = changelogs(broker, &args.app)?;
+    match known.iter().position(|(store, _)| *store == args.store) {
+        Some(found) => Ok(known.swap_remove(found).1),
+        None => {
+            let names: Vec<_> = known.into_iter().map(|(store, _)| store).collect();
+            let known = match names.is_empty() {
+                true => "it has none here".into(),
+                false => format!("it has: {}", names.join(", ")),
+            };
+            Err(Failure::UnknownStore { app: args.app.clone(), store: args.store.clone(), known })
+        }
+    }
+}
+
+/// Up to which offset (exclusive) each partition answers the question.
+///
+/// # Errors
+/// If what is asked for has been compacted away, or is not written yet.
+fn limits(
+    broker: &dyn Broker,
+    args: &Replay,
+    topic: &TopicDescription,
+) -> Result<BTreeMap<TopicPartition, Offset>, Failure> {
+    let partitions = partitions(topic);
+    let offsets = |spec| {
+        let asked: Vec<_> = partitions.iter().map(|tp| (tp.clone(), spec)).collect();
+        block_on(broker.admin().offsets(&asked))
+    };
+    let ends = offsets(OffsetSpec::Stable)?;
+    let limits = match (args.at_offset, args.at_time) {
+        (Some(asked), _) => {
+            let end = ends.iter().copied().max().unwrap_or(0);
+            if asked >= end {
+                return Err(Failure::NotYet { topic: topic.name.to_string(), end, asked });
+            }
+            ends.iter().map(|end| *end.min(&(asked + 1))).collect()
+        }
+        (None, Some(time)) => offsets(OffsetSpec::AppendedAfter(time))?,
+        (None, None) => ends.clone(),
+    };
+    let limits: Vec<_> = partitions.into_iter().zip(limits).collect();
+    for (partition, limit) in &limits {
+        check_horizon(broker, partition, *limit)?;
+    }
+    Ok(limits.into_iter().collect())
+}
+
+fn check_horizon(
+    broker: &dyn Broker,
+    partition: &TopicPartition,
+    limit: Offset,
+) -> Result<(), Failure> {
+    let horizon = block_on(broker.admin().horizon(partition))?;
+    let partition = partition.clone();
+    if 0 < limit && limit < horizon.compacted_below {
+        let compacted_below = horizon.compacted_below;
+        return Err(Failure::Compacted { partition, compacted_below, asked: limit });
+    }
+    if 0 < limit && limit < horizon.log_start {
+        return Err(Failure::Deleted { partition, log_start: horizon.log_start });
+    }
+    if 0 < horizon.log_start && 0 < limit {
+        eprintln!(
+            "vltava: the records of {partition} below offset {} are deleted; what only they held is missing",
+            horizon.log_start
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! `vltava topics`.
+
+use std::io::Write;
+
+use broker_api::{Broker, NewTopic, OffsetSpec, TopicConfig, TopicDescription, TopicPartition};
+use futures::executor::block_on;
+
+use super::Failure;
+use super::args::{CreateTopic, TopicsCommand};
+
+pub(crate) fn create(broker: &dyn Broker, args: &CreateTopic) -> Result<(), Failure> {
+    let mut config = TopicConfig::default();
+    for (name, value) in &args.configs {
+        config.set(name, value)?;
+    }
+    let topic = NewTopic { name: args.name.clone(), partitions: args.partitions, config };
+    block_on(broker.admin().create_topic(topic))?;
+    print(format!("topic {} created with {} partitions\n", args.name, args.partitions))
+}
+
+pub(crate) fn run(broker: &dyn Broker, command: &TopicsCommand) -> Result<(), Failure> {
+    match command {
+        TopicsCommand::Create(args) => create(broker, args),
+        TopicsCommand::List => {
+            let topics = block_on(broker.admin().topics())?;
+            print(topics.iter().map(|topic| format!("{}\n", topic.name)).collect())
+        }
+        TopicsCommand::Describe { name } => describe(broker, name),
+        TopicsCommand::Delete { name } => {
+            block_on(broker.admin().delete_topic(name))?;
+            print(format!("topic {name} deleted\n"))
+        }
+    }
+}
+
+fn describe(broker: &dyn Broker, name: &str) -> Result<(), Failure> {
+    let topic = block_on(broker.admin().topic(name))?;
+    let mut text = format!(
+        "topic:       {}\nid:          {}\npartitions:  {}\n",
+        topic.name, topic.id, topic.partitions
+    );
+    for (name, value) in topic.config.entries() {
+        text += &format!("{name}={value}\n");
+    }
+    text += "\npartition  first offset  end offset\n";
+    for (partition, (first, end)) in bounds(broker, &topic)?.into_iter().enumerate() {
+        text += &format!("{partition:<9}  {first:<12}  {end}\n");
+    }
+    print(text)
+}
+
+/// Of each partition: the first offset that the log still has, and the end of what is durable.
+pub(crate) fn bounds(
+    broker: &dyn Broker,
+    topic: &TopicDescription,
+) -> Result<Vec<(i64, i64)>, Failure> {
+    let all = |spec| {
+        let asked: Vec<_> = partitions(topic).into_iter().map(|tp| (tp, spec)).collect();
+        block_on(broker.admin().offsets(&asked))
+    };
+    Ok(all(OffsetSpec::Earliest)?.into_iter().zip(all(OffsetSpec::Stable)?).collect())
+}
+
+/// All partitions of a topic.
+pub(crate) fn partitions(topic: &TopicDescription) -> Vec<TopicPartition> {
+    (0..topic.partitions).map(|i| TopicPartition::new(topic.name.clone(), i)).collect()
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: String) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
