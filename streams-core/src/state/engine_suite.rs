@@ -194,7 +194,7 @@ fn a_large_batch_is_like_a_small_one(engine: &dyn StateEngine, dir: &Path) {
         for _ in 0..count {
             let key = (next(&mut seed) % 100_000).to_le_bytes(); // unsorted
             if keys.insert(key) {
-                let value = (next(&mut seed) % 4 != 0).then(|| vec![round as u8; 100]);
+                let value = (!next(&mut seed).is_multiple_of(4)).then(|| vec![round as u8; 100]);
                 batch.put(&key, value.as_deref());
                 match value {
                     Some(value) => model.insert(key.to_vec(), value),
@@ -223,7 +223,7 @@ fn random_batches_equal_a_map(engine: &dyn StateEngine, dir: &Path) {
                 store = open(engine, dir);
             }
             1 => {
-                model.retain(|_, _| next(&mut seed) % 2 == 0);
+                model.retain(|_, _| next(&mut seed).is_multiple_of(2));
                 let mut load = store.bulk_load().unwrap();
                 model.iter().for_each(|(key, value)| load.put(key, value).unwrap());
                 load.finish(&position(round)).unwrap();
@@ -233,7 +233,7 @@ fn random_batches_equal_a_map(engine: &dyn StateEngine, dir: &Path) {
                 for key in 0..20u64 {
                     let key = (key * 7 + next(&mut seed) % 7).to_be_bytes();
                     let value = next(&mut seed).to_be_bytes();
-                    let value = (value[7] % 3 != 0).then_some(&value[..]);
+                    let value = (!value[7].is_multiple_of(3)).then_some(&value[..]);
                     batch.put(&key, value);
                     match value {
                         Some(value) => model.insert(key.to_vec(), value.to_vec()),

@@ -3,11 +3,18 @@
 mod engine;
 #[cfg(any(test, feature = "conformance"))]
 pub mod engine_suite;
+mod entry_codec;
+mod key_value;
 mod lossy;
+mod point_cache;
 mod position;
+mod restore;
 mod store;
 
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
+pub use entry_codec::KeyValueFormat;
+pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Updated};
 pub use lossy::LossyEngine;
 pub use position::Position;
-pub use store::{ChangelogFormat, ChangelogWriter, Store};
+pub use restore::{Changelog, RestorePlan, RestoreStats, Restorer};
+pub use store::{ChangelogFormat, ChangelogWriter, RawEntry, Store};

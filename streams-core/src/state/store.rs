@@ -51,8 +51,11 @@ pub trait Store: Any + Send {
     ///
     /// # Errors
     /// [`StateError`].
-    fn dump(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>, Timestamp)>, StateError>;
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError>;
 }
+
+/// An encoded entry: key, value and timestamp.
+pub type RawEntry = (Vec<u8>, Vec<u8>, Timestamp);
 
 /// Takes the changelog records of a seal.
 pub trait ChangelogWriter {

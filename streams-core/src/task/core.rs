@@ -176,6 +176,11 @@ impl TaskCore {
         &self.dropped
     }
 
+    /// The same, counted anew from now on.
+    pub fn take_dropped(&mut self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// What decides on records that cannot be decoded.
     pub fn deserialization_handler(&self) -> &DeserializationHandler {
         &self.settings.deserialization_handler

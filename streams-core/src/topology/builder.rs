@@ -165,7 +165,9 @@ impl TopologyBuilder {
                 return Err(BuildError::Unknown { node, missing });
             }
         }
-        Ok(Topology::new(self.nodes, self.stores, self.internal_topics))
+        let topology = Topology::new(self.nodes, self.stores, self.internal_topics);
+        topology.try_tasks()?;
+        Ok(topology)
     }
 
     fn node(&self, name: &str) -> Option<&NodeSpec> {

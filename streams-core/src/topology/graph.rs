@@ -8,8 +8,8 @@ use broker_api::TaskId;
 use super::spec::{Make, MakeContext, TopicResolver};
 use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec};
 use crate::error::BuildError;
-use crate::processor::{Child, Erased, Source};
-use crate::state::StoreEngine;
+use crate::processor::{Child, Erased, Resolution, Source};
+use crate::state::{LossyEngine, StateEngine, StoreEngine};
 use crate::task::{TaskCore, TaskSettings};
 
 /// A checked topology. Immutable; share it behind an [`Arc`].
@@ -125,6 +125,23 @@ impl Topology {
             }
         }
         Ok(BuiltTask { core: assembly.core, sources })
+    }
+
+    /// Builds a task of each sub-topology on empty stores, to see that it can be done.
+    pub(super) fn try_tasks(&self) -> Result<(), BuildError> {
+        let settings = TaskSettings {
+            application_id: "".into(),
+            deserialization_handler: Arc::new(|_| Resolution::Fail),
+        };
+        for (number, part) in self.subtopologies.iter().enumerate() {
+            let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
+            let engines = LossyEngine::default()
+                .open("".as_ref(), &names)
+                .map_err(|e| BuildError::Invalid { node: "state".into(), reason: e.to_string() })?;
+            let id = TaskId { subtopology: number as u32, partition: 0 };
+            self.build_task(id, settings.clone(), engines, &|topic| Ok((topic.into(), 1)))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a topology knows of a node, a store and an internal topic.
 
 use std::any::TypeId;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use broker_api::TopicConfig;
@@ -12,7 +13,9 @@ use crate::processor::{
 };
 use crate::record::Data;
 use crate::serde::DynSerde;
-use crate::state::{ChangelogFormat, Store, StoreEngine};
+use crate::state::{
+    ChangelogFormat, KeyValueFormat, KeyValueStore, Store, StoreEngine, StoreOptions,
+};
 use crate::task::TaskCore;
 
 /// The types of keys and values, compared when a topology is built.
@@ -190,6 +193,27 @@ pub struct StoreSpec {
     pub format: Arc<dyn ChangelogFormat>,
     /// Makes the store of a task on its engine.
     pub make: Arc<dyn Fn(Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync>,
+}
+
+impl StoreSpec {
+    /// A key-value store; a logged one has a compacted changelog.
+    pub fn key_value<K: Data + Eq + Hash, V: Data>(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        options: StoreOptions,
+    ) -> Self {
+        let store = name.to_string();
+        let make = move |engine| -> Box<dyn Store> {
+            Box::new(KeyValueStore::new(&store, key.clone(), value.clone(), engine, options))
+        };
+        Self {
+            name: name.into(),
+            changelog: options.logged.then(TopicConfig::compacted),
+            format: Arc::new(KeyValueFormat),
+            make: Arc::new(make),
+        }
+    }
 }
 
 /// A topic between two sub-topologies, which the application creates.

@@ -1,0 +1,69 @@
+//! What ends a stream application.
+
+use broker_api::TaskId;
+
+use crate::error::{BuildError, ProcessError, StateError};
+
+/// Why an application does not start, or stopped. What had been committed stays; after the cause
+/// is mended, a new start goes on where the last commit ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamsError {
+    /// The broker refused something.
+    #[error(transparent)]
+    Broker(#[from] broker_api::Error),
+    /// The topology does not fit.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A record could not be processed.
+    #[error("task {task}: {error}")]
+    Process {
+        /// The task.
+        task: TaskId,
+        /// What happened.
+        error: ProcessError,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The application's own code panicked.
+    #[error("the application's code panicked: {message}")]
+    Panic {
+        /// What the panic said.
+        message: String,
+    },
+    /// An internal topic of an earlier start has another number of partitions.
+    #[error(
+        "topic '{topic}' has {found} partitions, but {needed} are needed; the number of partitions of an application cannot change: delete its internal topics and state, or use another application id"
+    )]
+    PartitionsChanged {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: u32,
+        /// How many the topology needs.
+        needed: u32,
+    },
+    /// A setting that cannot be.
+    #[error("setting {name}: {reason}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The state directory cannot be used.
+    #[error("the state directory {path} cannot be used: {reason}")]
+    StateDirectory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A thread could not be started.
+    #[error("a stream thread could not be started: {reason}")]
+    Thread {
+        /// The system's words.
+        reason: String,
+    },
+}

@@ -1,0 +1,30 @@
+//! What drives tasks: stream threads as step machines, commits, restore, the life of an application.
+//!
+//! ```text
+//!  membership --tasks--> open --> restore --> run: fetch -> process -> seal -> submit
+//!                                              ^                              |
+//!                                              +-- applied: positions --------+
+//!                                                  durable: purge, store flush
+//! ```
+//! A [`StreamThread`] owns one transactor, one membership and its tasks. Its [`StreamThread::step`]
+//! never blocks and never waits; in production a thread and a waker drive it ([`Streams`]), in
+//! simulations one loop picks steps by seed.
+
+mod background;
+mod error;
+mod internal_topics;
+mod metrics;
+mod parker;
+mod seal_policy;
+mod settings;
+mod streams;
+mod thread;
+
+pub use background::{Background, Inline};
+pub use error::StreamsError;
+pub use internal_topics::Plan;
+pub use metrics::Metrics;
+pub use seal_policy::{SealCounters, should_seal};
+pub use settings::{Settings, log_and_continue, log_and_fail};
+pub use streams::{State, Streams};
+pub use thread::{Next, StreamThread, ThreadEnv};

@@ -1,0 +1,99 @@
+//! The settings of an application.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StreamsError;
+use crate::processor::{DeserializationHandler, Resolution};
+
+/// The settings of an application. Each has a default but the id and the state directory.
+#[derive(Clone)]
+pub struct Settings {
+    /// Names the application: its consumer group, its internal topics, its state. 1 to 100
+    /// characters of `a-z A-Z 0-9 . _ -`.
+    pub application_id: Arc<str>,
+    /// Where the stores lie; the application makes a directory of its own in it.
+    pub state_dir: PathBuf,
+    /// How many stream threads. Default: 1.
+    pub threads: usize,
+    /// The longest time from a record to the commit that contains it, while there is more to
+    /// process. Default: 100 ms. A thread that has caught up commits at once.
+    pub commit_interval: Duration,
+    /// Bytes that all stores of the process may hold in memory. Default: 256 MiB.
+    pub state_memory_bytes: usize,
+    /// The longest time that a committed change stays out of the store's files. Default: 30 s.
+    /// After a crash, as much of the changelog is replayed.
+    pub flush_interval: Duration,
+    /// Bytes of input that wait in memory for each partition. Default: 4 MiB.
+    pub input_buffer_bytes: usize,
+    /// Bytes of output after which a generation is sealed early. Default: 16 MiB. At most half of
+    /// the broker's largest commit is used.
+    pub seal_bytes: usize,
+    /// Bytes of memory for restoring a store; beyond it, sorted runs are spilled to disk.
+    /// Default: 256 MiB.
+    pub restore_memory_bytes: usize,
+    /// How often consumed records of repartition topics are deleted. Default: 1 s.
+    pub purge_interval: Duration,
+    /// What happens to records that cannot be decoded. Default: [`log_and_fail`].
+    pub deserialization_handler: DeserializationHandler,
+}
+
+impl Settings {
+    /// The defaults, for an application of this name.
+    pub fn new(application_id: impl Into<Arc<str>>, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            application_id: application_id.into(),
+            state_dir: state_dir.into(),
+            threads: 1,
+            commit_interval: Duration::from_millis(100),
+            state_memory_bytes: 256 << 20,
+            flush_interval: Duration::from_secs(30),
+            input_buffer_bytes: 4 << 20,
+            seal_bytes: 16 << 20,
+            restore_memory_bytes: 256 << 20,
+            purge_interval: Duration::from_secs(1),
+            deserialization_handler: log_and_fail(),
+        }
+    }
+
+    /// # Errors
+    /// [`StreamsError::Setting`].
+    pub(super) fn check(&self) -> Result<(), StreamsError> {
+        let id = &self.application_id;
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if id.is_empty() || id.len() > 100 || !id.chars().all(fine) || id.starts_with('.') {
+            let reason = format!(
+                "'{id}' must be 1 to 100 of a-z, A-Z, 0-9, '.', '_', '-', not starting with '.'"
+            );
+            return Err(StreamsError::Setting { name: "application_id", reason });
+        }
+        if self.threads == 0 || self.threads > 256 {
+            let reason = format!("{} must be 1 to 256", self.threads);
+            return Err(StreamsError::Setting { name: "threads", reason });
+        }
+        Ok(())
+    }
+}
+
+/// The default deserialization handler: the application stops.
+pub fn log_and_fail() -> DeserializationHandler {
+    Arc::new(|failure| {
+        tracing::error!(
+            partition = %failure.partition, offset = failure.offset, part = failure.part,
+            error = %failure.error, "a record cannot be decoded"
+        );
+        Resolution::Fail
+    })
+}
+
+/// A deserialization handler that leaves such records out, with a warning for each.
+pub fn log_and_continue() -> DeserializationHandler {
+    Arc::new(|failure| {
+        tracing::warn!(
+            partition = %failure.partition, offset = failure.offset, part = failure.part,
+            error = %failure.error, "a record cannot be decoded and is left out"
+        );
+        Resolution::Continue
+    })
+}

@@ -1,0 +1,149 @@
+//! Which tasks the thread has: joining, taking on, giving up.
+
+use std::collections::BTreeSet;
+use std::task::Poll;
+
+use broker_api::{MembershipConfig, MembershipEvent, TaskId};
+
+use super::opening::Opening;
+use super::{StreamThread, StreamsError};
+
+impl StreamThread {
+    pub(super) fn join(&mut self) -> Result<(), StreamsError> {
+        let config = MembershipConfig {
+            application: self.env.settings.application_id.clone(),
+            tasks: self.env.plan.tasks.clone(),
+            warm: Vec::new(),
+        };
+        self.membership = Some(self.env.broker.membership(config, self.waker.clone())?);
+        Ok(())
+    }
+
+    pub(super) fn poll_membership(&mut self) -> Result<bool, StreamsError> {
+        let mut busy = false;
+        while let Some(Poll::Ready(event)) = self.membership.as_mut().map(|m| m.poll()) {
+            busy = true;
+            match event {
+                MembershipEvent::Assigned { token, active, standby: _ } => {
+                    self.token = Some(token);
+                    self.assign(active.into_iter().collect());
+                }
+                MembershipEvent::Revoke { tasks } => {
+                    for task in tasks {
+                        self.give_up(task);
+                    }
+                }
+                MembershipEvent::Lost => {
+                    tracing::warn!(thread = %self.transactional_id, "the thread lost its tasks and joins again");
+                    self.token = None;
+                    self.start_over()?;
+                    self.assigned.clear();
+                    self.opening.clear();
+                    self.join()?;
+                }
+            }
+        }
+        Ok(busy)
+    }
+
+    fn assign(&mut self, tasks: BTreeSet<TaskId>) {
+        for &task in tasks.difference(&self.assigned) {
+            tracing::info!(%task, thread = %self.transactional_id, "task assigned");
+            self.opening.insert(task, Opening::Wanted);
+        }
+        let gone: Vec<TaskId> = self.assigned.difference(&tasks).copied().collect();
+        for task in gone {
+            self.give_up(task);
+        }
+        self.assigned.extend(tasks);
+    }
+
+    /// A task that does not run yet goes at once; a running one seals and flushes first.
+    fn give_up(&mut self, task: TaskId) {
+        let unopened = self.opening.remove(&task).is_some();
+        let restored = self.stop_restoring(task);
+        if unopened || restored {
+            self.assigned.remove(&task);
+            self.ack(task);
+        } else if self.running.contains_key(&task) {
+            self.closing.insert(task);
+        } else {
+            self.ack(task);
+        }
+    }
+
+    fn ack(&mut self, task: TaskId) {
+        if let Some(membership) = &mut self.membership {
+            membership.ack(&[task]);
+        }
+    }
+
+    /// Ends tasks that are given up and whose last commit is durable and flushed.
+    pub(super) fn close_tasks(&mut self) -> Result<bool, StreamsError> {
+        if self.stopping {
+            self.closing.extend(self.running.keys());
+            self.opening.clear();
+            let restoring: Vec<TaskId> = self.restoring.keys().copied().collect();
+            for task in restoring {
+                self.stop_restoring(task);
+            }
+        }
+        let mut busy = false;
+        for id in self.closing.clone() {
+            let Some(running) = self.running.get_mut(&id) else {
+                self.closing.remove(&id);
+                continue;
+            };
+            if running.task.has_uncommitted() {
+                self.seal_requested = true;
+                continue;
+            }
+            if running.last_commit.is_some() || running.flush_under_way() {
+                continue;
+            }
+            busy = true;
+            if self.flush_rest(id)? {
+                continue;
+            }
+            if let Some(running) = self.running.remove(&id) {
+                for queue in running.task.queues() {
+                    self.fetcher.unassign(std::slice::from_ref(queue.partition()));
+                    self.inputs.remove(queue.partition());
+                    self.paused.remove(queue.partition());
+                }
+            }
+            tracing::info!(task = %id, thread = %self.transactional_id, "task closed");
+            self.closing.remove(&id);
+            self.assigned.remove(&id);
+            self.ack(id);
+        }
+        Ok(busy)
+    }
+
+    /// Gives up everything that is not committed, and opens all tasks anew where their commits
+    /// ended: after a doubtful commit or a lost membership. The code is that of a restart.
+    pub(super) fn start_over(&mut self) -> Result<(), StreamsError> {
+        for partition in std::mem::take(&mut self.inputs).into_keys() {
+            self.fetcher.unassign(&[partition]);
+        }
+        let restoring: Vec<TaskId> = self.restoring.keys().copied().collect();
+        for task in restoring {
+            self.stop_restoring(task);
+        }
+        self.running.clear();
+        self.paused.clear();
+        self.in_flight.clear();
+        self.unsent = None;
+        self.since = None;
+        self.seal_requested = false;
+        let closing = std::mem::take(&mut self.closing);
+        for task in closing {
+            self.assigned.remove(&task);
+            self.ack(task);
+        }
+        self.opening = self.assigned.iter().map(|task| (*task, Opening::Wanted)).collect();
+        // Fences what is still under way.
+        self.transactor = self.env.broker.transactor(&self.transactional_id, self.waker.clone())?;
+        Ok(())
+    }
+}

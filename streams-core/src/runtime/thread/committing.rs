@@ -1,0 +1,317 @@
+//! Sealing, submitting, and what follows once a commit is applied and durable.
+
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use broker_api::{
+    Commit, Error, GroupCommit, Offset, TaskId, Ticket, TopicPartition, TransactorEvent,
+};
+
+use super::super::metrics::add;
+use super::super::{SealCounters, should_seal};
+use super::{StreamThread, StreamsError};
+use crate::error::StateError;
+use crate::state::{EntryBatch, Position};
+
+/// A commit that the broker has taken and that is not durable yet.
+pub(super) struct InFlight {
+    ticket: Ticket,
+    parts: Vec<TaskPart>,
+    applied: bool,
+}
+
+/// What one task has in a commit.
+pub(super) struct TaskPart {
+    task: TaskId,
+    /// Of each store that was written: its last changelog batch in the commit, and how many
+    /// offsets that takes.
+    changelogs: Vec<(usize, usize, Offset)>,
+    stream_time: i64,
+    /// Snapshots of stores as of this commit, to be written once it is durable.
+    flushes: Vec<(usize, EntryBatch, Option<Position>)>,
+    /// Consumed internal input, to be deleted.
+    purge: Vec<(TopicPartition, Offset)>,
+}
+
+/// A commit that the broker had no room for.
+pub(super) struct Unsent {
+    commit: Commit,
+    parts: Vec<TaskPart>,
+}
+
+/// A store flush that has ended.
+pub(super) struct FlushDone {
+    task: TaskId,
+    store: usize,
+    result: Result<(), StateError>,
+}
+
+impl StreamThread {
+    pub(super) fn seal_if_due(&mut self) -> Result<bool, StreamsError> {
+        if let Some(unsent) = self.unsent.take() {
+            self.submit(unsent)?;
+            return Ok(self.unsent.is_none());
+        }
+        let settings = self.env.settings.clone();
+        let now = self.env.clock.monotonic();
+        let output_bytes = self.running.values_mut().map(|r| r.task.output_bytes()).sum();
+        let memory = settings.state_memory_bytes / settings.threads / 2;
+        let counters = SealCounters {
+            uncommitted: self.since.is_some() || self.seal_requested,
+            caught_up: self.has_nothing_to_process(),
+            in_flight: self.in_flight.len(),
+            max_in_flight: self.capabilities.commits_in_flight,
+            age: self.since.map_or_else(Default::default, |since| now.saturating_sub(since)),
+            output_bytes,
+            requested: self.seal_requested || self.dirty_bytes() > memory,
+        };
+        let seal_bytes = settings.seal_bytes.min(self.capabilities.max_commit_bytes / 2);
+        if !should_seal(counters, settings.commit_interval, seal_bytes) {
+            return Ok(false);
+        }
+        self.seal()?;
+        Ok(true)
+    }
+
+    fn dirty_bytes(&mut self) -> usize {
+        let stores =
+            self.running.values_mut().flat_map(|r| r.task.core_mut().stores_mut().iter_mut());
+        stores.map(|store| store.dirty_bytes()).sum()
+    }
+
+    fn seal(&mut self) -> Result<(), StreamsError> {
+        self.since = None;
+        self.seal_requested = false;
+        let now = self.env.clock.monotonic();
+        let budget = self.store_budget();
+        let mut commit = Commit::default();
+        let mut offsets = Vec::new();
+        let mut parts = Vec::new();
+        for (id, running) in &mut self.running {
+            if !running.task.has_uncommitted() {
+                continue;
+            }
+            let sealed = running.task.seal();
+            let sealed = sealed.map_err(|error| StreamsError::Process { task: *id, error })?;
+            let base = commit.batches.len();
+            let changelogs = sealed
+                .changelogs
+                .iter()
+                .map(|c| {
+                    let batch = &sealed.batches[c.batch].1;
+                    (c.store, base + c.batch, batch.next_offset() - batch.base_offset())
+                })
+                .collect();
+            let purge = if running.internal {
+                sealed.offsets.iter().map(|(tp, at)| (tp.clone(), at.offset)).collect()
+            } else {
+                Vec::new()
+            };
+            commit.batches.extend(sealed.batches);
+            offsets.extend(sealed.offsets);
+            let mut flushes = Vec::new();
+            let stores = running.task.core_mut().stores_mut().iter_mut();
+            for (index, (store, flush)) in stores.zip(&mut running.flushes).enumerate() {
+                let dirty = store.dirty_bytes();
+                let due = now.saturating_sub(flush.last) >= self.env.settings.flush_interval;
+                if !flush.under_way && dirty > 0 && (due || dirty > budget / 2) {
+                    flushes.push((index, store.begin_flush()?, None));
+                    flush.under_way = true;
+                    flush.last = now;
+                }
+            }
+            let stream_time = sealed.stream_time;
+            parts.push(TaskPart { task: *id, changelogs, stream_time, flushes, purge });
+        }
+        if !offsets.is_empty() {
+            let group = self.env.settings.application_id.clone();
+            commit.group = Some(GroupCommit { group, token: self.token, offsets });
+        }
+        self.submit(Unsent { commit, parts })
+    }
+
+    fn submit(&mut self, unsent: Unsent) -> Result<(), StreamsError> {
+        let Unsent { commit, parts } = unsent;
+        match self.transactor.submit(commit) {
+            Ok(ticket) => {
+                add(&self.env.counters.commits, 1);
+                for part in &parts {
+                    if let Some(running) = self.running.get_mut(&part.task) {
+                        running.last_commit = Some(ticket);
+                    }
+                }
+                self.in_flight.push_back(InFlight { ticket, parts, applied: false });
+                self.poll_transactor()?; // an embedded broker has applied it already
+                Ok(())
+            }
+            Err(refused) => match refused.error {
+                Error::Full => {
+                    self.unsent = Some(Unsent { commit: *refused.submitted, parts });
+                    Ok(())
+                }
+                Error::StaleMember { .. } => {
+                    // The membership will tell; what it takes back is opened anew.
+                    tracing::warn!(thread = %self.transactional_id, "a commit was refused: the thread is no member any more");
+                    self.start_over()?;
+                    self.opening.clear();
+                    self.assigned.clear();
+                    self.token = None;
+                    self.join()
+                }
+                error => Err(error.into()),
+            },
+        }
+    }
+
+    pub(super) fn poll_transactor(&mut self) -> Result<bool, StreamsError> {
+        let mut busy = false;
+        while let Poll::Ready(event) = self.transactor.poll() {
+            busy = true;
+            match event {
+                TransactorEvent::Applied { ticket, base_offsets } => {
+                    self.applied(ticket, &base_offsets);
+                }
+                TransactorEvent::Durable { ticket } => self.durable(ticket),
+                TransactorEvent::Doubt { ticket } => {
+                    tracing::warn!(thread = %self.transactional_id, ?ticket, "it is not known whether a commit took effect; its tasks are opened anew");
+                    self.start_over()?;
+                }
+                TransactorEvent::Fenced => {
+                    let id = self.transactional_id.clone();
+                    return Err(Error::Fenced { id, epoch: 0 }.into());
+                }
+                TransactorEvent::Failed(error) => return Err(error.into()),
+            }
+        }
+        Ok(busy)
+    }
+
+    fn applied(&mut self, ticket: Ticket, base_offsets: &[Offset]) {
+        let Some(flight) = self.in_flight.iter_mut().find(|flight| flight.ticket == ticket) else {
+            return;
+        };
+        flight.applied = true;
+        for part in &mut flight.parts {
+            let Some(running) = self.running.get_mut(&part.task) else {
+                continue;
+            };
+            let stores = running.task.stores_mut();
+            for &(store, batch, span) in &part.changelogs {
+                if let (Some(store), Some(base)) = (stores.get_mut(store), base_offsets.get(batch))
+                {
+                    store.position.next_offset = base + span;
+                }
+            }
+            for (store, _, position) in &mut part.flushes {
+                if let Some(store) = stores.get_mut(*store) {
+                    store.position.stream_time = part.stream_time;
+                    *position = Some(store.position.clone());
+                }
+            }
+        }
+    }
+
+    fn durable(&mut self, ticket: Ticket) {
+        while self.in_flight.front().is_some_and(|f| f.ticket <= ticket && f.applied) {
+            let Some(flight) = self.in_flight.pop_front() else {
+                return;
+            };
+            for part in flight.parts {
+                if let Some(running) = self.running.get_mut(&part.task)
+                    && running.last_commit == Some(flight.ticket)
+                {
+                    running.last_commit = None;
+                }
+                for (store, batch, position) in part.flushes {
+                    if let Some(position) = position {
+                        self.start_flush(part.task, store, batch, position);
+                    }
+                }
+                for (partition, before) in part.purge {
+                    self.purge(partition, before);
+                }
+            }
+        }
+    }
+
+    /// Consumed input of a repartition topic is of no use to anybody.
+    fn purge(&mut self, partition: TopicPartition, before: Offset) {
+        let now = self.env.clock.monotonic();
+        let last = self.last_purge.get(&partition).copied().unwrap_or_default();
+        if now.saturating_sub(last) >= self.env.settings.purge_interval {
+            self.transactor.purge(&partition, before);
+            self.last_purge.insert(partition, now);
+        }
+    }
+
+    fn start_flush(
+        &mut self,
+        task: TaskId,
+        store: usize,
+        mut batch: EntryBatch,
+        position: Position,
+    ) {
+        let Some(running) = self.running.get_mut(&task) else {
+            return;
+        };
+        let Some(engine) = running.task.stores_mut().get(store).map(|s| s.engine.clone()) else {
+            return;
+        };
+        self.flushes_running += 1;
+        add(&self.env.counters.flushes, 1);
+        let (done, waker) = (self.flushes.0.clone(), self.waker.clone());
+        self.env.background.run(Box::new(move || {
+            let result = engine.apply(&mut batch, &position).and_then(|()| engine.flush());
+            drop(engine); // before the report: the task may then be opened elsewhere
+            // Without a receiver the thread is gone, and its flushes are of no interest.
+            if done.send(FlushDone { task, store, result }).is_ok() {
+                waker.wake();
+            }
+        }));
+    }
+
+    /// Starts the last flush of a task that is closed; `false` if nothing is left to write. All its
+    /// commits are durable.
+    pub(super) fn flush_rest(&mut self, id: TaskId) -> Result<bool, StreamsError> {
+        let mut ready = Vec::new();
+        if let Some(running) = self.running.get_mut(&id) {
+            let positions: Vec<Position> =
+                running.task.stores_mut().iter().map(|s| s.position.clone()).collect();
+            let stream_time = running.task.core().stream_time();
+            let stores = running.task.core_mut().stores_mut().iter_mut();
+            for (index, (store, flush)) in stores.zip(&mut running.flushes).enumerate() {
+                if store.dirty_bytes() > 0 {
+                    flush.under_way = true;
+                    let position = Position { stream_time, ..positions[index].clone() };
+                    ready.push((index, store.begin_flush()?, position));
+                }
+            }
+        }
+        let any = !ready.is_empty();
+        for (store, batch, position) in ready {
+            self.start_flush(id, store, batch, position);
+        }
+        Ok(any)
+    }
+
+    pub(super) fn poll_flushes(&mut self) -> Result<bool, StreamsError> {
+        let mut busy = false;
+        while let Ok(FlushDone { task, store, result }) = self.flushes.1.try_recv() {
+            busy = true;
+            self.flushes_running -= 1;
+            result?;
+            if let Some(running) = self.running.get_mut(&task) {
+                if let Some(flush) = running.flushes.get_mut(store) {
+                    flush.under_way = false;
+                }
+                running.task.core_mut().stores_mut().at(store).flushed();
+            }
+        }
+        Ok(busy)
+    }
+
+    /// How many changelog records the application has replayed.
+    pub fn restored(&self) -> u64 {
+        self.env.counters.restored.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,255 @@
+//! A stream thread: one transactor, one membership, its tasks, and a step.
+//!
+//! A generation is what happens between two seals; it belongs to the thread, so that all its tasks
+//! commit together. Several sealed generations may be on their way to the disk at once, because a
+//! broker that allows it keeps them in order. What was sealed but is not durable has not left the
+//! process: store files, purges and the hand-over of tasks wait for it.
+
+mod assignment;
+mod committing;
+mod opening;
+mod processing;
+mod running;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::Waker;
+use std::time::Duration;
+
+use broker_api::{
+    Broker, Capabilities, Clock, Fetcher, FetcherConfig, Isolation, MemberToken, Membership,
+    TaskId, TopicPartition, Transactor, View,
+};
+
+use self::committing::{FlushDone, InFlight, Unsent};
+use self::opening::{Opening, Restoring};
+use self::running::Running;
+use super::metrics::Counters;
+use super::{Background, Plan, Settings, StreamsError};
+use crate::state::StateEngine;
+use crate::topology::Topology;
+
+/// What the threads of an application share.
+#[derive(Clone)]
+pub struct ThreadEnv {
+    /// What to run.
+    pub topology: Arc<Topology>,
+    /// On which topics.
+    pub plan: Arc<Plan>,
+    /// How.
+    pub settings: Arc<Settings>,
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// Where stores keep their bytes.
+    pub engine: Arc<dyn StateEngine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where stores are flushed.
+    pub background: Arc<dyn Background>,
+    /// The directory of the application's state.
+    pub state_dir: PathBuf,
+    pub(in crate::runtime) counters: Arc<Counters>,
+}
+
+impl ThreadEnv {
+    /// The environment of an application's threads.
+    #[allow(clippy::too_many_arguments)] // one for each thing that is injected
+    pub fn new(
+        topology: Arc<Topology>,
+        plan: Arc<Plan>,
+        settings: Arc<Settings>,
+        broker: Arc<dyn Broker>,
+        engine: Arc<dyn StateEngine>,
+        clock: Arc<dyn Clock>,
+        background: Arc<dyn Background>,
+    ) -> Self {
+        let state_dir = settings.state_dir.join(&*settings.application_id);
+        let counters = Arc::default();
+        Self { topology, plan, settings, broker, engine, clock, background, state_dir, counters }
+    }
+
+    /// What the threads have counted.
+    pub fn metrics(&self) -> super::Metrics {
+        self.counters.snapshot()
+    }
+}
+
+/// What a step asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to do.
+    Again,
+    /// Nothing to do until the waker is woken, or until this much time has passed.
+    Wait(Option<Duration>),
+    /// The thread was asked to stop and has.
+    Stopped,
+}
+
+/// A stream thread as a step machine.
+pub struct StreamThread {
+    env: ThreadEnv,
+    transactional_id: String,
+    waker: Waker,
+    capabilities: Capabilities,
+    membership: Option<Box<dyn Membership>>,
+    token: Option<MemberToken>,
+    transactor: Box<dyn Transactor>,
+    fetcher: Box<dyn Fetcher>,
+    restore_fetcher: Box<dyn Fetcher>,
+
+    assigned: BTreeSet<TaskId>,
+    opening: BTreeMap<TaskId, Opening>,
+    restoring: BTreeMap<TaskId, Restoring>,
+    running: BTreeMap<TaskId, Running>,
+    /// Running tasks that are given up as soon as their last commit is durable and flushed.
+    closing: BTreeSet<TaskId>,
+
+    inputs: BTreeMap<TopicPartition, TaskId>,
+    paused: BTreeSet<TopicPartition>,
+    nothing_fetched: bool,
+
+    /// When the present generation processed its first record.
+    since: Option<Duration>,
+    seal_requested: bool,
+    in_flight: VecDeque<InFlight>,
+    unsent: Option<Unsent>,
+    last_purge: BTreeMap<TopicPartition, Duration>,
+    flushes: (Sender<FlushDone>, Receiver<FlushDone>),
+    flushes_running: usize,
+    stopping: bool,
+}
+
+impl StreamThread {
+    /// A thread that joins the application. `waker` is woken when stepping again may do something.
+    ///
+    /// # Errors
+    /// [`StreamsError::Broker`].
+    pub fn new(
+        env: ThreadEnv,
+        process_id: &str,
+        number: usize,
+        waker: Waker,
+    ) -> Result<Self, StreamsError> {
+        let transactional_id = format!("{}-{process_id}-{number}", env.settings.application_id);
+        let broker = &env.broker;
+        let capabilities = broker.capabilities();
+        let view = if capabilities.applied_view { View::Applied } else { View::Durable };
+        let isolation = Isolation::ReadCommitted;
+        let fetcher = broker.fetcher(FetcherConfig { view, isolation }, waker.clone())?;
+        // What is restored goes into store files, so it must be durable.
+        let restore_config = FetcherConfig { view: View::Durable, isolation };
+        let restore_fetcher = broker.fetcher(restore_config, waker.clone())?;
+        let transactor = broker.transactor(&transactional_id, waker.clone())?;
+        let mut thread = Self {
+            transactional_id,
+            waker,
+            capabilities,
+            membership: None,
+            token: None,
+            transactor,
+            fetcher,
+            restore_fetcher,
+            assigned: BTreeSet::new(),
+            opening: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+            running: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            inputs: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            nothing_fetched: false,
+            since: None,
+            seal_requested: false,
+            in_flight: VecDeque::new(),
+            unsent: None,
+            last_purge: BTreeMap::new(),
+            flushes: channel(),
+            flushes_running: 0,
+            stopping: false,
+            env,
+        };
+        thread.join()?;
+        Ok(thread)
+    }
+
+    /// Does a little of whatever is to be done. Never blocks.
+    ///
+    /// # Errors
+    /// [`StreamsError`]: the thread is of no use any more; drop it. Nothing of its present
+    /// generation takes effect.
+    pub fn step(&mut self) -> Result<Next, StreamsError> {
+        let mut busy = self.poll_transactor()?;
+        busy |= self.poll_flushes()?;
+        busy |= self.poll_membership()?;
+        busy |= self.open_tasks()?;
+        busy |= self.restore()?;
+        busy |= self.fetch()?;
+        busy |= self.process()?;
+        busy |= self.seal_if_due()?;
+        busy |= self.close_tasks()?;
+        if self.stopping && self.is_idle() {
+            self.membership = None;
+            return Ok(Next::Stopped);
+        }
+        Ok(if busy { Next::Again } else { Next::Wait(self.deadline()) })
+    }
+
+    /// Asks the thread to commit what it has, flush its stores, and stop.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether all assigned tasks are running.
+    pub fn is_running(&self) -> bool {
+        self.token.is_some()
+            && self.closing.is_empty()
+            && self.opening.is_empty()
+            && self.restoring.is_empty()
+            && self.assigned.len() == self.running.len()
+    }
+
+    /// Whether everything that could be read has been processed and is durable.
+    pub fn is_caught_up(&self) -> bool {
+        self.is_running()
+            && self.since.is_none()
+            && self.in_flight.is_empty()
+            && self.unsent.is_none()
+            && self.has_nothing_to_process()
+    }
+
+    /// The running tasks, for inspection by tests.
+    pub fn tasks_mut(&mut self) -> impl Iterator<Item = &mut crate::task::Task> {
+        self.running.values_mut().map(|running| &mut running.task)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty()
+            && self.opening.is_empty()
+            && self.restoring.is_empty()
+            && self.in_flight.is_empty()
+            && self.unsent.is_none()
+            && self.flushes_running == 0
+    }
+
+    fn has_nothing_to_process(&self) -> bool {
+        let mut queues = self.running.values().flat_map(|running| running.task.queues());
+        self.nothing_fetched && self.paused.is_empty() && queues.all(|queue| queue.is_empty())
+    }
+
+    /// The next moment at which something is due by itself.
+    fn deadline(&mut self) -> Option<Duration> {
+        let now = self.env.clock.monotonic();
+        let seal =
+            self.since.map(|since| (since + self.env.settings.commit_interval).saturating_sub(now));
+        let wall = self.env.clock.now();
+        let schedules = self.running.values_mut();
+        let punctuation = schedules
+            .filter_map(|running| running.task.core_mut().schedules_mut().next_wall_clock())
+            .min()
+            .map(|due| Duration::from_millis(u64::try_from(due - wall).unwrap_or(0)));
+        let wait = [seal, punctuation].into_iter().flatten().min();
+        // A wait of nothing would spin: what is due now but cannot be done waits for a waker.
+        wait.map(|wait| wait.max(Duration::from_millis(1)))
+    }
+}

@@ -1,0 +1,304 @@
+//! From an assigned task to a running one: where its commits ended, which of its stores can be
+//! trusted, what has to be replayed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use broker_api::{
+    CommittedOffset, Error, Offset, OffsetSpec, Start, TaskId, TopicId, TopicPartition,
+};
+
+use super::super::metrics::add;
+use super::running::{Running, StoreFlush};
+use super::{StreamThread, StreamsError, ThreadEnv};
+use crate::error::BuildError;
+use crate::state::{Changelog, Position, RestorePlan, Restorer, StoreEngine};
+use crate::task::{OffsetMetadata, RecordQueue, Task, TaskSettings, TaskStore};
+use crate::topology::NodeKind;
+
+/// A task that is assigned and not open yet.
+pub(super) enum Opening {
+    /// Nothing was done yet.
+    Wanted,
+    /// The broker was asked.
+    Asking(Pin<Box<dyn Future<Output = Result<Found, Error>> + Send>>),
+}
+
+/// What the broker knows about a task.
+pub(super) struct Found {
+    offsets: Vec<(TopicPartition, CommittedOffset)>,
+    changelogs: Vec<Option<Changelog>>,
+}
+
+/// A task whose stores are being brought up to date.
+pub(super) struct Restoring {
+    offsets: Vec<(TopicPartition, CommittedOffset)>,
+    stores: Vec<TaskStore>,
+    /// By changelog partition: what is still replayed.
+    replays: BTreeMap<TopicPartition, Replay>,
+}
+
+struct Replay {
+    store: usize,
+    restorer: Restorer,
+    end: Offset,
+}
+
+impl StreamThread {
+    pub(super) fn open_tasks(&mut self) -> Result<bool, StreamsError> {
+        // An earlier task's flush may still hold the files.
+        if self.opening.is_empty() || self.flushes_running > 0 {
+            return Ok(false);
+        }
+        let mut busy = false;
+        for id in self.opening.keys().copied().collect::<Vec<_>>() {
+            let mut asking = match self.opening.remove(&id) {
+                Some(Opening::Asking(asking)) => asking,
+                Some(Opening::Wanted) => Box::pin(ask(self.env.clone(), id)),
+                None => continue,
+            };
+            match asking.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+                Poll::Ready(found) => {
+                    self.begin_restoring(id, found?)?;
+                    busy = true;
+                }
+                Poll::Pending => {
+                    self.opening.insert(id, Opening::Asking(asking));
+                }
+            }
+        }
+        Ok(busy)
+    }
+
+    fn begin_restoring(&mut self, id: TaskId, found: Found) -> Result<(), StreamsError> {
+        let part = &self.env.topology.subtopologies()[id.subtopology as usize];
+        let dir = self.env.state_dir.join(id.to_string());
+        let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
+        let engines =
+            if names.is_empty() { Vec::new() } else { self.env.engine.open(&dir, &names)? };
+        let mut restoring =
+            Restoring { offsets: found.offsets, stores: Vec::new(), replays: BTreeMap::new() };
+        let mut starts = Vec::new();
+        for (index, (engine, changelog)) in engines.into_iter().zip(found.changelogs).enumerate() {
+            let position = engine.position()?;
+            let Some(changelog) = changelog else {
+                let next = self.unlogged(position);
+                restoring.stores.push(TaskStore { changelog: None, engine, position: next });
+                continue;
+            };
+            let name = &part.stores[index];
+            let (topic, _) = self.env.plan.changelog(name).cloned().ok_or_else(|| {
+                BuildError::Unknown { node: name.clone(), missing: "its changelog".into() }
+            })?;
+            let partition = TopicPartition { topic, partition: id.partition };
+            let plan = RestorePlan::decide(position.as_ref(), &changelog);
+            if let (RestorePlan::Rebuild { reason }, Some(_)) = (&plan, &position) {
+                tracing::warn!(task = %id, store = %name, %reason, "the store is rebuilt");
+                add(&self.env.counters.rebuilt, 1);
+            }
+            let next = Position {
+                cluster_id: changelog.cluster_id.clone(),
+                topic_id: changelog.topic_id,
+                next_offset: changelog.end,
+                stream_time: position.map_or(-1, |p| p.stream_time),
+            };
+            if !matches!(plan, RestorePlan::UpToDate) {
+                let restorer = self.restorer(name, engine.clone(), &plan, &changelog, &dir)?;
+                starts.push((partition.clone(), Start::At(restorer.next_offset())));
+                let replay = Replay { store: index, restorer, end: changelog.end };
+                restoring.replays.insert(partition.clone(), replay);
+            }
+            // Its number among the outputs is known when the nodes are built.
+            let changelog = Some((usize::MAX, partition));
+            restoring.stores.push(TaskStore { changelog, engine, position: next });
+        }
+        if !starts.is_empty() {
+            self.restore_fetcher.assign(&starts)?;
+        }
+        self.restoring.insert(id, restoring);
+        Ok(())
+    }
+
+    fn restorer(
+        &self,
+        store: &str,
+        engine: Arc<dyn StoreEngine>,
+        plan: &RestorePlan,
+        changelog: &Changelog,
+        dir: &std::path::Path,
+    ) -> Result<Restorer, StreamsError> {
+        let spec = self.env.topology.stores().get(store).ok_or_else(|| BuildError::Unknown {
+            node: "the topology".into(),
+            missing: store.into(),
+        })?;
+        let memory = self.env.settings.restore_memory_bytes;
+        let spill = dir.join(format!("{store}.restore"));
+        Ok(Restorer::new(engine, spec.format.clone(), plan, changelog, memory, spill)?)
+    }
+
+    fn unlogged(&self, position: Option<Position>) -> Position {
+        position.unwrap_or(Position {
+            cluster_id: self.env.plan.cluster_id.clone(),
+            topic_id: TopicId(0),
+            next_offset: 0,
+            stream_time: -1,
+        })
+    }
+
+    pub(super) fn restore(&mut self) -> Result<bool, StreamsError> {
+        if self.restoring.is_empty() {
+            return Ok(false);
+        }
+        let mut busy = false;
+        if self.restoring.values().any(|r| !r.replays.is_empty())
+            && let Poll::Ready(fetched) = self.restore_fetcher.poll(8 << 20)
+        {
+            busy = true;
+            for part in fetched? {
+                self.replay(&part)?;
+            }
+        }
+        let ready = |r: &Restoring| r.replays.is_empty();
+        let ids: Vec<TaskId> =
+            self.restoring.iter().filter(|(_, r)| ready(r)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(restored) = self.restoring.remove(&id) {
+                self.run_task(id, restored)?;
+                busy = true;
+            }
+        }
+        Ok(busy)
+    }
+
+    fn replay(&mut self, part: &broker_api::Fetched) -> Result<(), StreamsError> {
+        for (id, restoring) in &mut self.restoring {
+            let Some(replay) = restoring.replays.get_mut(&part.partition) else {
+                continue;
+            };
+            for batch in &part.batches {
+                replay.restorer.feed(batch, replay.end)?;
+            }
+            if part.position < replay.end {
+                return Ok(());
+            }
+            self.restore_fetcher.unassign(std::slice::from_ref(&part.partition));
+            if let Some(done) = restoring.replays.remove(&part.partition) {
+                let position = &restoring.stores[done.store].position;
+                let stats = done.restorer.finish(position)?;
+                add(&self.env.counters.restored, stats.records);
+                tracing::info!(task = %id, changelog = %part.partition, records = stats.records, "store restored");
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Forgets a task that is being restored. What was replayed so far stays in its stores.
+    pub(super) fn stop_restoring(&mut self, id: TaskId) -> bool {
+        let Some(restoring) = self.restoring.remove(&id) else {
+            return false;
+        };
+        for partition in restoring.replays.keys() {
+            self.restore_fetcher.unassign(std::slice::from_ref(partition));
+        }
+        true
+    }
+
+    /// Builds the nodes of a restored task and begins to read its inputs.
+    fn run_task(&mut self, id: TaskId, restored: Restoring) -> Result<(), StreamsError> {
+        let env = &self.env;
+        let settings = TaskSettings {
+            application_id: env.settings.application_id.clone(),
+            deserialization_handler: env.settings.deserialization_handler.clone(),
+        };
+        let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
+        let plan = env.plan.clone();
+        let mut built =
+            env.topology.build_task(id, settings, engines, &|topic| plan.topic(topic))?;
+
+        let mut stores = restored.stores;
+        for store in &mut stores {
+            if let Some((output, partition)) = &mut store.changelog {
+                let partitions = partition.partition + 1;
+                *output = built.core.outputs_mut().add(partition.topic.clone(), partitions);
+            }
+        }
+        let mut queues = Vec::new();
+        let mut starts = Vec::new();
+        for (number, source) in built.sources.iter().enumerate() {
+            for topic in &source.topics {
+                let (topic, partitions) = env.plan.topic(topic)?;
+                if id.partition >= partitions {
+                    continue; // fewer partitions than its neighbours
+                }
+                let partition = TopicPartition { topic, partition: id.partition };
+                let committed = restored.offsets.iter().find(|(tp, _)| *tp == partition);
+                let times = committed
+                    .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
+                built.core.advance_stream_time(times.stream_time);
+                let offset = committed.map_or(0, |(_, c)| c.offset);
+                let start = committed.map_or(Start::Earliest, |(_, c)| Start::At(c.offset));
+                queues.push(RecordQueue::new(
+                    partition.clone(),
+                    number,
+                    offset,
+                    times.partition_time,
+                ));
+                starts.push((partition, start));
+            }
+        }
+        built.core.schedules_mut().start(env.clock.now());
+        self.fetcher.assign(&starts)?;
+        self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
+        let last = env.clock.monotonic();
+        let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
+        let task = Task::new(built, queues, stores);
+        let internal = self.is_internal(id);
+        let running = Running { task, internal, last_commit: None, flushes };
+        self.running.insert(id, running);
+        self.share_memory();
+        tracing::info!(task = %id, thread = %self.transactional_id, "task running");
+        Ok(())
+    }
+
+    /// Whether a task reads internal topics only.
+    fn is_internal(&self, id: TaskId) -> bool {
+        let topology = &self.env.topology;
+        let part = &topology.subtopologies()[id.subtopology as usize];
+        part.nodes.iter().all(|&node| match &topology.nodes()[node].kind {
+            NodeKind::Source { topics } => {
+                topics.iter().all(|topic| topology.internal_topics().contains_key(topic))
+            }
+            _ => true,
+        })
+    }
+}
+
+/// Asks the broker what a task needs to know.
+async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, Error> {
+    let admin = env.broker.admin();
+    let offsets = admin.group_offsets(&env.settings.application_id).await?;
+    let part = &env.topology.subtopologies()[id.subtopology as usize];
+    let mut changelogs = Vec::new();
+    for store in &part.stores {
+        changelogs.push(match env.plan.changelog(store) {
+            None => None,
+            Some((topic, topic_id)) => {
+                let partition = TopicPartition::new(topic.clone(), id.partition);
+                // Also what is applied but not durable: the task's commits may still be on their way.
+                let ends = admin.offsets(&[(partition.clone(), OffsetSpec::Latest)]).await?;
+                let horizon = admin.horizon(&partition).await?;
+                Some(Changelog {
+                    cluster_id: env.plan.cluster_id.clone(),
+                    topic_id: *topic_id,
+                    horizon,
+                    end: ends.first().copied().unwrap_or(0),
+                })
+            }
+        });
+    }
+    Ok(Found { offsets, changelogs })
+}

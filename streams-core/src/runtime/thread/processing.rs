@@ -1,0 +1,146 @@
+//! Fetching and processing.
+
+use std::task::Poll;
+
+use super::super::metrics::add;
+use super::{StreamThread, StreamsError};
+use crate::processor::PunctuationKind;
+
+/// How many records a task processes before others, and the disk, get a turn.
+const SLICE: usize = 1_000;
+
+/// How many bytes one poll asks for.
+const FETCH_BYTES: usize = 1 << 20;
+
+impl StreamThread {
+    pub(super) fn fetch(&mut self) -> Result<bool, StreamsError> {
+        self.nothing_fetched = true;
+        if self.inputs.is_empty() {
+            return Ok(false);
+        }
+        let Poll::Ready(fetched) = self.fetcher.poll(FETCH_BYTES) else {
+            return Ok(false);
+        };
+        let limit = self.env.settings.input_buffer_bytes;
+        for part in fetched? {
+            let task = self.inputs.get(&part.partition).and_then(|id| self.running.get_mut(id));
+            let Some(queue) = task.and_then(|r| r.task.queue_mut(&part.partition)) else {
+                continue;
+            };
+            if !part.batches.is_empty() {
+                self.nothing_fetched = false;
+            }
+            queue.add(part.batches, part.position, part.at_end);
+            if queue.bytes() > limit && self.paused.insert(part.partition.clone()) {
+                self.fetcher.pause(&[part.partition]);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn process(&mut self) -> Result<bool, StreamsError> {
+        if self.unsent.is_some() {
+            return Ok(false); // the broker is full
+        }
+        let now = self.env.clock.now();
+        let mut done = self.process_some(now, true)?;
+        if done == 0 {
+            done = self.process_some(now, false)?;
+        }
+        if done > 0 {
+            add(&self.env.counters.processed, done as u64);
+            self.resume_inputs();
+        }
+        let punctuated = self.punctuate(now)?;
+        if self.since.is_none()
+            && (done > 0 || punctuated)
+            && self.running.values_mut().any(|r| r.task.has_uncommitted())
+        {
+            self.since = Some(self.env.clock.monotonic());
+        }
+        Ok(done > 0 || punctuated)
+    }
+
+    /// A slice of each task, the most downstream first.
+    fn process_some(&mut self, now: i64, internal: bool) -> Result<usize, StreamsError> {
+        let budget = self.store_budget();
+        let mut all = 0;
+        for (id, running) in self.running.iter_mut().rev() {
+            if running.internal != internal
+                || self.closing.contains(id)
+                || running.memory_full(budget)
+            {
+                continue;
+            }
+            running.task.core_mut().set_wall_clock(now);
+            let done = running.task.process(SLICE);
+            let done = done.map_err(|error| StreamsError::Process { task: *id, error })?;
+            if running.task.core_mut().take_commit_request() {
+                self.seal_requested = true;
+            }
+            if done > 0 {
+                all += done;
+                count_dropped(&self.env, running);
+                if !internal {
+                    add(&self.env.counters.consumed, done as u64);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn resume_inputs(&mut self) {
+        if self.paused.is_empty() {
+            return;
+        }
+        let (running, inputs) = (&mut self.running, &self.inputs);
+        let limit = self.env.settings.input_buffer_bytes / 2;
+        let fetcher = &mut self.fetcher;
+        self.paused.retain(|partition| {
+            let task = inputs.get(partition).and_then(|id| running.get_mut(id));
+            let bytes = task.and_then(|r| r.task.queue_mut(partition)).map_or(0, |q| q.bytes());
+            if bytes <= limit {
+                fetcher.resume(std::slice::from_ref(partition));
+            }
+            bytes > limit
+        });
+    }
+
+    fn punctuate(&mut self, now: i64) -> Result<bool, StreamsError> {
+        let mut any = false;
+        for (id, running) in &mut self.running {
+            if self.closing.contains(id) || running.task.core_mut().schedules_mut().is_empty() {
+                continue;
+            }
+            running.task.core_mut().set_wall_clock(now);
+            let called = running.task.punctuate(PunctuationKind::WallClock, now);
+            any |= called.map_err(|error| StreamsError::Process { task: *id, error })?;
+        }
+        Ok(any)
+    }
+
+    /// How many bytes each store may hold in memory.
+    pub(super) fn store_budget(&self) -> usize {
+        let settings = &self.env.settings;
+        let stores: usize = self.running.values().map(|r| r.task.core().stores().len()).sum();
+        settings.state_memory_bytes / settings.threads / stores.max(1)
+    }
+
+    /// Shares the memory among the stores that there are now.
+    pub(super) fn share_memory(&mut self) {
+        let budget = self.store_budget();
+        for running in self.running.values_mut() {
+            for store in running.task.core_mut().stores_mut().iter_mut() {
+                store.set_budget(budget);
+            }
+        }
+    }
+}
+
+fn count_dropped(env: &super::ThreadEnv, running: &mut super::Running) {
+    if !running.task.core().dropped().is_empty() {
+        for (reason, n) in running.task.core_mut().take_dropped() {
+            env.counters.add_dropped(reason, n);
+        }
+    }
+}

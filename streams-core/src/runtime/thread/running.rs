@@ -1,0 +1,37 @@
+//! A running task and what the thread knows of it.
+
+use std::time::Duration;
+
+use broker_api::Ticket;
+
+use crate::task::Task;
+
+pub(super) struct Running {
+    pub(super) task: Task,
+    /// Whether all its inputs are internal topics: such tasks are processed first, so that what is
+    /// between two sub-topologies stays short.
+    pub(super) internal: bool,
+    /// Its last commit, until that is durable.
+    pub(super) last_commit: Option<Ticket>,
+    /// Of each store: whether a flush is under way, and when the last one began.
+    pub(super) flushes: Vec<StoreFlush>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreFlush {
+    pub(super) under_way: bool,
+    pub(super) last: Duration,
+}
+
+impl Running {
+    pub(super) fn flush_under_way(&self) -> bool {
+        self.flushes.iter().any(|flush| flush.under_way)
+    }
+
+    /// Whether a store holds more unflushed changes than it may.
+    pub(super) fn memory_full(&mut self, budget: usize) -> bool {
+        let flushes = &self.flushes;
+        let mut stores = self.task.core_mut().stores_mut().iter_mut().zip(flushes);
+        stores.any(|(store, flush)| flush.under_way && store.dirty_bytes() > budget)
+    }
+}

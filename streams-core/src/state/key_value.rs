@@ -1,0 +1,438 @@
+//! The typed, timestamped key-value store.
+//!
+//! Values stay as they are in memory between updates; what is not in memory is read from the
+//! engine. [`KeyValueStore::update`] changes a value in place after one look-up.
+//!
+//! A store whose updates are *forwarded at seal* (Kafka's caching) merges them by key:
+//! [`KeyValueStore::next_forward`] yields each key changed since the last forward once, in the order
+//! of their last updates, with the value last forwarded as old value where that is asked for. A key
+//! that was created and deleted in between, and a deletion of an unknown key, yield nothing.
+//!
+//! After an error, and after a panic in a function of the application, the store must be dropped
+//! and opened again.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker_api::Timestamp;
+use bytes::Bytes;
+
+use super::entry_codec::EntryCodec;
+use super::point_cache::{Entry, PointCache, Presence, Slot};
+use super::{ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use crate::error::StateError;
+use crate::record::Data;
+use crate::serde::DynSerde;
+
+/// Bytes that a store holds in memory until [`Store::set_budget`] says otherwise.
+pub const DEFAULT_BUDGET: usize = 32 << 20;
+
+/// What a [`KeyValueStore`] does beyond storing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Changes are written to a changelog.
+    pub logged: bool,
+    /// Updates are forwarded at the seal, merged by key (caching). Otherwise the operator forwards
+    /// each at once.
+    pub forward_on_seal: bool,
+    /// Updates come with the value before.
+    pub keep_old: bool,
+}
+
+impl Default for StoreOptions {
+    /// Logged, forwarded at the seal, without old values.
+    fn default() -> Self {
+        Self { logged: true, forward_on_seal: true, keep_old: false }
+    }
+}
+
+/// An update to be forwarded: what a key has now, and had at the last forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value now; `None`: deleted.
+    pub new: Option<V>,
+    /// The value last forwarded, if old values are kept.
+    pub old: Option<V>,
+    /// The time of the last update.
+    pub timestamp: Timestamp,
+}
+
+/// What an update left, for an operator that forwards at once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Updated<'a, V> {
+    /// The value now; `None`: deleted, or still absent.
+    pub new: Option<&'a V>,
+    /// The value before, if old values are kept and updates are not forwarded at the seal.
+    pub old: Option<V>,
+    /// The time that the update gave it.
+    pub timestamp: Timestamp,
+}
+
+/// See the module.
+pub struct KeyValueStore<K, V> {
+    codec: EntryCodec<K, V>,
+    engine: Arc<dyn StoreEngine>,
+    options: StoreOptions,
+    cache: PointCache<K, V>,
+    below: Below,
+    scratch: Vec<u8>,
+}
+
+/// What the engine holds that memory does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    /// Not looked yet.
+    Unknown,
+    /// Nothing: what is not in memory does not exist.
+    Nothing,
+    /// Perhaps something.
+    Entries,
+}
+
+impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
+    /// A store over `engine`, which must be restored before the first access.
+    pub fn new(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        options: StoreOptions,
+    ) -> Self {
+        Self {
+            codec: EntryCodec::new(name, key_serde, value_serde),
+            engine,
+            cache: PointCache::new(options.keep_old && options.forward_on_seal, DEFAULT_BUDGET),
+            options,
+            below: Below::Unknown,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The value of a key and its time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn get(&mut self, key: &K) -> Result<Option<(&V, Timestamp)>, StateError> {
+        let slot = match self.cache.find(key) {
+            Some(slot) => slot,
+            None => match self.read(key)? {
+                Some(found) => self.insert(key.clone(), Some(found), Presence::Present)?,
+                None => return Ok(None),
+            },
+        };
+        let entry = self.cache.at(slot);
+        Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
+    }
+
+    /// Sets the value of a key; `None` deletes it. Returns the value before, if old values are kept
+    /// and updates are not forwarded at the seal; otherwise what is not in memory is not read.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put(
+        &mut self,
+        key: K,
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<Option<V>, StateError> {
+        let slot = match self.cache.find(&key) {
+            Some(slot) => slot,
+            None if self.options.keep_old => self.load(key)?,
+            None => self.insert(key, None, Presence::Unknown)?,
+        };
+        Ok(self.change(slot, |slot, _| {
+            *slot = value;
+            timestamp
+        }))
+    }
+
+    /// Changes the value of a key in place, with one look-up. `change` gets the value (`None`: there
+    /// is none) and its time, leaves the new value (`None` deletes) and returns its time.
+    ///
+    /// ```
+    /// # use std::{path::Path, sync::Arc};
+    /// # use streams_core::serde::HasSerde;
+    /// # use streams_core::state::{KeyValueStore, LossyEngine, StateEngine, StoreOptions};
+    /// # let engine = LossyEngine::new().open(Path::new("0_0"), &["counts"])?.remove(0);
+    /// # let mut store = KeyValueStore::<String, i64>::new(
+    /// #     "counts", HasSerde::serde(), HasSerde::serde(), engine, StoreOptions::default());
+    /// let count = |value: &mut Option<i64>, time: Option<i64>| {
+    ///     *value.get_or_insert(0) += 1;
+    ///     time.map_or(1_000, |time| time.max(1_000))
+    /// };
+    /// store.update(&"vltava".to_string(), count)?;
+    /// let updated = store.update(&"vltava".to_string(), count)?;
+    /// assert_eq!(updated.new, Some(&2));
+    /// # Ok::<(), streams_core::StateError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StateError`]; then `change` was not called.
+    pub fn update(
+        &mut self,
+        key: &K,
+        change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
+    ) -> Result<Updated<'_, V>, StateError> {
+        let slot = match self.cache.find(key) {
+            Some(slot) => slot,
+            None => self.load(key.clone())?,
+        };
+        let mut timestamp = 0;
+        let old = self.change(slot, |value, before| {
+            timestamp = change(value, before);
+            timestamp
+        });
+        Ok(Updated { new: self.cache.at(slot).value.as_ref(), old, timestamp })
+    }
+
+    /// The next update to be forwarded. To be called before [`Store::seal`] until it yields nothing,
+    /// by the operator of a store that forwards at the seal.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn next_forward(&mut self) -> Result<Option<Forward<K, V>>, StateError> {
+        while let Some((slot, old, before)) = self.cache.next_forward() {
+            let Entry { key, value: new, timestamp, .. } = self.cache.at(slot);
+            let forward =
+                Forward { key: key.clone(), new: new.clone(), old, timestamp: *timestamp };
+            let existed = match before {
+                Presence::Present => true,
+                Presence::Absent => false,
+                // The engine still has what was there at the last forward: a key of which that is
+                // unknown has not been committed since.
+                Presence::Unknown => forward.new.is_some() || self.read(&forward.key)?.is_some(),
+            };
+            if existed || forward.new.is_some() {
+                return Ok(Some(forward));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All entries, uncommitted ones included, in the order of their encoded keys.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn all(&mut self) -> Result<Vec<(K, V, Timestamp)>, StateError> {
+        self.range(None, None)
+    }
+
+    /// The entries between two keys, both included, by the order of their encoded bytes; `None`:
+    /// without bound. Uncommitted ones are included.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn range(
+        &mut self,
+        from: Option<&K>,
+        to: Option<&K>,
+    ) -> Result<Vec<(K, V, Timestamp)>, StateError> {
+        let bound = |key: Option<&K>| {
+            let encode = |key| {
+                let mut bytes = Vec::new();
+                self.codec.put_key(key, &mut bytes).map(|()| bytes)
+            };
+            key.map(encode).transpose()
+        };
+        let (from, to) = (bound(from)?.unwrap_or_default(), bound(to)?);
+        let decode = |(key, (timestamp, value)): (Bytes, (Timestamp, Bytes))| {
+            Ok((self.codec.key(&key)?, self.codec.value(&value)?, timestamp))
+        };
+        self.merged(&from, to)?.into_iter().map(decode).collect()
+    }
+
+    /// The encoded entries of memory and engine with `from <= key <= to`.
+    fn merged(
+        &self,
+        from: &[u8],
+        to: Option<Vec<u8>>,
+    ) -> Result<BTreeMap<Bytes, (Timestamp, Bytes)>, StateError> {
+        let end = to.map(|mut to| {
+            to.push(0); // the smallest key above it
+            to
+        });
+        let mut entries = BTreeMap::new();
+        if end.as_deref().is_some_and(|end| end <= from) {
+            return Ok(entries);
+        }
+        for entry in self.engine.scan(from, end.as_deref())? {
+            let (key, value) = entry?;
+            entries.insert(key, self.codec.split(&value)?);
+        }
+        for entry in self.cache.dirty() {
+            let mut key = Vec::new();
+            self.codec.put_key(&entry.key, &mut key)?;
+            if key.as_slice() < from || end.as_ref().is_some_and(|end| key >= *end) {
+                continue;
+            }
+            let key = Bytes::from(key);
+            match &entry.value {
+                Some(value) => {
+                    let mut bytes = Vec::new();
+                    self.codec.put_value(value, &mut bytes)?;
+                    entries.insert(key, (entry.timestamp, bytes.into()));
+                }
+                None => {
+                    entries.remove(&key);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Changes an entry that is in memory; returns its value before, where the operator needs it.
+    fn change(
+        &mut self,
+        slot: Slot,
+        change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
+    ) -> Option<V> {
+        let returns_old = self.options.keep_old && !self.options.forward_on_seal;
+        let codec = &self.codec;
+        let mut old = None;
+        let change = |value: &mut Option<V>, before: Option<Timestamp>| {
+            if returns_old {
+                old = value.clone();
+            }
+            let timestamp = change(value, before);
+            if value.as_ref().is_some_and(|value| codec.is_null(value)) {
+                *value = None;
+            }
+            timestamp
+        };
+        self.cache.change(slot, change, |value| codec.value_weight(value.as_ref()));
+        old
+    }
+
+    /// Takes a key that is not in memory into it, with what the engine has.
+    fn load(&mut self, key: K) -> Result<Slot, StateError> {
+        let found = self.read(&key)?;
+        let presence = if found.is_some() { Presence::Present } else { Presence::Absent };
+        self.insert(key, found, presence)
+    }
+
+    fn evict(&mut self) {
+        if self.cache.evict_all() {
+            self.below = Below::Entries;
+        }
+    }
+
+    fn insert(
+        &mut self,
+        key: K,
+        found: Option<(V, Timestamp)>,
+        presence: Presence,
+    ) -> Result<Slot, StateError> {
+        if self.cache.evict_some() {
+            self.below = Below::Entries;
+        }
+        let weights = (
+            self.codec.key_weight(&key),
+            self.codec.value_weight(found.as_ref().map(|(value, _)| value)),
+        );
+        let slot = self.cache.insert(key, found, weights, presence);
+        slot.ok_or_else(|| StateError::Io {
+            operation: "taking another entry into memory of",
+            path: PathBuf::from(self.codec.store()),
+            reason: "there are 2^29 already; lower the budget for state memory".into(),
+        })
+    }
+
+    /// What the engine has for a key.
+    fn read(&mut self, key: &K) -> Result<Option<(V, Timestamp)>, StateError> {
+        if self.below == Below::Unknown {
+            let is_empty = self.engine.scan(&[], None)?.next().is_none();
+            self.below = if is_empty { Below::Nothing } else { Below::Entries };
+        }
+        self.scratch.clear();
+        self.codec.put_key(key, &mut self.scratch)?; // also to refuse a null key
+        if self.below == Below::Nothing {
+            return Ok(None);
+        }
+        let Some(found) = self.engine.get(&self.scratch)? else { return Ok(None) };
+        let (timestamp, value) = self.codec.split(&found)?;
+        Ok(Some((self.codec.value(&value)?, timestamp)))
+    }
+}
+
+impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
+    fn name(&self) -> &str {
+        self.codec.store()
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        debug_assert!(
+            !self.options.forward_on_seal || !self.cache.has_forwards(),
+            "store '{}' is sealed before its updates were forwarded",
+            self.codec.store()
+        );
+        let (codec, logged, bytes) = (&self.codec, self.options.logged, &mut self.scratch);
+        self.cache.commit(|entry| {
+            if !logged {
+                return Ok(());
+            }
+            bytes.clear();
+            codec.put_key(&entry.key, bytes)?;
+            let value_at = bytes.len();
+            if let Some(value) = &entry.value {
+                codec.put_value(value, bytes)?;
+            }
+            let (key, value) = bytes.split_at(value_at);
+            changelog.put(key, entry.value.is_some().then_some(value), entry.timestamp)
+        })
+    }
+
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
+        let codec = &self.codec;
+        let mut batch = EntryBatch::new();
+        self.cache.begin_flush(|entry| {
+            batch.put_with(
+                |out| codec.put_key(&entry.key, out),
+                |out| {
+                    let Some(value) = &entry.value else { return Ok(None) };
+                    codec.put_timestamp(entry.timestamp, out);
+                    codec.put_value(value, out).map(Some)
+                },
+            )
+        })?;
+        Ok(batch)
+    }
+
+    fn flushed(&mut self) {
+        self.cache.flushed();
+        self.evict();
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.cache.dirty_bytes()
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    fn set_budget(&mut self, bytes: usize) {
+        self.cache.set_budget(bytes);
+        self.evict();
+    }
+
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
+        let entries = self.merged(&[], None)?;
+        Ok(entries.into_iter().map(|(k, (time, v))| (k.to_vec(), v.to_vec(), time)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;
