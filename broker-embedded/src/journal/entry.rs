@@ -1,0 +1,285 @@
+//! An entry of the journal: one decision of the sequencer, with its results. Replaying entries in
+//! order gives the same state again, whatever the clock and the random numbers say.
+
+use std::sync::Arc;
+
+use broker_api::{Batch, CleanupPolicy, CommittedOffset, Offset, Timestamp, TopicConfig, TopicId};
+
+use crate::codec::{Malformed, Put, Take};
+use crate::sequencer::partition::Partition;
+
+/// One decision.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// A batch of a plain producer.
+    Append { now: Timestamp, batch: Placed },
+    /// A transaction.
+    Commit {
+        now: Timestamp,
+        producer: Arc<str>,
+        epoch: u32,
+        group: Option<Offsets>,
+        batches: Vec<Placed>,
+    },
+    /// A group of members gave out a member number or an epoch: both only rise.
+    Group { group: Arc<str>, member: u64, epoch: u64 },
+    /// A transactional id got a new epoch.
+    Producer { id: Arc<str>, epoch: u32 },
+    /// A topic exists from now on.
+    TopicCreate { id: TopicId, name: Arc<str>, partitions: u32, config: TopicConfig },
+    /// A topic has other settings from now on.
+    TopicConfigure { id: TopicId, config: TopicConfig },
+    /// A topic is gone.
+    TopicDelete { id: TopicId },
+    /// The records of a partition below an offset are gone.
+    DeleteRecords { partition: Arc<Partition>, before: Offset },
+    /// Nothing came for a while: all before was durable when this was written.
+    IdleSeal,
+}
+
+/// A batch and the partition in which it has its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) batch: Batch,
+}
+
+/// Consumed offsets of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Offsets {
+    pub(crate) group: Arc<str>,
+    pub(crate) offsets: Vec<(Arc<Partition>, CommittedOffset)>,
+}
+
+/// Finds partitions that entries name by id and number.
+pub(crate) trait Resolve {
+    fn partition(&self, topic: TopicId, partition: u32) -> Option<Arc<Partition>>;
+}
+
+const APPEND: u8 = 1;
+const COMMIT: u8 = 2;
+const GROUP: u8 = 4;
+const PRODUCER: u8 = 5;
+const TOPIC_CREATE: u8 = 6;
+const TOPIC_CONFIGURE: u8 = 7;
+const TOPIC_DELETE: u8 = 8;
+const DELETE_RECORDS: u8 = 9;
+const IDLE_SEAL: u8 = 12;
+
+impl Entry {
+    /// The batches in the entry, in order.
+    pub(crate) fn batches(&self) -> &[Placed] {
+        match self {
+            Self::Append { batch, .. } => std::slice::from_ref(batch),
+            Self::Commit { batches, .. } => batches,
+            _ => &[],
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let batches: usize = self.batches().iter().map(|placed| placed.batch.bytes().len()).sum();
+        let offsets = match self {
+            Self::Commit { group: Some(group), .. } => {
+                group.offsets.iter().map(|(_, o)| 64 + o.metadata.len()).sum()
+            }
+            _ => 0,
+        };
+        256 + batches + 64 * self.batches().len() + offsets
+    }
+
+    /// Appends the entry to `out` and, for each of its batches, where in `out` its bytes begin.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>, places: &mut Vec<usize>) {
+        match self {
+            Self::Append { now, batch } => {
+                out.u8(APPEND);
+                out.i64(*now);
+                batch.encode(out, places);
+            }
+            Self::Commit { now, producer, epoch, group, batches } => {
+                out.u8(COMMIT);
+                out.i64(*now);
+                out.str(producer);
+                out.u32(*epoch);
+                match group {
+                    None => out.u8(0),
+                    Some(group) => {
+                        out.u8(1);
+                        group.encode(out);
+                    }
+                }
+                out.u32(batches.len() as u32);
+                for batch in batches {
+                    batch.encode(out, places);
+                }
+            }
+            Self::Group { group, member, epoch } => {
+                out.u8(GROUP);
+                out.str(group);
+                out.u64(*member);
+                out.u64(*epoch);
+            }
+            Self::Producer { id, epoch } => {
+                out.u8(PRODUCER);
+                out.str(id);
+                out.u32(*epoch);
+            }
+            Self::TopicCreate { id, name, partitions, config } => {
+                out.u8(TOPIC_CREATE);
+                out.u128(id.0);
+                out.str(name);
+                out.u32(*partitions);
+                put_config(config, out);
+            }
+            Self::TopicConfigure { id, config } => {
+                out.u8(TOPIC_CONFIGURE);
+                out.u128(id.0);
+                put_config(config, out);
+            }
+            Self::TopicDelete { id } => {
+                out.u8(TOPIC_DELETE);
+                out.u128(id.0);
+            }
+            Self::DeleteRecords { partition, before } => {
+                out.u8(DELETE_RECORDS);
+                put_partition(partition, out);
+                out.i64(*before);
+            }
+            Self::IdleSeal => out.u8(IDLE_SEAL),
+        }
+    }
+
+    /// Decodes the entry at the front of `bytes`, and for each of its batches, where it begins.
+    pub(crate) fn decode(
+        bytes: &mut Take,
+        known: &dyn Resolve,
+        places: &mut Vec<usize>,
+    ) -> Result<Self, Malformed> {
+        Ok(match bytes.u8()? {
+            APPEND => {
+                let now = bytes.i64()?;
+                Self::Append { now, batch: Placed::decode(bytes, known, now, places)? }
+            }
+            COMMIT => {
+                let now = bytes.i64()?;
+                let producer = bytes.str()?.into();
+                let epoch = bytes.u32()?;
+                let group = match bytes.u8()? {
+                    0 => None,
+                    1 => Some(Offsets::decode(bytes, known)?),
+                    n => return Err(Malformed(format!("group flag {n}"))),
+                };
+                let batches = (0..bytes.u32()?)
+                    .map(|_| Placed::decode(bytes, known, now, places))
+                    .collect::<Result<_, _>>()?;
+                Self::Commit { now, producer, epoch, group, batches }
+            }
+            GROUP => Self::Group {
+                group: bytes.str()?.into(),
+                member: bytes.u64()?,
+                epoch: bytes.u64()?,
+            },
+            PRODUCER => Self::Producer { id: bytes.str()?.into(), epoch: bytes.u32()? },
+            TOPIC_CREATE => Self::TopicCreate {
+                id: TopicId(bytes.u128()?),
+                name: bytes.str()?.into(),
+                partitions: bytes.u32()?,
+                config: take_config(bytes)?,
+            },
+            TOPIC_CONFIGURE => {
+                Self::TopicConfigure { id: TopicId(bytes.u128()?), config: take_config(bytes)? }
+            }
+            TOPIC_DELETE => Self::TopicDelete { id: TopicId(bytes.u128()?) },
+            DELETE_RECORDS => Self::DeleteRecords {
+                partition: take_partition(bytes, known)?,
+                before: bytes.i64()?,
+            },
+            IDLE_SEAL => Self::IdleSeal,
+            kind => return Err(Malformed(format!("entry of kind {kind}"))),
+        })
+    }
+}
+
+impl Placed {
+    fn encode(&self, out: &mut Vec<u8>, places: &mut Vec<usize>) {
+        put_partition(&self.partition, out);
+        out.i64(self.batch.base_offset());
+        places.push(out.len() + 4);
+        out.bytes(self.batch.bytes());
+    }
+
+    fn decode(
+        bytes: &mut Take,
+        known: &dyn Resolve,
+        now: Timestamp,
+        places: &mut Vec<usize>,
+    ) -> Result<Self, Malformed> {
+        let partition = take_partition(bytes, known)?;
+        let base = bytes.i64()?;
+        places.push(bytes.position() + 4);
+        let batch = Batch::parse_trusted(bytes.bytes()?).map_err(|e| Malformed(e.to_string()))?;
+        if base.checked_add(batch.next_offset()).is_none() {
+            return Err(Malformed(format!("base offset {base}")));
+        }
+        Ok(Self { partition, batch: batch.assigned(base, now) })
+    }
+}
+
+impl Offsets {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.str(&self.group);
+        out.u32(self.offsets.len() as u32);
+        for (partition, committed) in &self.offsets {
+            put_partition(partition, out);
+            out.i64(committed.offset);
+            out.str(&committed.metadata);
+        }
+    }
+
+    fn decode(bytes: &mut Take, known: &dyn Resolve) -> Result<Self, Malformed> {
+        let group = bytes.str()?.into();
+        let offsets = (0..bytes.u32()?)
+            .map(|_| {
+                let partition = take_partition(bytes, known)?;
+                let (offset, metadata) = (bytes.i64()?, bytes.str()?);
+                Ok((partition, CommittedOffset { offset, metadata }))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { group, offsets })
+    }
+}
+
+fn put_partition(partition: &Partition, out: &mut Vec<u8>) {
+    out.u128(partition.topic.0);
+    out.u32(partition.name.partition);
+}
+
+fn take_partition(bytes: &mut Take, known: &dyn Resolve) -> Result<Arc<Partition>, Malformed> {
+    let (topic, partition) = (TopicId(bytes.u128()?), bytes.u32()?);
+    known
+        .partition(topic, partition)
+        .ok_or_else(|| Malformed(format!("unknown partition {partition} of topic {topic}")))
+}
+
+/// Appends a topic's settings.
+pub(crate) fn put_config(config: &TopicConfig, out: &mut Vec<u8>) {
+    out.u8(match config.cleanup_policy {
+        CleanupPolicy::Delete => 0,
+        CleanupPolicy::Compact => 1,
+        CleanupPolicy::CompactDelete => 2,
+    });
+    out.u64(config.retention_bytes.unwrap_or(u64::MAX));
+    out.u32(config.max_message_bytes);
+}
+
+/// Takes a topic's settings.
+pub(crate) fn take_config(bytes: &mut Take) -> Result<TopicConfig, Malformed> {
+    let cleanup_policy = match bytes.u8()? {
+        0 => CleanupPolicy::Delete,
+        1 => CleanupPolicy::Compact,
+        2 => CleanupPolicy::CompactDelete,
+        n => return Err(Malformed(format!("cleanup policy {n}"))),
+    };
+    let retention_bytes = Some(bytes.u64()?).filter(|n| *n != u64::MAX);
+    Ok(TopicConfig { cleanup_policy, retention_bytes, max_message_bytes: bytes.u32()? })
+}

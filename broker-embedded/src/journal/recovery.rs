@@ -1,0 +1,246 @@
+//! Reading the journal back: fold its entries into the state, cut a torn tail, refuse damage.
+//!
+//! A frame that does not verify is either *torn* (it was being written when the power went; nobody
+//! was told that it was durable) or *damaged*. It is damaged if anything later proves that it was
+//! durable once: a frame whose `durable_seq` reaches it, or a following file. Damage is refused;
+//! a torn tail is cut, and its place filled with zeros, so that nothing of it comes back.
+//!
+//! What was found intact may still be in the page cache only, so the frames that nothing proves
+//! durable are written again and synced before anybody sees them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use broker_api::{Error, TopicPartition};
+use bytes::Bytes;
+
+use super::entry::Entry;
+use super::file::{HEAD_LEN, JournalFile};
+use super::frame::{self, ALIGN, FrameHead};
+use super::writer::Writer;
+use crate::codec::{Malformed, Take};
+use crate::disk::{corrupt, io_error, read_exact};
+use crate::sequencer::state::State;
+
+/// A place between two frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Byte in the file.
+    pub(crate) at: u64,
+    /// The number that the frame there has.
+    pub(crate) seq: u64,
+}
+
+/// How a file's frames end.
+pub(crate) struct End {
+    position: Position,
+    /// Where the first frame begins that nothing proves durable.
+    unproven: u64,
+    sealed: bool,
+    /// Where the file ends.
+    len: u64,
+}
+
+/// Bytes that are read at once when a stretch is searched or copied.
+const STRETCH: u64 = 1 << 20;
+
+/// Folds the frames of the newest file from `from` on into `state`.
+pub(crate) fn replay_newest(
+    file: &Arc<JournalFile>,
+    from: Position,
+    state: &mut State,
+) -> Result<End, Error> {
+    let len = file.file.len().map_err(|e| io_error("reading", &file.path, e))?;
+    let mut position = from;
+    let mut sealed = true;
+    // Frames since the last one that is proven durable: (seq, at).
+    let mut unproven: VecDeque<(u64, u64)> = VecDeque::new();
+    while let Some((head, bytes)) = frame_at(file, position, len)? {
+        fold(file, position, &head, bytes, state)?;
+        while unproven.front().is_some_and(|(seq, _)| *seq <= head.durable_seq) {
+            unproven.pop_front();
+        }
+        unproven.push_back((position.seq, position.at));
+        sealed = head.payload == 1; // nothing but a seal is so short
+        position = Position { at: position.at + head.frame_len() as u64, seq: position.seq + 1 };
+    }
+    if later_proof(file, position, len)? {
+        return Err(damaged(file, position, len, state));
+    }
+    let unproven = unproven.front().map_or(position.at, |(_, at)| *at);
+    Ok(End { position, unproven, sealed, len })
+}
+
+/// As [`replay_newest`], for a file that another follows, which begins with frame `next_seq`: all
+/// of it is durable.
+pub(crate) fn replay_retired(
+    file: &Arc<JournalFile>,
+    from: Position,
+    next_seq: u64,
+    state: &mut State,
+) -> Result<(), Error> {
+    let len = file.file.len().map_err(|e| io_error("reading", &file.path, e))?;
+    let mut position = from;
+    while position.seq < next_seq {
+        let Some((head, bytes)) = frame_at(file, position, len)? else {
+            return Err(damaged(file, position, len, state));
+        };
+        fold(file, position, &head, bytes, state)?;
+        position = Position { at: position.at + head.frame_len() as u64, seq: position.seq + 1 };
+    }
+    Ok(())
+}
+
+/// Makes what was found durable and removes what was cut; then frames can be added.
+pub(crate) fn repair(file: Arc<JournalFile>, end: &End) -> Result<Writer, Error> {
+    let io = |e| io_error("repairing", &file.path, e);
+    let mut at = end.unproven;
+    while at < end.position.at {
+        let mut bytes = vec![0; STRETCH.min(end.position.at - at) as usize];
+        read_exact(&*file.file, &file.path, at, &mut bytes)?;
+        file.file.write_at(at, &bytes).map_err(io)?;
+        at += bytes.len() as u64;
+    }
+    let mut cut = 0;
+    while at < end.len {
+        let mut bytes = vec![0; STRETCH.min(end.len - at) as usize];
+        read_exact(&*file.file, &file.path, at, &mut bytes)?;
+        let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+        if used > 0 {
+            cut += used;
+            file.file.write_at(at, &vec![0; used]).map_err(io)?;
+        }
+        at += bytes.len() as u64;
+    }
+    file.file.sync().map_err(io)?;
+    if cut > 0 {
+        tracing::warn!(
+            file = %file.path.display(), at = end.position.at, bytes = cut,
+            "the journal ended in an unfinished write, which was cut; nothing acknowledged is lost",
+        );
+    }
+    let zeroed = end.len.max(end.position.at);
+    Ok(Writer::new(file, end.position.at, zeroed, end.position.seq, end.sealed))
+}
+
+/// The frame at a position, if a whole valid one with the expected number is there.
+fn frame_at(
+    file: &JournalFile,
+    position: Position,
+    len: u64,
+) -> Result<Option<(FrameHead, Bytes)>, Error> {
+    let left = len.saturating_sub(position.at);
+    let mut bytes = vec![0; left.min(ALIGN as u64) as usize];
+    read_exact(&*file.file, &file.path, position.at, &mut bytes)?;
+    let Some(head) = FrameHead::parse(file.id, &bytes) else { return Ok(None) };
+    if head.seq != position.seq || head.frame_len() as u64 > left {
+        return Ok(None);
+    }
+    if head.frame_len() > bytes.len() {
+        let have = bytes.len();
+        bytes.resize(head.frame_len(), 0);
+        read_exact(&*file.file, &file.path, position.at + have as u64, &mut bytes[have..])?;
+    }
+    Ok(head.verify(file.id, &bytes).then(|| (head, Bytes::from(bytes))))
+}
+
+/// Folds the entries of one frame into the state.
+fn fold(
+    file: &Arc<JournalFile>,
+    position: Position,
+    head: &FrameHead,
+    bytes: Bytes,
+    state: &mut State,
+) -> Result<(), Error> {
+    if head.first_lsn != state.next_lsn {
+        let reason = format!("entry {} instead of {}", head.first_lsn, state.next_lsn);
+        return Err(corrupt(&file.path, position.at, None, reason));
+    }
+    let payload = bytes.slice(frame::HEAD_LEN..frame::HEAD_LEN + head.payload as usize);
+    let mut rest = Take::new(payload);
+    for _ in 0..head.entries {
+        fold_entry(file, position, &mut rest, state).map_err(|Malformed(reason)| {
+            let at = position.at + (frame::HEAD_LEN + rest.position()) as u64;
+            corrupt(&file.path, at, None, format!("an entry cannot be understood: {reason}"))
+        })?;
+    }
+    if !rest.is_done() {
+        return Err(corrupt(&file.path, position.at, None, "a frame has more than its entries"));
+    }
+    Ok(())
+}
+
+fn fold_entry(
+    file: &Arc<JournalFile>,
+    position: Position,
+    rest: &mut Take,
+    state: &mut State,
+) -> Result<(), Malformed> {
+    let mut places = Vec::new();
+    let entry = Entry::decode(rest, state, &mut places)?;
+    state.apply(&entry, &mut Vec::new());
+    if let Entry::DeleteRecords { partition, before } = &entry {
+        partition.truncate(*before);
+    }
+    for (placed, place) in entry.batches().iter().zip(places) {
+        let (base, end) = (placed.batch.base_offset(), placed.partition.lock().end);
+        if base != end {
+            let partition = &placed.partition.name;
+            return Err(Malformed(format!("{partition} goes on at {base} instead of {end}")));
+        }
+        let at = position.at + (frame::HEAD_LEN + place) as u64;
+        let at = u32::try_from(at).map_err(|_| Malformed("file above 4 GiB".into()))?;
+        placed.partition.append_recovered(file, &placed.batch, at);
+    }
+    Ok(())
+}
+
+/// Whether a frame after `bad` proves that the one at `bad` was durable.
+fn later_proof(file: &JournalFile, bad: Position, len: u64) -> Result<bool, Error> {
+    let mut at = bad.at;
+    while at < len {
+        let mut bytes = vec![0; STRETCH.min(len - at) as usize];
+        read_exact(&*file.file, &file.path, at, &mut bytes)?;
+        let proves = |page: &[u8]| {
+            FrameHead::parse(file.id, page)
+                .is_some_and(|head| head.seq > bad.seq && head.durable_seq >= bad.seq)
+        };
+        if bytes.chunks(ALIGN).any(proves) {
+            return Ok(true);
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(false)
+}
+
+fn damaged(file: &JournalFile, bad: Position, len: u64, state: &State) -> Error {
+    let reason = format!("frame {} was durable and does not verify", bad.seq);
+    corrupt(&file.path, bad.at, blame(file, bad, len, state), reason)
+}
+
+/// The partition whose batch is damaged in the frame at a position, where that can be told.
+fn blame(file: &JournalFile, bad: Position, len: u64, state: &State) -> Option<TopicPartition> {
+    let left = len.checked_sub(bad.at)?;
+    let mut bytes = vec![0; left.min(128 << 20) as usize];
+    file.file.read_at(bad.at, &mut bytes).ok()?;
+    let head = FrameHead::parse(file.id, &bytes)?;
+    let payload =
+        Bytes::from(bytes.get(frame::HEAD_LEN..frame::HEAD_LEN + head.payload as usize)?.to_vec());
+    let mut rest = Take::new(payload);
+    for _ in 0..head.entries {
+        let entry = Entry::decode(&mut rest, state, &mut Vec::new()).ok()?;
+        for placed in entry.batches() {
+            if broker_api::Batch::parse(placed.batch.bytes().clone()).is_err() {
+                return Some(placed.partition.name.clone());
+            }
+        }
+    }
+    None
+}
+
+impl JournalFile {
+    /// Where the first frame of the file is.
+    pub(crate) fn start(&self) -> Position {
+        Position { at: HEAD_LEN, seq: self.first_seq }
+    }
+}

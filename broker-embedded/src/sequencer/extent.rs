@@ -1,0 +1,132 @@
+//! Stretches of a partition on disk, and reading them with every checksum looked at.
+
+use std::sync::Arc;
+
+use broker_api::{Batch, Error, Offset, Timestamp, TopicPartition};
+use bytes::Bytes;
+
+use crate::disk::{corrupt, read_exact};
+use crate::journal::file::JournalFile;
+
+/// Where a batch is in a journal file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Located {
+    pub(crate) base: Offset,
+    pub(crate) time: Timestamp,
+    pub(crate) at: u32,
+    pub(crate) len: u32,
+}
+
+/// Offsets from `base` up to `end`, without gaps in the journal, with gaps after compaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Extent {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) place: Place,
+}
+
+/// Where an extent is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In a journal file.
+    Journal { file: Arc<JournalFile>, batches: Vec<Located> },
+}
+
+/// Batches to be read, with all that is needed to do it without a lock.
+pub(crate) enum DiskRead {
+    Journal {
+        file: Arc<JournalFile>,
+        /// Each with the offset at which the next one begins.
+        batches: Vec<(Located, Offset)>,
+    },
+}
+
+/// Batches closer together than this are read in one go.
+const READ_OVER: u32 = 16 << 10;
+
+impl Extent {
+    /// What to read for the batches from `position` on, if there are any below `view_end`.
+    pub(crate) fn read(
+        &self,
+        position: Offset,
+        view_end: Offset,
+        max_bytes: usize,
+    ) -> Option<DiskRead> {
+        match &self.place {
+            Place::Journal { file, batches } => {
+                let next = |i: usize| batches.get(i + 1).map_or(self.end, |next| next.base);
+                let first = batches.partition_point(|batch| batch.base <= position).max(1) - 1;
+                let (mut wanted, mut bytes) = (Vec::new(), 0);
+                for (i, batch) in batches.iter().enumerate().skip(first) {
+                    if next(i) > view_end || (bytes > 0 && bytes >= max_bytes) {
+                        break;
+                    }
+                    if next(i) > position {
+                        bytes += batch.len as usize;
+                        wanted.push((*batch, next(i)));
+                    }
+                }
+                (!wanted.is_empty())
+                    .then(|| DiskRead::Journal { file: file.clone(), batches: wanted })
+            }
+        }
+    }
+
+    /// The first batch that was appended after `time`.
+    pub(crate) fn appended_after(&self, time: Timestamp) -> Option<Offset> {
+        match &self.place {
+            Place::Journal { batches, .. } => {
+                let first = batches.partition_point(|batch| batch.time <= time);
+                batches.get(first).map(|batch| batch.base)
+            }
+        }
+    }
+}
+
+impl DiskRead {
+    /// Reads and verifies the batches.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with the batch's place, [`Error::Io`].
+    pub(crate) fn read(&self, partition: &TopicPartition) -> Result<Vec<Batch>, Error> {
+        match self {
+            Self::Journal { file, batches } => read_journal(file, batches, partition),
+        }
+    }
+}
+
+fn read_journal(
+    file: &JournalFile,
+    wanted: &[(Located, Offset)],
+    partition: &TopicPartition,
+) -> Result<Vec<Batch>, Error> {
+    let mut batches = Vec::with_capacity(wanted.len());
+    let mut rest = wanted;
+    while let Some(((first, _), _)) = rest.split_first() {
+        let near = |pair: &[(Located, Offset)]| {
+            let (a, b) = (pair[0].0, pair[1].0);
+            b.at >= a.at && b.at - a.at <= a.len.saturating_add(READ_OVER)
+        };
+        let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
+        let (run, others) = rest.split_at(count);
+        rest = others;
+        let last = run[count - 1].0;
+        let mut bytes = vec![0; (last.at - first.at) as usize + last.len as usize];
+        read_exact(&*file.file, &file.path, u64::from(first.at), &mut bytes)?;
+        let bytes = Bytes::from(bytes);
+        for (located, next) in run {
+            let from = (located.at - first.at) as usize;
+            let bad = |reason: String| {
+                corrupt(&file.path, u64::from(located.at), Some(partition.clone()), reason)
+            };
+            let batch = Batch::parse(bytes.slice(from..from + located.len as usize))
+                .map_err(|e| bad(e.to_string()))?
+                .assigned(located.base, located.time);
+            if batch.next_offset() != *next {
+                return Err(bad(format!("a batch up to {next} expected")));
+            }
+            batches.push(batch);
+        }
+    }
+    Ok(batches)
+}

@@ -1,0 +1,183 @@
+//! Transactions: a commit is checked, gets its place, and is durable with the next frame.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use broker_api::{
+    Commit, Error, GroupCommit, Offset, SubmitError, Ticket, TopicPartition, Transactor,
+    TransactorEvent,
+};
+
+use crate::broker::Client;
+use crate::core::Core;
+use crate::journal::entry::{Entry, Offsets, Placed};
+use crate::mailbox::Mailbox;
+use crate::sequencer::state::State;
+use crate::sequencer::{Haste, Need, Notify, Sequencer};
+
+/// Commits of one transactor that may wait for the disk or for their events to be fetched.
+pub(crate) const COMMITS_IN_FLIGHT: usize = 1024;
+
+/// The transactional writer of the embedded broker.
+pub(crate) struct EmbeddedTransactor {
+    client: Client,
+    id: Arc<str>,
+    epoch: u32,
+    next_ticket: u64,
+    mailbox: Arc<Mailbox<TransactorEvent>>,
+}
+
+impl EmbeddedTransactor {
+    /// Fences those who had the id before.
+    pub(crate) fn new(client: Client, id: &str, waker: Waker) -> Result<Self, Error> {
+        let id: Arc<str> = id.into();
+        let mailbox = Arc::new(Mailbox::new(waker));
+        let epoch = client.core().with(|sequencer, wakes| {
+            sequencer.admit(Need::Reserve)?;
+            let epoch = sequencer.state.producers.get(&id).map_or(0, |last| last + 1);
+            let entry = Entry::Producer { id: id.clone(), epoch };
+            sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
+            let before = sequencer.transactors.insert(id.clone(), Arc::downgrade(&mailbox));
+            if let Some(before) = before.and_then(|before| before.upgrade()) {
+                before.farewell(TransactorEvent::Fenced, wakes);
+            }
+            Ok::<u32, Error>(epoch)
+        })?;
+        Ok(Self { client, id, epoch, next_ticket: 0, mailbox })
+    }
+
+    fn try_submit(
+        &self,
+        core: &Core,
+        sequencer: &mut Sequencer,
+        commit: &Commit,
+        wakes: &mut Vec<Waker>,
+    ) -> Result<Ticket, Error> {
+        let reads = commit.group.as_ref().is_some_and(|group| !group.offsets.is_empty());
+        sequencer.admit(if reads { Need::Reserve } else { Need::New })?;
+        if sequencer.state.producers.get(&self.id) != Some(&self.epoch) {
+            return Err(Error::Fenced { id: self.id.to_string(), epoch: self.epoch });
+        }
+        let now = sequencer.stamp(core.clock.now());
+        let group = commit.group.as_ref().map(|group| consumed(sequencer, group)).transpose()?;
+        let batches = place(&sequencer.state, commit, now)?;
+        let base_offsets: Vec<Offset> = batches.iter().map(|b| b.batch.base_offset()).collect();
+        let (producer, epoch) = (self.id.clone(), self.epoch);
+        let entry = Entry::Commit { now, producer, epoch, group, batches };
+        room(core, sequencer, &entry, &self.mailbox, COMMITS_IN_FLIGHT)?;
+        let ticket = Ticket(self.next_ticket);
+        self.mailbox.open(Some(TransactorEvent::Applied { ticket, base_offsets }), wakes);
+        sequencer.push(entry, Notify::Commit(self.mailbox.clone(), ticket), Haste::Now, wakes);
+        Ok(ticket)
+    }
+}
+
+impl Transactor for EmbeddedTransactor {
+    fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>> {
+        let core = self.client.core();
+        let size: usize = commit.batches.iter().map(|(_, batch)| batch.bytes().len()).sum();
+        let limit = core.settings.max_commit_bytes;
+        let result = if size > limit {
+            Err(Error::TooLarge {
+                what: "a commit".into(),
+                size: size as u64,
+                limit: limit as u64,
+                setting: "max_commit_bytes",
+            })
+        } else {
+            core.with(|sequencer, wakes| self.try_submit(core, sequencer, &commit, wakes))
+        };
+        match result {
+            Ok(ticket) => {
+                self.next_ticket += 1;
+                Ok(ticket)
+            }
+            Err(error) => Err(SubmitError { error, submitted: Box::new(commit) }),
+        }
+    }
+
+    fn poll(&mut self) -> Poll<TransactorEvent> {
+        self.mailbox.poll()
+    }
+
+    fn purge(&mut self, partition: &TopicPartition, before: Offset) {
+        self.client.core().with(|sequencer, wakes| {
+            let Ok((_, found)) = sequencer.state.find(partition) else { return };
+            let found = found.clone();
+            let (log_start, end) = {
+                let log = found.lock();
+                (log.start, log.end)
+            };
+            let before = before.min(end);
+            if before > log_start && sequencer.admit(Need::Reserve).is_ok() {
+                let entry = Entry::DeleteRecords { partition: found, before };
+                sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
+            }
+        });
+    }
+}
+
+/// The consumed offsets, if the member may still commit them.
+fn consumed(sequencer: &Sequencer, group: &GroupCommit) -> Result<Offsets, Error> {
+    let valid = match sequencer.coordinators.get(&group.group) {
+        Some(members) => group.token.is_some_and(|token| members.is_valid(token)),
+        None => group.token.is_none(),
+    };
+    if !valid {
+        return Err(Error::StaleMember { application: group.group.to_string() });
+    }
+    let offsets = group
+        .offsets
+        .iter()
+        .map(|(tp, committed)| Ok((sequencer.state.find(tp)?.1.clone(), committed.clone())))
+        .collect::<Result<_, Error>>()?;
+    Ok(Offsets { group: group.group.clone(), offsets })
+}
+
+/// Gives each batch its offsets.
+fn place(state: &State, commit: &Commit, now: i64) -> Result<Vec<Placed>, Error> {
+    let mut placed: Vec<Placed> = Vec::with_capacity(commit.batches.len());
+    for (tp, batch) in &commit.batches {
+        let (topic, partition) = state.find(tp)?;
+        check_size(batch.bytes().len(), topic.config.max_message_bytes)?;
+        // The commit may have appended to the same partition before.
+        let before = placed.iter().rev().find(|other| Arc::ptr_eq(&other.partition, partition));
+        let base = match before {
+            Some(other) => other.batch.next_offset(),
+            None => partition.lock().end,
+        };
+        let batch = batch.clone().assigned(base, now);
+        placed.push(Placed { partition: partition.clone(), batch });
+    }
+    Ok(placed)
+}
+
+/// Refuses a batch above the topic's limit.
+pub(crate) fn check_size(size: usize, limit: u32) -> Result<(), Error> {
+    if size <= limit as usize {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: "a record batch".into(),
+        size: size as u64,
+        limit: u64::from(limit),
+        setting: "max.message.bytes",
+    })
+}
+
+/// Refuses what would be too much in the queue; the handle is woken when there is room.
+pub(crate) fn room<E>(
+    core: &Core,
+    sequencer: &mut Sequencer,
+    entry: &Entry,
+    mailbox: &Mailbox<E>,
+    tickets: usize,
+) -> Result<(), Error> {
+    let queued = sequencer.queued_bytes;
+    let full = queued > 0 && queued + entry.weight() > core.settings.max_queued_bytes;
+    if full || mailbox.load() >= tickets {
+        sequencer.full.push(mailbox.waker().clone());
+        return Err(Error::Full);
+    }
+    Ok(())
+}
