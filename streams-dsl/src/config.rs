@@ -1,0 +1,294 @@
+//! What operators can be told beyond their closures: names, serdes, stores.
+//!
+//! The common case needs none of it. A configuration made without serdes takes those of its types
+//! ([`HasSerde`]), or those given by hand upstream; types without a serde of their own are given one
+//! with a `with` constructor, and then the compiler asks for nothing.
+
+use streams_core::HasSerde;
+use streams_core::processor::Partitioner;
+use streams_core::serde::DynSerde;
+
+use std::sync::Arc;
+
+use crate::graph::Nodes;
+use crate::processors::TableStore;
+
+/// A serde, and whether it was given by hand or comes from the type.
+pub(crate) struct Given<T> {
+    serde: DynSerde<T>,
+    by_hand: bool,
+}
+
+impl<T> Clone for Given<T> {
+    fn clone(&self) -> Self {
+        Self { serde: self.serde.clone(), by_hand: self.by_hand }
+    }
+}
+
+impl<T: HasSerde> Given<T> {
+    fn by_type() -> Self {
+        Self { serde: T::serde(), by_hand: false }
+    }
+}
+
+impl<T> Given<T> {
+    fn by_hand(serde: DynSerde<T>) -> Self {
+        Self { serde, by_hand: true }
+    }
+
+    /// What was given here, or else upstream, or else comes from the type.
+    pub(crate) fn or(self, upstream: &Option<DynSerde<T>>) -> DynSerde<T> {
+        match upstream {
+            Some(upstream) if !self.by_hand => upstream.clone(),
+            _ => self.serde,
+        }
+    }
+
+    /// The serde for what follows to inherit: only one given by hand.
+    pub(crate) fn to_inherit(&self) -> Option<DynSerde<T>> {
+        self.by_hand.then(|| self.serde.clone())
+    }
+}
+
+/// Defines a configuration with a key and a value serde and a name.
+macro_rules! with_serdes {
+    ($type:ident { $($field:ident: $init:expr),* }) => {
+        impl<K: HasSerde, V: HasSerde> Default for $type<K, V> {
+            fn default() -> Self {
+                Self { name: None, key: Given::by_type(), value: Given::by_type() $(, $field: $init)* }
+            }
+        }
+
+        impl<K, V> Clone for $type<K, V> {
+            fn clone(&self) -> Self {
+                Self {
+                    name: self.name.clone(),
+                    key: self.key.clone(),
+                    value: self.value.clone()
+                    $(, $field: self.$field.clone())*
+                }
+            }
+        }
+
+        impl<K: HasSerde, V: HasSerde> $type<K, V> {
+            /// Only a name, with the serdes of the types (Kafka's `as`).
+            pub fn named(name: impl Into<String>) -> Self {
+                Self { name: Some(name.into()), ..Self::default() }
+            }
+        }
+
+        impl<K, V> $type<K, V> {
+            /// These serdes.
+            pub fn with(key: DynSerde<K>, value: DynSerde<V>) -> Self {
+                Self {
+                    name: None,
+                    key: Given::by_hand(key),
+                    value: Given::by_hand(value)
+                    $(, $field: $init)*
+                }
+            }
+
+            /// The same with this name.
+            pub fn with_name(mut self, name: impl Into<String>) -> Self {
+                self.name = Some(name.into());
+                self
+            }
+
+            /// The same with this serde for keys.
+            pub fn with_key_serde(mut self, serde: DynSerde<K>) -> Self {
+                self.key = Given::by_hand(serde);
+                self
+            }
+
+            /// The same with this serde for values.
+            pub fn with_value_serde(mut self, serde: DynSerde<V>) -> Self {
+                self.value = Given::by_hand(serde);
+                self
+            }
+        }
+    };
+}
+
+/// The name of an operator in the topology. A plain string is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named(pub(crate) Option<String>);
+
+impl Named {
+    /// This name instead of an automatic one.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(Some(name.into()))
+    }
+}
+
+impl<S: Into<String>> From<S> for Named {
+    fn from(name: S) -> Self {
+        Self::new(name)
+    }
+}
+
+/// How a topic is read. Its name is the source's.
+pub struct Consumed<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Given<K>,
+    pub(crate) value: Given<V>,
+}
+
+with_serdes!(Consumed {});
+
+/// How a topic is written. Its name is the sink's.
+pub struct Produced<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Given<K>,
+    pub(crate) value: Given<V>,
+    pub(crate) partitioner: Option<Partitioner<K, V>>,
+}
+
+with_serdes!(Produced { partitioner: None });
+
+impl<K, V> Produced<K, V> {
+    /// The same with this choice of partitions; the last argument is how many there are.
+    pub fn with_partitioner(
+        mut self,
+        choose: impl Fn(&K, &V, u32) -> u32 + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner = Some(Arc::new(choose));
+        self
+    }
+}
+
+/// How a stream is grouped. Its name is that of the repartition topic, which then is shared by all
+/// aggregations of the grouping, and of the node that selects the key.
+pub struct Grouped<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Given<K>,
+    pub(crate) value: Given<V>,
+}
+
+with_serdes!(Grouped {});
+
+/// How a stream is repartitioned. Its name is that of the topic (with `-repartition` behind it).
+pub struct Repartitioned<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Given<K>,
+    pub(crate) value: Given<V>,
+    pub(crate) partitions: Option<u32>,
+    pub(crate) partitioner: Option<Partitioner<K, V>>,
+}
+
+with_serdes!(Repartitioned { partitions: None, partitioner: None });
+
+impl<K, V> Repartitioned<K, V> {
+    /// The same with this many partitions; otherwise as many as the input has.
+    pub fn with_number_of_partitions(mut self, partitions: u32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// The same with this choice of partitions; the last argument is how many there are.
+    pub fn with_partitioner(
+        mut self,
+        choose: impl Fn(&K, &V, u32) -> u32 + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner = Some(Arc::new(choose));
+        self
+    }
+}
+
+/// How a table is kept. Its name is the store's.
+pub struct Materialized<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Given<K>,
+    pub(crate) value: Given<V>,
+    pub(crate) caching: bool,
+    pub(crate) logging: bool,
+}
+
+with_serdes!(Materialized { caching: true, logging: true });
+
+impl<K, V> Materialized<K, V> {
+    /// The same without merging updates between commits: each is forwarded at once.
+    pub fn with_caching_disabled(mut self) -> Self {
+        self.caching = false;
+        self
+    }
+
+    /// The same without a changelog topic: what the store holds is lost with its files.
+    pub fn with_logging_disabled(mut self) -> Self {
+        self.logging = false;
+        self
+    }
+}
+
+impl<K, V> Materialized<K, V> {
+    /// How the table is kept, with an automatic name where none was given.
+    pub(crate) fn store(
+        &self,
+        nodes: &mut Nodes,
+        prefix: &str,
+        key: &DynSerde<K>,
+        value: &DynSerde<V>,
+    ) -> TableStore<K, V> {
+        TableStore {
+            name: self.name.clone().unwrap_or_else(|| nodes.new_store_name(prefix)),
+            key: key.clone(),
+            value: value.clone(),
+            caching: self.caching,
+            logging: self.logging,
+        }
+    }
+}
+
+/// The name of a table operator, how its table is kept, or both: made from a [`Named`], a
+/// [`Materialized`] or a pair of them.
+pub struct TableConfig<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) materialized: Materialized<K, V>,
+    /// Whether anything but the name was given.
+    pub(crate) is_materialized: bool,
+}
+
+impl<K: HasSerde, V: HasSerde> From<Named> for TableConfig<K, V> {
+    fn from(named: Named) -> Self {
+        Self { name: named.0, materialized: Materialized::default(), is_materialized: false }
+    }
+}
+
+impl<K, V> From<Materialized<K, V>> for TableConfig<K, V> {
+    fn from(materialized: Materialized<K, V>) -> Self {
+        Self { name: None, materialized, is_materialized: true }
+    }
+}
+
+impl<K, V> From<(Named, Materialized<K, V>)> for TableConfig<K, V> {
+    fn from((named, materialized): (Named, Materialized<K, V>)) -> Self {
+        Self { name: named.0, materialized, is_materialized: true }
+    }
+}
+
+/// Names of topics: one, or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics(pub(crate) Vec<String>);
+
+impl From<&str> for Topics {
+    fn from(topic: &str) -> Self {
+        Self(vec![topic.into()])
+    }
+}
+
+impl From<String> for Topics {
+    fn from(topic: String) -> Self {
+        Self(vec![topic])
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Topics {
+    fn from(topics: [&str; N]) -> Self {
+        Self(topics.map(Into::into).into())
+    }
+}
+
+impl From<Vec<String>> for Topics {
+    fn from(topics: Vec<String>) -> Self {
+        Self(topics)
+    }
+}

@@ -1,0 +1,277 @@
+//! The logical graph behind a [`StreamsBuilder`](crate::StreamsBuilder).
+//!
+//! Operators add logical nodes; the physical topology is written when it is built, because later
+//! operators decide things upstream: whether a source table is kept in a store, whether old values
+//! travel, what a repartition topic has to carry. Numbers and the order of writing are Kafka's, so
+//! that names, sub-topologies and `describe()` agree with it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use streams_core::topology::{NodeSpec, Topology};
+use streams_core::{BuildError, TopologyBuilder};
+
+/// A logical node's place in the graph.
+pub(crate) type NodeId = usize;
+
+type Write = dyn Fn(&Plan<'_>, &mut TopologyBuilder) -> Result<(), BuildError> + Send + Sync;
+
+/// The graph, shared by a builder and its streams and tables.
+#[derive(Clone, Default)]
+pub(crate) struct Graph(Arc<Mutex<Nodes>>);
+
+/// What the graph holds.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    all: Vec<Node>,
+    next_number: usize,
+    next_priority: usize,
+    error: Option<BuildError>,
+}
+
+/// A logical node: one or more physical ones.
+struct Node {
+    parents: Vec<NodeId>,
+    /// Of the nodes whose parents are written, the one with the lowest is written next.
+    priority: usize,
+    /// The physical node that its children hang on.
+    output: String,
+    source_topics: Option<Vec<String>>,
+    is_repartition: bool,
+    ignores_values: bool,
+    table: Option<TableNode>,
+    write: Box<Write>,
+}
+
+/// What later operators may still ask of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct TableNode {
+    pub(crate) kind: TableKind,
+    /// Whether updates carry the value before.
+    pub(crate) sends_old_values: bool,
+}
+
+/// Where a table's values stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TableKind {
+    /// A source or a stream made a table: in a store once something needs it.
+    Source {
+        /// Whether something does.
+        materialized: bool,
+    },
+    /// In a store of its own.
+    Stored,
+    /// Computed from its parent.
+    Derived,
+}
+
+impl Graph {
+    /// The graph, locked for a moment.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Nodes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether both are the same graph.
+    pub(crate) fn is(&self, other: &Graph) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Writes the physical topology.
+    pub(crate) fn build(&self) -> Result<Topology, BuildError> {
+        let nodes = self.lock();
+        match &nodes.error {
+            Some(error) => Err(error.clone()),
+            None => nodes.write(),
+        }
+    }
+}
+
+impl Nodes {
+    /// The next automatic name. Numbers are used up even where the name is not.
+    pub(crate) fn new_name(&mut self, prefix: &str) -> String {
+        let number = self.next_number;
+        self.next_number += 1;
+        format!("{prefix}{number:010}")
+    }
+
+    /// The next automatic store name.
+    pub(crate) fn new_store_name(&mut self, prefix: &str) -> String {
+        self.new_name(&format!("{prefix}STATE-STORE-"))
+    }
+
+    /// A given name, or else the next automatic one; a number is used up either way, as in Kafka.
+    pub(crate) fn name_or(&mut self, given: Option<String>, prefix: &str) -> String {
+        let automatic = self.new_name(prefix);
+        given.unwrap_or(automatic)
+    }
+
+    /// Adds a node; its children hang on the physical node `output`.
+    pub(crate) fn add(
+        &mut self,
+        parents: Vec<NodeId>,
+        output: &str,
+        write: impl Fn(&Plan<'_>, &mut TopologyBuilder) -> Result<(), BuildError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> NodeId {
+        self.all.push(Node {
+            parents,
+            priority: self.next_priority,
+            output: output.into(),
+            source_topics: None,
+            is_repartition: false,
+            ignores_values: false,
+            table: None,
+            write: Box::new(write),
+        });
+        self.next_priority += 1;
+        self.all.len() - 1
+    }
+
+    /// Says that a node reads topics as a stream. Streams of the same topics become one source.
+    pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>) {
+        self.all[node].source_topics = Some(topics);
+    }
+
+    /// Says that a node is a repartition topic.
+    pub(crate) fn is_repartition(&mut self, node: NodeId) {
+        self.all[node].is_repartition = true;
+    }
+
+    /// Says that a node asks of values only whether they are null.
+    pub(crate) fn ignores_values(&mut self, node: NodeId) {
+        self.all[node].ignores_values = true;
+    }
+
+    /// Says that a node is a table.
+    pub(crate) fn is_table(&mut self, node: NodeId, kind: TableKind) {
+        self.all[node].table = Some(TableNode { kind, sends_old_values: false });
+    }
+
+    /// A node that is used once more moves to the end of the order of writing, as in Kafka.
+    pub(crate) fn use_again(&mut self, node: NodeId) {
+        self.all[node].priority = self.next_priority;
+        self.next_priority += 1;
+    }
+
+    /// Notes a mistake that only [`Graph::build`] can report; the first one stands.
+    pub(crate) fn fail(&mut self, error: BuildError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Asks a table to send old values; `force` even if that means keeping it in a store. Answers
+    /// whether it will.
+    pub(crate) fn send_old_values(&mut self, node: NodeId, force: bool) -> bool {
+        let Some(table) = &mut self.all[node].table else {
+            return false;
+        };
+        if table.sends_old_values {
+            return true;
+        }
+        let will = match &mut table.kind {
+            TableKind::Stored => true,
+            TableKind::Source { materialized } => {
+                *materialized |= force;
+                *materialized
+            }
+            TableKind::Derived => {
+                let parent = self.all[node].parents[0];
+                self.send_old_values(parent, force)
+            }
+        };
+        if let Some(table) = &mut self.all[node].table {
+            table.sends_old_values |= will;
+        }
+        will
+    }
+
+    /// Says that a table sends old values because its parent does.
+    pub(crate) fn passes_old_values(&mut self, node: NodeId) {
+        if let Some(table) = &mut self.all[node].table {
+            table.sends_old_values = true;
+        }
+    }
+
+    fn write(&self) -> Result<Topology, BuildError> {
+        let mut builder = TopologyBuilder::new();
+        let mut written = vec![false; self.all.len()];
+        while let Some(next) = self.next_to_write(&written) {
+            written[next] = true;
+            if self.merged_into(next).is_some() {
+                continue;
+            }
+            let parents = self.all[next].parents.iter().map(|&p| self.output(p)).collect();
+            let plan = Plan { nodes: self, node: next, parents };
+            (self.all[next].write)(&plan, &mut builder)?;
+        }
+        builder.build()
+    }
+
+    fn values_are_ignored(&self, node: NodeId) -> bool {
+        let mut children = self.all.iter().filter(|child| child.parents.contains(&node));
+        children.all(|child| child.ignores_values)
+    }
+
+    fn next_to_write(&self, written: &[bool]) -> Option<NodeId> {
+        let ready =
+            |id: &NodeId| !written[*id] && self.all[*id].parents.iter().all(|&p| written[p]);
+        (0..self.all.len()).filter(ready).min_by_key(|&id| self.all[id].priority)
+    }
+
+    /// The first source of the same topics, if this is not it.
+    fn merged_into(&self, node: NodeId) -> Option<NodeId> {
+        let topics = self.all[node].source_topics.as_ref()?;
+        self.all[..node].iter().position(|earlier| earlier.source_topics.as_ref() == Some(topics))
+    }
+
+    fn output(&self, node: NodeId) -> String {
+        self.all[self.merged_into(node).unwrap_or(node)].output.clone()
+    }
+}
+
+/// What a node may ask when it is written.
+pub(crate) struct Plan<'a> {
+    nodes: &'a Nodes,
+    node: NodeId,
+    parents: Vec<String>,
+}
+
+impl Plan<'_> {
+    /// A processor or sink that hangs on its parents.
+    pub(crate) fn below(&self, spec: &NodeSpec) -> NodeSpec {
+        let mut spec = spec.clone();
+        spec.parents = self.parents();
+        spec
+    }
+
+    /// The physical nodes that it hangs on.
+    pub(crate) fn parents(&self) -> Vec<String> {
+        self.parents.clone()
+    }
+
+    /// What has become of it as a table.
+    pub(crate) fn table(&self) -> Option<&TableNode> {
+        self.nodes.all[self.node].table.as_ref()
+    }
+
+    /// Whether a source table has to be kept in a store.
+    pub(crate) fn is_materialized(&self) -> bool {
+        self.table().is_some_and(|t| t.kind == TableKind::Source { materialized: true })
+    }
+
+    /// Whether it sends old values.
+    pub(crate) fn sends_old_values(&self) -> bool {
+        self.table().is_some_and(|table| table.sends_old_values)
+    }
+
+    /// Whether all its children ask of values only whether they are null.
+    pub(crate) fn values_are_ignored(&self) -> bool {
+        self.nodes.values_are_ignored(self.node)
+    }
+
+    /// Whether its only parent is a repartition topic that carries values as `Option<()>`.
+    pub(crate) fn values_are_skipped(&self) -> bool {
+        let parent = self.nodes.all[self.node].parents[0];
+        self.nodes.all[parent].is_repartition && self.nodes.values_are_ignored(parent)
+    }
+}

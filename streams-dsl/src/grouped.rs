@@ -1,0 +1,250 @@
+//! Grouped streams.
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+
+use streams_core::Data;
+use streams_core::serde::{DynSerde, HasSerde};
+use streams_core::topology::{InternalTopic, NodeSpec};
+
+use crate::config::TableConfig;
+use crate::graph::{NodeId, Nodes, Plan, TableKind};
+use crate::processors::{Aggregate, Nulls, TableStore};
+use crate::repartition::{Names, Repartition};
+use crate::stream::KStream;
+use crate::table::KTable;
+
+/// A stream whose records are grouped by key, to be aggregated. Records with a null key or a null
+/// value are dropped and counted.
+pub struct KGroupedStream<K, V> {
+    pub(crate) stream: KStream<K, V>,
+    pub(crate) name: Option<String>,
+    pub(crate) key: DynSerde<K>,
+    pub(crate) value: DynSerde<V>,
+    pub(crate) key_to_inherit: Option<DynSerde<K>>,
+    /// The repartition of a named grouping, which its aggregations share.
+    pub(crate) repartition: Arc<OnceLock<NodeId>>,
+}
+
+impl<K, V> Clone for KGroupedStream<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            stream: self.stream.clone(),
+            name: self.name.clone(),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            key_to_inherit: self.key_to_inherit.clone(),
+            repartition: self.repartition.clone(),
+        }
+    }
+}
+
+impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
+    /// How many records each key has had.
+    pub fn count(&self) -> KTable<K, i64> {
+        self.add_count(None)
+    }
+
+    /// As [`KGroupedStream::count`], with a name, serdes or a store.
+    pub fn count_with(&self, config: impl Into<TableConfig<K, i64>>) -> KTable<K, i64> {
+        self.add_count(Some(config.into()))
+    }
+
+    fn add_count(&self, config: Option<TableConfig<K, i64>>) -> KTable<K, i64> {
+        let unnamed = |c: &TableConfig<K, i64>| c.is_materialized && c.materialized.name.is_none();
+        if config.as_ref().is_some_and(unnamed) {
+            self.stream.graph.lock().new_store_name(AGGREGATE); // lost in Kafka too
+        }
+        let nulls = Nulls::of(&self.value);
+        let (table, node) = self.add(AGGREGATE, config, i64::serde(), move |plan, fold| {
+            if plan.values_are_skipped() {
+                fold.spec(&Nulls::of(&Option::<()>::serde()), &Arc::new(count_one))
+            } else {
+                fold.spec(&nulls, &Arc::new(count_one))
+            }
+        });
+        self.stream.graph.lock().ignores_values(node);
+        table
+    }
+
+    /// Combines the values of each key, two at a time; the first one stands for itself.
+    pub fn reduce(&self, combine: impl Fn(V, V) -> V + Send + Sync + 'static) -> KTable<K, V> {
+        self.add_reduce(combine, None)
+    }
+
+    /// As [`KGroupedStream::reduce`], with a name, serdes or a store.
+    pub fn reduce_with(
+        &self,
+        combine: impl Fn(V, V) -> V + Send + Sync + 'static,
+        config: impl Into<TableConfig<K, V>>,
+    ) -> KTable<K, V> {
+        self.add_reduce(combine, Some(config.into()))
+    }
+
+    fn add_reduce(
+        &self,
+        combine: impl Fn(V, V) -> V + Send + Sync + 'static,
+        config: Option<TableConfig<K, V>>,
+    ) -> KTable<K, V> {
+        let nulls = Nulls::of(&self.value);
+        let step = Arc::new(move |_: &K, value: V, so_far: Option<V>| match so_far {
+            Some(so_far) => Some(combine(so_far, value)),
+            None => Some(value),
+        });
+        let add = move |_: &Plan<'_>, fold: &Fold<'_, K, V>| fold.spec(&nulls, &step);
+        self.add(REDUCE, config, self.value.clone(), add).0
+    }
+
+    /// Folds the values of each key into an aggregate that begins with `initial`. `fold` may answer
+    /// an aggregate or an `Option` of one; `None` deletes it.
+    pub fn aggregate<A, R>(
+        &self,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        fold: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
+    ) -> KTable<K, A>
+    where
+        A: Data + HasSerde,
+        R: Into<Option<A>>,
+    {
+        self.add_aggregate(initial, fold, None, A::serde())
+    }
+
+    /// As [`KGroupedStream::aggregate`], with a name, serdes or a store.
+    pub fn aggregate_with<A, R>(
+        &self,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        fold: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
+        config: impl Into<TableConfig<K, A>>,
+    ) -> KTable<K, A>
+    where
+        A: Data,
+        R: Into<Option<A>>,
+    {
+        let config = config.into();
+        let value = config.materialized.value.clone().or(&None);
+        self.add_aggregate(initial, fold, Some(config), value)
+    }
+
+    fn add_aggregate<A, R>(
+        &self,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        fold: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
+        config: Option<TableConfig<K, A>>,
+        value: DynSerde<A>,
+    ) -> KTable<K, A>
+    where
+        A: Data,
+        R: Into<Option<A>>,
+    {
+        let nulls = Nulls::of(&self.value);
+        let step = Arc::new(move |key: &K, value: V, so_far: Option<A>| {
+            fold(key, value, so_far.unwrap_or_else(&initial)).into()
+        });
+        let add = move |_: &Plan<'_>, fold: &Fold<'_, K, A>| fold.spec(&nulls, &step);
+        self.add(AGGREGATE, config, value, add).0
+    }
+
+    /// Adds an aggregation, behind a repartition where the key may have changed. `make` makes its
+    /// processor when the topology is written; `value` is the serde of results unless one is given.
+    fn add<A: Data>(
+        &self,
+        prefix: &str,
+        config: Option<TableConfig<K, A>>,
+        value: DynSerde<A>,
+        make: impl Fn(&Plan<'_>, &Fold<'_, K, A>) -> NodeSpec + Send + Sync + 'static,
+    ) -> (KTable<K, A>, NodeId) {
+        let mut nodes = self.stream.graph.lock();
+        let (name, store, inherited) = match config {
+            None => {
+                let store = TableStore {
+                    name: nodes.new_store_name(prefix),
+                    key: self.key.clone(),
+                    value,
+                    caching: true,
+                    logging: true,
+                };
+                (None, store, (self.key_to_inherit.clone(), None))
+            }
+            Some(TableConfig { name, materialized, .. }) => {
+                let inherited = (
+                    materialized.key.to_inherit().or(self.key_to_inherit.clone()),
+                    materialized.value.to_inherit(),
+                );
+                let key = materialized.key.clone().or(&Some(self.key.clone()));
+                let value = materialized.value.clone().or(&Some(value));
+                (name, materialized.store(&mut nodes, prefix, &key, &value), inherited)
+            }
+        };
+        let name = nodes.name_or(name, prefix);
+        let parent = match self.stream.rekeyed {
+            true => self.repartitioned(&mut nodes, &store.name),
+            false => self.stream.node,
+        };
+        let output = name.clone();
+        let node = nodes.add(vec![parent], &output, move |plan, builder| {
+            let fold = Fold { name: &name, parents: plan.parents(), store: &store };
+            builder.add(make(plan, &fold))?;
+            builder.add_state_store(store.spec(plan.sends_old_values()), &[&name])
+        });
+        nodes.is_table(node, TableKind::Stored);
+        drop(nodes);
+        let (graph, (key, value)) = (self.stream.graph.clone(), inherited);
+        (KTable { graph, node, key, value }, node)
+    }
+
+    /// The repartition of this grouping for the aggregation with this store: each has its own,
+    /// unless the grouping has a name.
+    fn repartitioned(&self, nodes: &mut Nodes, store: &str) -> NodeId {
+        let names = Names::new(nodes, self.name.as_deref().unwrap_or(store));
+        if let Some(&shared) = self.repartition.get() {
+            nodes.use_again(shared);
+            return shared;
+        }
+        let repartition = Repartition {
+            names,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            topic: InternalTopic::default(),
+            partitioner: None,
+        };
+        let node = repartition.add(nodes, self.stream.node, |value: V| value);
+        if self.name.is_some() {
+            self.repartition.get_or_init(|| node);
+        }
+        node
+    }
+}
+
+const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
+const REDUCE: &str = "KSTREAM-REDUCE-";
+
+fn count_one<K, V>(_: &K, _: V, count: Option<i64>) -> Option<i64> {
+    Some(count.unwrap_or(0) + 1)
+}
+
+/// What the processor of an aggregation is made of, apart from its step.
+struct Fold<'a, K, A> {
+    name: &'a str,
+    parents: Vec<String>,
+    store: &'a TableStore<K, A>,
+}
+
+impl<K: Data + Eq + Hash, A: Data> Fold<'_, K, A> {
+    fn spec<V: Data, F>(&self, null_values: &Nulls<V>, step: &Arc<F>) -> NodeSpec
+    where
+        F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    {
+        let (null_keys, null_results) = (Nulls::of(&self.store.key), Nulls::of(&self.store.value));
+        let (null_values, step, updates) =
+            (null_values.clone(), step.clone(), self.store.updates());
+        NodeSpec::processor(self.name, self.parents.clone(), move || Aggregate {
+            step: step.clone(),
+            null_keys: null_keys.clone(),
+            null_values: null_values.clone(),
+            null_results: null_results.clone(),
+            updates: updates.clone(),
+            marker: PhantomData,
+        })
+    }
+}

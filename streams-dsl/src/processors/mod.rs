@@ -1,0 +1,17 @@
+//! What the operators do with each record.
+
+mod aggregate;
+mod nulls;
+mod stateless;
+mod table_filter;
+mod table_map_values;
+mod table_source;
+mod updates;
+
+pub(crate) use aggregate::Aggregate;
+pub(crate) use nulls::Nulls;
+pub(crate) use stateless::stateless;
+pub(crate) use table_filter::TableFilter;
+pub(crate) use table_map_values::TableMapValues;
+pub(crate) use table_source::TableSource;
+pub(crate) use updates::{TableStore, Updates};

@@ -1,0 +1,60 @@
+//! `filter` and `filter_not` of a table.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use streams_core::processor::{Context, InitContext, Processor};
+use streams_core::{BuildError, Change, Data, ProcessError, Record};
+
+use super::updates::Updates;
+
+/// Turns rejected values into deletions. Knowing the value before, it is silent where nothing was
+/// and nothing is; otherwise every rejected update gives a deletion.
+pub(crate) struct TableFilter<K, V, F> {
+    /// Whether a value stays.
+    pub(crate) keeps: Arc<F>,
+    pub(crate) sends_old_values: bool,
+    /// Where its result is kept, if it is.
+    pub(crate) updates: Option<Updates<K, V>>,
+}
+
+impl<K, V, F> Processor for TableFilter<K, V, F>
+where
+    K: Data + Eq + Hash,
+    V: Data,
+    F: Fn(&K, &V) -> bool + Send + Sync + 'static,
+{
+    type KIn = K;
+    type VIn = Change<V>;
+    type KOut = K;
+    type VOut = Change<V>;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.updates.as_mut().map_or(Ok(()), |updates| updates.init(cx))
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, Change<V>>,
+        cx: &mut Context<'_, K, Change<V>>,
+    ) -> Result<(), ProcessError> {
+        let Record { key, value, timestamp, headers } = record;
+        let filter = |value: Option<V>| value.filter(|value| (self.keeps)(&key, value));
+        let new = filter(value.new);
+        let Some(updates) = &self.updates else {
+            let old = filter(value.old.filter(|_| self.sends_old_values));
+            if !(self.sends_old_values && old.is_none() && new.is_none()) {
+                cx.forward(Record { key, value: Change { new, old }, timestamp, headers });
+            }
+            return Ok(());
+        };
+        if self.sends_old_values && new.is_none() && updates.store(cx)?.get(&key)?.is_none() {
+            return Ok(());
+        }
+        updates.put(Record { key, value: new, timestamp, headers }, cx)
+    }
+
+    fn before_seal(&mut self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+        self.updates.as_ref().map_or(Ok(()), |updates| updates.drain(cx))
+    }
+}
