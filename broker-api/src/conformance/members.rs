@@ -6,7 +6,8 @@ use std::task::Poll;
 use super::check::Check;
 use super::writer::{Committer, commit_of, consuming};
 use crate::{
-    Error, MemberToken, Membership, MembershipConfig, MembershipEvent, TaskId, TopicPartition,
+    Commit, Error, MemberToken, Membership, MembershipConfig, MembershipEvent, TaskId,
+    TopicPartition,
 };
 
 fn tasks(count: u32) -> Vec<TaskId> {
@@ -104,6 +105,17 @@ pub(super) fn tasks_are_handed_over_and_never_owned_twice(check: &mut Check<'_>)
             }
             members.iter().any(|m| !m.revoked.is_empty()).then_some(())
         });
+        // Not even if another one joins and leaves.
+        let passing = join(check, &all).expect("membership");
+        for _ in 0..3 {
+            check.committer("barrier").commit(Commit::default());
+            for i in 0..members.len() {
+                while let Poll::Ready(event) = members[i].membership.poll() {
+                    handle(&mut members, i, event);
+                }
+            }
+        }
+        drop(passing);
         assert_eq!(members[newest].owned.len(), 0, "assigned before it was given up");
         negotiate(check, &mut members, balanced(5));
         assert_eq!(members.len(), count);
@@ -176,6 +188,8 @@ pub(super) fn stale_members_are_refused(check: &mut Check<'_>) {
         (!members[0].revoked.is_empty()).then_some(())
     });
     commit_as(&mut committer, members[0].token, &tp, 2).expect("its token is good until the ack");
+    give_up(&mut members[0]);
+    assert_stale(commit_as(&mut committer, old, &tp, 99));
     negotiate(check, &mut members, balanced(2));
     assert_ne!(members[0].token, old, "an assignment has a new token");
     assert_stale(commit_as(&mut committer, old, &tp, 99));

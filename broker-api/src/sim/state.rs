@@ -137,7 +137,6 @@ impl State {
             || self.topics.values().flat_map(|t| &t.logs).any(|log| log.hold.is_some())
             || self.readers.values().any(|reader| reader.ready_at > self.steps)
             || self.applications.values().any(|a| a.unsettled)
-            || !self.to_wake.is_empty()
     }
 
     /// Lets the random faults of one step happen.
