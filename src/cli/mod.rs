@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) use args::Cli;
 use args::{Command, StateCommand, TopicsCommand};
 use failure::Failure;
-use open::open;
+use open::{open, open_or_create};
 use stop::Stop;
 
 /// Warnings, or what `RUST_LOG` says.
@@ -30,15 +30,15 @@ pub(crate) fn log_filter() -> EnvFilter {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let stop = Stop::on_signal()?;
-    if let Command::Topics(TopicsCommand::Create(create)) = &cli.command {
-        return topics::create(&*open::open_or_create(&cli.broker)?, create);
-    }
-    let broker = open(&cli.broker)?;
-    match cli.command {
-        Command::Topics(command) => topics::run(&*broker, &command),
-        Command::Produce(produce) => produce::run(&*broker, &produce, &stop),
-        Command::Consume(consume) => consume::run(&*broker, &consume, &stop),
-        Command::State(StateCommand::Stores { app }) => state::stores(&*broker, &app),
-        Command::State(StateCommand::Replay(replay)) => state::replay(&*broker, &replay, &stop),
-    }
+    let creates = matches!(cli.command, Command::Topics(TopicsCommand::Create(_)));
+    let broker = if creates { open_or_create(&cli.broker)? } else { open(&cli.broker)? };
+    let done = match cli.command {
+        Command::Topics(command) => topics::run(&broker, &command),
+        Command::Produce(produce) => produce::run(&broker, &produce, &stop),
+        Command::Consume(consume) => consume::run(&broker, &consume, &stop),
+        Command::State(StateCommand::Stores { app }) => state::stores(&broker, &app),
+        Command::State(StateCommand::Replay(replay)) => state::replay(&broker, &replay, &stop),
+    };
+    let closed = broker.close();
+    done.and(closed.map_err(Failure::Broker))
 }

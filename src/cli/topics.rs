@@ -8,7 +8,7 @@ use futures::executor::block_on;
 use super::Failure;
 use super::args::{CreateTopic, TopicsCommand};
 
-pub(crate) fn create(broker: &dyn Broker, args: &CreateTopic) -> Result<(), Failure> {
+fn create(broker: &dyn Broker, args: &CreateTopic) -> Result<(), Failure> {
     let mut config = TopicConfig::default();
     for (name, value) in &args.configs {
         config.set(name, value)?;
