@@ -20,6 +20,9 @@ use hashbrown::HashTable;
 /// Names an entry as long as it is not clean, or nothing else is inserted.
 pub(super) type Slot = u32;
 
+/// How many places of the order may be out of date before it is tidied, however few count.
+const ORDER_SLACK: usize = if cfg!(test) { 4 } else { 4096 };
+
 /// How many entries an insertion looks at to find one to evict.
 const SWEEP: usize = 64;
 
@@ -246,7 +249,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         if !is_first && self.order.last() == Some(&slot) {
             return;
         }
-        if self.order.len() > 4 * self.uncommitted + 4096 {
+        if self.order.len() > 4 * self.uncommitted + ORDER_SLACK {
             self.tidy_order();
         }
         self.at_mut(slot).last = self.order.len() as u32;
@@ -401,6 +404,11 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
     /// The entries that are not clean, in no useful order.
     pub(super) fn dirty(&self) -> impl Iterator<Item = &Entry<K, V>> {
         self.slots.iter().flatten().filter(|entry| entry.state != State::Clean)
+    }
+
+    #[cfg(test)]
+    pub(super) fn order_len(&self) -> usize {
+        self.order.len()
     }
 
     fn hash(&self, key: &K) -> u32 {
