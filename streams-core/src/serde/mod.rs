@@ -68,6 +68,11 @@ pub trait Serde<T>: Send + Sync + 'static {
 pub type DynSerde<T> = Arc<dyn Serde<T>>;
 
 /// A type that brings its serde.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no serde, so its values cannot be written or read",
+    label = "needs a serde for `{Self}`",
+    note = "implement `HasSerde` for `{Self}`, or give a serde by hand: the `_with` form of the operator takes one"
+)]
 pub trait HasSerde: Sized + 'static {
     /// The serde.
     fn serde() -> DynSerde<Self>;

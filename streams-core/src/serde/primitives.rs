@@ -161,7 +161,7 @@ impl<T: 'static> Serde<Option<T>> for Nullable<T> {
     }
 
     fn is_null(&self, value: &Option<T>) -> bool {
-        value.as_ref().is_none_or(|value| self.0.is_null(value))
+        value.is_none()
     }
 
     fn null(&self) -> Option<Option<T>> {
@@ -221,6 +221,8 @@ mod tests {
         assert_eq!(i64::serde().null(), None);
         assert!(Option::<i64>::serde().is_null(&None));
         assert!(!Option::<String>::serde().is_null(&Some(String::new())));
+        // tells "whatever it is" from null
+        assert!(!Option::<()>::serde().is_null(&Some(())));
     }
 
     #[test]
