@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::thread::JoinHandle;
 
@@ -54,7 +54,10 @@ pub struct Streams {
 struct Shared {
     stop: AtomicBool,
     running: Vec<AtomicBool>,
-    caught_up: Vec<AtomicBool>,
+    /// The last question of [`Streams::caught_up`].
+    asked: AtomicU64,
+    /// Of each thread: the question at which it had nothing left to do.
+    caught_up: Vec<AtomicU64>,
     alive: AtomicUsize,
     wakers: Mutex<Vec<Waker>>,
     error: Mutex<Option<StreamsError>>,
@@ -94,7 +97,8 @@ impl Streams {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             running: (0..threads).map(|_| AtomicBool::new(false)).collect(),
-            caught_up: (0..threads).map(|_| AtomicBool::new(false)).collect(),
+            asked: AtomicU64::new(0),
+            caught_up: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             alive: AtomicUsize::new(threads),
             wakers: Mutex::default(),
             error: Mutex::default(),
@@ -159,16 +163,25 @@ impl Streams {
     /// Why the application failed instead.
     pub async fn caught_up(&self) -> Result<(), StreamsError> {
         let mut progress = self.shared.progress.subscribe();
-        // What a thread said before now is of no use: each is asked anew.
-        let asked = *progress.borrow_and_update();
-        self.shared.ask();
-        let all = || {
-            self.state() == State::Error
-                || self.shared.caught_up.iter().all(|thread| thread.load(Ordering::Acquire))
-        };
-        let reached = progress.wait_for(|now| *now > asked && all()).await;
-        drop(reached);
-        if self.state() == State::Error { Err(self.error()) } else { Ok(()) }
+        loop {
+            // A thread that had nothing left may get more from another one. So the answers of all
+            // count only if nothing was processed or committed while they were given.
+            let before = self.metrics();
+            let question = self.shared.ask();
+            let answered = || {
+                self.state() == State::Error
+                    || self.shared.caught_up.iter().all(|t| t.load(Ordering::Acquire) == question)
+            };
+            // The sender lives as long as `self`.
+            let _ = progress.wait_for(|_| answered()).await;
+            let after = self.metrics();
+            if self.state() == State::Error {
+                return Err(self.error());
+            }
+            if (before.processed, before.commits) == (after.processed, after.commits) {
+                return Ok(());
+            }
+        }
     }
 
     fn error(&self) -> StreamsError {
@@ -232,13 +245,17 @@ impl Shared {
 
     fn stop_all(&self) {
         self.stop.store(true, Ordering::Release);
-        self.ask();
+        self.wake_all();
     }
 
-    fn ask(&self) {
-        for caught_up in &self.caught_up {
-            caught_up.store(false, Ordering::Release);
-        }
+    /// Asks all threads whether they are caught up; each answers when it has nothing to do.
+    fn ask(&self) -> u64 {
+        let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake_all();
+        question
+    }
+
+    fn wake_all(&self) {
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             waker.wake_by_ref();
         }
@@ -251,13 +268,14 @@ impl Shared {
         self.stop_all();
     }
 
-    fn report(&self, number: usize, thread: &StreamThread) {
+    /// `question`: the last one that was asked before the thread's step began.
+    fn report(&self, number: usize, thread: &StreamThread, question: u64) {
         self.running[number].store(thread.is_running(), Ordering::Release);
         let all = self.running.iter().all(|running| running.load(Ordering::Acquire));
         self.set_state(if all { State::Running } else { State::Rebalancing });
-        let caught_up = thread.is_caught_up();
-        self.caught_up[number].store(caught_up, Ordering::Release);
-        if caught_up {
+        if thread.is_caught_up()
+            && self.caught_up[number].swap(question, Ordering::AcqRel) != question
+        {
             self.progress.send_modify(|n| *n += 1);
         }
     }
@@ -274,15 +292,16 @@ fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, number: usize) {
             if shared.stop.load(Ordering::Acquire) {
                 thread.stop();
             }
+            let question = shared.asked.load(Ordering::Acquire);
             match thread.step()? {
                 Next::Again => {
                     if said_running != thread.is_running() {
                         said_running = thread.is_running();
-                        shared.report(number, &thread);
+                        shared.report(number, &thread, question);
                     }
                 }
                 Next::Wait(limit) => {
-                    shared.report(number, &thread);
+                    shared.report(number, &thread, question);
                     parker.park(limit);
                 }
                 Next::Stopped => return Ok(()),
