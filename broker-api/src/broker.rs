@@ -107,7 +107,7 @@ pub struct FetcherConfig {
 pub enum Start {
     /// At the first record that the log still has.
     Earliest,
-    /// At the end: only what comes from now on.
+    /// At the end: only what comes from now on. No batch from before is brought.
     Latest,
     /// At this offset; [`Error::OffsetOutOfRange`] from polls if it lies outside the log.
     At(Offset),
@@ -118,8 +118,8 @@ pub enum Start {
 pub struct Fetched {
     /// The partition.
     pub partition: TopicPartition,
-    /// Batches in offset order. The first may begin before the position asked for: skip its
-    /// records below that.
+    /// Batches in offset order. What begins before the position asked for may come with them: skip
+    /// the records below that position, and those below `log_start`, which are deleted.
     pub batches: Vec<Batch>,
     /// Where the next fetch goes on. It may lie beyond the last batch's records.
     pub position: Offset,

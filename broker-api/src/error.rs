@@ -88,6 +88,14 @@ pub enum Error {
         /// The epoch that is no longer valid.
         epoch: u32,
     },
+    /// The outcome of a commit was lost. Nothing is retried, because it may have taken effect.
+    #[error(
+        "it is not known whether the commit of producer '{id}' took effect; make a new producer with this id, read the group's offsets, and go on from there"
+    )]
+    InDoubt {
+        /// The transactional id.
+        id: String,
+    },
     /// The member that commits has lost its place in the application.
     #[error(
         "this member of application '{application}' lost its tasks; its commit was refused and nothing of it was written"

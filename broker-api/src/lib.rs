@@ -12,6 +12,9 @@
 //! | [`broker`] | the traits: [`Broker`], [`Fetcher`], [`Transactor`], [`Producer`], [`Membership`], [`Admin`] |
 //! | [`error`] | what can go wrong, and what to do about it |
 //! | [`clock`] | time, injected |
+//! | [`client`] | for people: an async producer, transactions, and a consumer that is a `Stream` |
+//! | [`sim`] | the in-memory broker that uses every freedom the contract leaves |
+//! | `conformance` | the suite that every broker is run through (feature `conformance`) |
 //! | [`partitioner`] | which partition a key belongs to (Kafka's murmur2) |
 //!
 //! The traits are *polled*: a call never blocks and never awaits; the [`std::task::Waker`] given
@@ -22,12 +25,12 @@
 
 pub mod batch;
 pub mod broker;
+pub mod client;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
 pub mod partitioner;
-#[cfg(feature = "sim")]
 pub mod sim;
 pub mod types;
 

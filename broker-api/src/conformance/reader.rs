@@ -52,7 +52,7 @@ impl<'c, 'h> Reader<'c, 'h> {
     fn take(&mut self, fetched: &Fetched) {
         let tp = &fetched.partition;
         let seen = self.seen.get_mut(tp).expect("a partition that is not assigned was read");
-        let from = seen.position.unwrap_or(seen.from);
+        let from = seen.position.unwrap_or(seen.from.max(fetched.log_start));
         let mut end_of_last = 0;
         for batch in &fetched.batches {
             assert!(batch.base_offset() >= end_of_last, "{tp}: batches out of order");

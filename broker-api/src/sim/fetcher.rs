@@ -178,7 +178,7 @@ impl State {
             *used += size;
             batches.push(batch.clone());
         }
-        if redeliver && !batches.is_empty() && first > 0 {
+        if redeliver && !batches.is_empty() && first > 0 && assigned.reported.is_some() {
             batches.insert(0, log.batches[first - 1].clone());
         }
         let at_end = position == visible;

@@ -29,8 +29,9 @@ mod transactor;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::clock::{Clock, ManualClock};
 use crate::{
@@ -109,6 +110,31 @@ impl SimBroker {
         }
     }
 
+    /// Runs a future to its end, making steps while it waits: for tests and examples. The future
+    /// is polled only when it was woken, so that a lost wake-up shows.
+    ///
+    /// # Panics
+    /// If it was not woken within 100,000 steps.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let bell = Arc::new(Bell(AtomicBool::new(true)));
+        let waker = Waker::from(bell.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut waited = 0;
+        while waited < 100_000 {
+            if !bell.0.swap(false, Ordering::SeqCst) {
+                self.step();
+                waited += 1;
+                continue;
+            }
+            if let Poll::Ready(answer) = future.as_mut().poll(&mut context) {
+                return answer;
+            }
+            waited = 0;
+        }
+        panic!("a future waits for something that never comes");
+    }
+
     /// How many steps were made.
     pub fn steps(&self) -> u64 {
         self.shared.with(|state| state.steps)
@@ -129,6 +155,15 @@ impl SimBroker {
     pub fn crash(&self) -> Self {
         let survivor = self.shared.with(State::crash);
         Self { shared: Shared(Arc::new(Mutex::new(survivor))) }
+    }
+}
+
+/// Whether a future was woken.
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Each fault happens, on demand or by chance, and stays within the contract.
 
 use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use crate::sim::{Fault, Faults, SimBroker, SimConfig};
 use crate::{
@@ -31,14 +30,7 @@ impl World {
     }
 
     fn run<T>(&self, call: impl Future<Output = T>) -> T {
-        let mut call = pin!(call);
-        loop {
-            if let Poll::Ready(answer) = call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            {
-                return answer;
-            }
-            self.broker.step();
-        }
+        self.broker.block_on(call)
     }
 
     fn producer(&self) -> Box<dyn Producer> {
