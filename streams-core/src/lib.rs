@@ -7,6 +7,7 @@ pub mod runtime;
 pub mod serde;
 pub mod state;
 pub mod task;
+pub mod test_driver;
 pub mod topology;
 
 pub use error::{BuildError, ProcessError, SerdeError, StateError};

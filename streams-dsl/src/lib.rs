@@ -1,5 +1,6 @@
 //! Typed KStream and KTable operators that compile to a topology.
 
+mod branch;
 mod builder;
 mod config;
 mod graph;
@@ -9,6 +10,7 @@ mod repartition;
 mod stream;
 mod table;
 
+pub use branch::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use config::{
     Consumed, Grouped, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,

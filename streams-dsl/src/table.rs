@@ -191,7 +191,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
     /// As [`KTable::to_stream`], with a name.
     pub fn to_stream_with(&self, named: impl Into<Named>) -> KStream<K, Option<V>> {
         let value = self.value.clone().map(nullable);
-        self.add_to_stream(named.into(), value, |new| Some(new))
+        self.add_to_stream(named.into(), value, Some)
     }
 
     /// The updates that are no deletions, as a stream.

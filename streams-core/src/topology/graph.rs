@@ -201,8 +201,7 @@ fn misbuilt(spec: &NodeSpec) -> BuildError {
     BuildError::Invalid { node: spec.name.to_string(), reason }
 }
 
-/// Cuts the graph into its connected parts. They are numbered by the names of their sources, as in
-/// Kafka, which visits source nodes in the order of their names.
+/// Cuts the graph into its connected parts, numbered in the order of their first nodes, as in Kafka.
 fn cut(nodes: &[NodeSpec], children: &[Vec<usize>]) -> Vec<SubTopology> {
     let mut group: Vec<usize> = (0..nodes.len()).collect();
     let merge = |group: &mut Vec<usize>, a: usize, b: usize| {
@@ -219,14 +218,10 @@ fn cut(nodes: &[NodeSpec], children: &[Vec<usize>]) -> Vec<SubTopology> {
             merge(&mut group, index, first);
         }
     }
-    let mut sources: Vec<usize> = (0..nodes.len())
-        .filter(|&index| matches!(nodes[index].kind, NodeKind::Source { .. }))
-        .collect();
-    sources.sort_by(|&a, &b| nodes[a].name.cmp(&nodes[b].name));
     let mut order: Vec<usize> = Vec::new();
-    for source in sources {
-        if !order.contains(&group[source]) {
-            order.push(group[source]);
+    for number in &group {
+        if !order.contains(number) {
+            order.push(*number);
         }
     }
     order

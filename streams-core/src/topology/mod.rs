@@ -6,6 +6,7 @@
 
 mod arena;
 mod builder;
+mod describe;
 mod graph;
 mod spec;
 

@@ -1,0 +1,55 @@
+//! What a test can do wrong with its driver, and what its topology can.
+
+use crate::error::{BuildError, ProcessError, SerdeError, StateError};
+
+/// An error of the [`TopologyTestDriver`](super::TopologyTestDriver).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestDriverError {
+    /// The topology cannot be run.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Processing a record failed. The driver is of no use any more.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The topology does not read this topic.
+    #[error("the topology reads no topic '{topic}'; it reads {known}")]
+    UnknownTopic {
+        /// The name asked for.
+        topic: String,
+        /// Those that it reads.
+        known: String,
+    },
+    /// The topology has no such store.
+    #[error("the topology has no store '{store}'; it has {known}")]
+    UnknownStore {
+        /// The name asked for.
+        store: String,
+        /// Those that it has.
+        known: String,
+    },
+    /// The store is of another type.
+    #[error("store '{store}' is asked for as {asked}, but it is {found}")]
+    StoreType {
+        /// The store.
+        store: String,
+        /// The type asked for.
+        asked: &'static str,
+        /// The type that it has.
+        found: &'static str,
+    },
+    /// A record of a topic does not fit the types of the test.
+    #[error("a record of topic '{topic}' does not fit: {error}")]
+    Serde {
+        /// The topic.
+        topic: String,
+        /// What does not fit.
+        error: SerdeError,
+    },
+    /// A batch is not what was built.
+    #[error(transparent)]
+    Batch(#[from] broker_api::Error),
+}

@@ -1,0 +1,151 @@
+//! Testing a topology in process: no broker, no threads, a clock that is advanced by hand.
+//!
+//! A record that is piped into a topic is processed at once, together with everything that it causes:
+//! what is written to a topic that the topology reads is fed back, and caches are flushed after every
+//! record, so that every update is seen. Of several topics with waiting records, the one whose next
+//! record is oldest goes first. Every topic has one partition.
+//!
+//! ```
+//! use streams_core::{HasSerde, TopologyBuilder};
+//! use streams_core::test_driver::TopologyTestDriver;
+//! use streams_core::topology::NodeSpec;
+//!
+//! let mut builder = TopologyBuilder::new();
+//! let (key, value) = (String::serde(), i64::serde());
+//! builder.add(NodeSpec::source("in", vec!["a".into()], key.clone(), value.clone()))?;
+//! builder.add(NodeSpec::sink("out", vec!["in".into()], "b", key, value, None))?;
+//!
+//! let driver = TopologyTestDriver::new(builder.build()?)?;
+//! driver.input_topic::<String, i64>("a").pipe("k".into(), 5, 1_000)?;
+//! let out = driver.output_topic::<String, i64>("b").read_all()?;
+//! assert_eq!((out[0].key.as_str(), out[0].value, out[0].timestamp), ("k", 5, 1_000));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod driver;
+mod error;
+mod store;
+mod topics;
+
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_api::Timestamp;
+
+use crate::processor::{DeserializationHandler, Resolution};
+use crate::topology::Topology;
+
+use driver::Driver;
+pub use error::TestDriverError;
+pub use store::TestStore;
+pub use topics::{TestInputTopic, TestOutputTopic};
+
+/// Runs a topology for a test. See the module.
+pub struct TopologyTestDriver {
+    inner: Rc<RefCell<Driver>>,
+}
+
+/// What a driver can be told.
+#[derive(Clone)]
+pub struct TestDriverSettings {
+    /// The application's id, which internal topics carry in front of their names. Default: `test`.
+    pub application_id: String,
+    /// Where the wall clock starts, in milliseconds since the Unix epoch. Default: 0.
+    pub start: Timestamp,
+    /// What happens to records that cannot be decoded. Default: fail.
+    pub deserialization_handler: DeserializationHandler,
+}
+
+impl Default for TestDriverSettings {
+    fn default() -> Self {
+        Self {
+            application_id: "test".into(),
+            start: 0,
+            deserialization_handler: Arc::new(|_| Resolution::Fail),
+        }
+    }
+}
+
+impl TopologyTestDriver {
+    /// Runs a topology with the default settings.
+    ///
+    /// # Errors
+    /// [`TestDriverError::Build`].
+    pub fn new(topology: Topology) -> Result<Self, TestDriverError> {
+        Self::with_settings(topology, TestDriverSettings::default())
+    }
+
+    /// Runs a topology.
+    ///
+    /// # Errors
+    /// [`TestDriverError::Build`].
+    pub fn with_settings(
+        topology: Topology,
+        settings: TestDriverSettings,
+    ) -> Result<Self, TestDriverError> {
+        Ok(Self { inner: Rc::new(RefCell::new(Driver::new(topology, settings)?)) })
+    }
+
+    /// A topic to pipe records into, encoded by the serdes of these types.
+    pub fn input_topic<K, V>(&self, topic: &str) -> TestInputTopic<K, V> {
+        TestInputTopic::new(self.inner.clone(), topic)
+    }
+
+    /// A topic to read what the topology has written, decoded by the serdes of these types.
+    pub fn output_topic<K, V>(&self, topic: &str) -> TestOutputTopic<K, V> {
+        TestOutputTopic::new(self.inner.clone(), topic)
+    }
+
+    /// A key-value store.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownStore`], [`TestDriverError::StoreType`].
+    pub fn key_value_store<K, V>(&self, store: &str) -> Result<TestStore<K, V>, TestDriverError>
+    where
+        K: crate::Data + Eq + std::hash::Hash,
+        V: crate::Data,
+    {
+        TestStore::new(self.inner.clone(), store)
+    }
+
+    /// The names of all stores.
+    pub fn store_names(&self) -> Vec<String> {
+        self.borrow().store_names()
+    }
+
+    /// The encoded entries of a store, whatever its kind: (key, value, timestamp), by key bytes.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownStore`], [`TestDriverError::State`].
+    pub fn dump_store(
+        &self,
+        store: &str,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>, Timestamp)>, TestDriverError> {
+        Ok(self.borrow().store(store)?.dump()?)
+    }
+
+    /// Moves the wall clock, and does what is due then.
+    ///
+    /// # Errors
+    /// [`TestDriverError::Process`].
+    pub fn advance_wall_clock(&self, by: Duration) -> Result<(), TestDriverError> {
+        self.borrow().advance(by)
+    }
+
+    /// The names of all topics that were written so far, changelogs included.
+    pub fn produced_topic_names(&self) -> Vec<String> {
+        self.borrow().outputs.keys().map(ToString::to_string).collect()
+    }
+
+    /// How many records were left out, by reason.
+    pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        self.borrow().dropped()
+    }
+
+    fn borrow(&self) -> RefMut<'_, Driver> {
+        self.inner.borrow_mut()
+    }
+}

@@ -1,0 +1,111 @@
+//! Input and output topics of a test.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use broker_api::{Batch, BatchBuilder, Timestamp};
+
+use super::TestDriverError;
+use super::driver::Driver;
+use crate::record::{Headers, Record};
+use crate::serde::{HasSerde, Serde, SerdeError, encode};
+
+/// A topic that records are piped into.
+pub struct TestInputTopic<K, V> {
+    driver: Rc<RefCell<Driver>>,
+    topic: String,
+    marker: PhantomData<fn(K, V)>,
+}
+
+impl<K, V> TestInputTopic<K, V> {
+    pub(super) fn new(driver: Rc<RefCell<Driver>>, topic: &str) -> Self {
+        Self { driver, topic: topic.into(), marker: PhantomData }
+    }
+}
+
+impl<K: HasSerde, V: HasSerde> TestInputTopic<K, V> {
+    /// Pipes a record without headers.
+    ///
+    /// # Errors
+    /// As [`TestInputTopic::pipe_record`].
+    pub fn pipe(&self, key: K, value: V, timestamp: Timestamp) -> Result<(), TestDriverError> {
+        self.pipe_record(Record::new(key, value, timestamp))
+    }
+
+    /// Pipes a record; everything that it causes has happened when the call returns.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownTopic`], [`TestDriverError::Process`], [`TestDriverError::Serde`].
+    pub fn pipe_record(&self, record: Record<K, V>) -> Result<(), TestDriverError> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let unfit = |error| TestDriverError::Serde { topic: self.topic.clone(), error };
+        let key = encode(&*K::serde(), &record.key, &mut key).map_err(unfit)?;
+        let value = encode(&*V::serde(), &record.value, &mut value).map_err(unfit)?;
+        let mut builder = BatchBuilder::new();
+        builder.push(record.timestamp, key, value, record.headers.as_slice())?;
+        let batch = builder.finish()?;
+        self.driver.borrow_mut().pipe(&self.topic, batch)
+    }
+}
+
+/// A topic that the topology writes.
+pub struct TestOutputTopic<K, V> {
+    driver: Rc<RefCell<Driver>>,
+    topic: Arc<str>,
+    marker: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> TestOutputTopic<K, V> {
+    pub(super) fn new(driver: Rc<RefCell<Driver>>, topic: &str) -> Self {
+        Self { driver, topic: topic.into(), marker: PhantomData }
+    }
+
+    fn next(&self) -> Option<Batch> {
+        self.driver.borrow_mut().outputs.get_mut(&self.topic)?.pop_front()
+    }
+}
+
+impl<K: HasSerde, V: HasSerde> TestOutputTopic<K, V> {
+    /// The next record, if there is one that was not read yet.
+    ///
+    /// # Errors
+    /// [`TestDriverError::Serde`] if it does not fit the types.
+    pub fn read(&self) -> Result<Option<Record<K, V>>, TestDriverError> {
+        self.next().map(|batch| self.decode(&batch)).transpose()
+    }
+
+    /// All records that were not read yet.
+    ///
+    /// # Errors
+    /// As [`TestOutputTopic::read`].
+    pub fn read_all(&self) -> Result<Vec<Record<K, V>>, TestDriverError> {
+        std::iter::from_fn(|| self.read().transpose()).collect()
+    }
+
+    fn decode(&self, batch: &Batch) -> Result<Record<K, V>, TestDriverError> {
+        let empty = || broker_api::Error::InvalidBatch { reason: "it holds no record".into() };
+        let record = batch.records().next().ok_or_else(empty)??;
+        let unfit = |error| TestDriverError::Serde { topic: self.topic.to_string(), error };
+        Ok(Record {
+            key: decode(&*K::serde(), record.key, "key").map_err(unfit)?,
+            value: decode(&*V::serde(), record.value, "value").map_err(unfit)?,
+            timestamp: record.timestamp,
+            headers: Headers::from(record.headers.to_vec()?),
+        })
+    }
+}
+
+fn decode<T: 'static>(
+    serde: &dyn Serde<T>,
+    bytes: Option<&[u8]>,
+    part: &str,
+) -> Result<T, SerdeError> {
+    match bytes {
+        Some(bytes) => serde.get(bytes, &bytes::Bytes::new()),
+        None => serde
+            .null()
+            .ok_or_else(|| SerdeError::new(format!("its {part} is null; read it as an Option"))),
+    }
+}

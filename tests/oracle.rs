@@ -1,0 +1,226 @@
+//! What Kafka Streams answers, and what Vltava answers.
+//!
+//! Each file of `tests/oracle/` (or of `VLTAVA_ORACLE_DIR`) is a topology that Kafka Streams 4.3.1 ran in
+//! its own test driver over random input: its `describe()`, every input with the records that came
+//! out, and what the stores held at the end. The same topologies stand below in the DSL; everything
+//! must be equal, in order, with timestamps. Files of other cases are listed, not run.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
+use streams_dsl::{Consumed, KStream, KTable, Materialized, Repartitioned, StreamsBuilder};
+
+type Text = Option<String>;
+type Failure = Box<dyn Error>;
+type Row = (Text, Text, i64);
+
+fn stream(b: &StreamsBuilder) -> KStream<Text, Text> {
+    b.stream("a")
+}
+
+fn table(b: &StreamsBuilder) -> KTable<String, String> {
+    b.table_with("a", Consumed::default(), Materialized::named("s"))
+}
+
+fn text(value: &Text) -> &str {
+    value.as_deref().unwrap_or("null")
+}
+
+/// The topologies of `peer-kafka/src/Oracle.java`, as far as there are operators for them.
+fn build(case: &str, b: &StreamsBuilder) -> bool {
+    match case {
+        "stateless" => stream(b)
+            .filter(|_, v| v.is_some())
+            .flat_map_values(|_, v| [v.clone(), v.map(|v| v + "'")])
+            .map_values(|k, v| format!("{}:{}", text(k), text(&v)))
+            .filter_not(|_, v| v.contains('3'))
+            .to("out"),
+        "map-then-count" => stream(b)
+            .map(|k, v| (v, k))
+            .group_by_key()
+            .count_with(Materialized::named("s"))
+            .to_stream()
+            .map_values(|_, n| n.map(|n| n.to_string()))
+            .to("out"),
+        "count" => stream(b)
+            .group_by_key()
+            .count_with(Materialized::named("s"))
+            .to_stream()
+            .map_values(|_, n| n.map(|n| n.to_string()))
+            .to("out"),
+        "reduce" => stream(b)
+            .group_by(|_, v| v.as_ref().map(|v| v[..1].to_string()))
+            .reduce_with(|x, y| Some(x? + &y?), Materialized::named("s"))
+            .to_stream()
+            .to("out"),
+        "aggregate-to-null" => stream(b)
+            .group_by_key()
+            .aggregate_with(
+                String::new,
+                |_, v, a| if text(&v).ends_with('7') { None } else { Some(a + text(&v)) },
+                Materialized::named("s"),
+            )
+            .to_stream()
+            .to("out"),
+        "branch-merge" => {
+            let branches = stream(b)
+                .split_with("x-")
+                .branch_with(|_, v| v.is_none(), "n")
+                .branch_with(|_, v| text(v) < "v5", "low")
+                .default_branch_with("rest");
+            branches["x-low"]
+                .map_values(|_, v| v.map(|v| format!("L{v}")))
+                .merge(&branches["x-rest"])
+                .merge(&branches["x-n"])
+                .to("out");
+        }
+        "repartition" => stream(b)
+            .select_key(|_, v| v.clone())
+            .repartition_with(Repartitioned::named("r").with_number_of_partitions(1))
+            .to("out"),
+        "table" => table(b).to_stream().to("out"),
+        "table-filter" => table(b).filter(|_, v| v.as_str() < "v5").to_stream().to("out"),
+        "table-filter-stored" => table(b)
+            .filter_with(|_, v| v.as_str() < "v5", Materialized::named("f"))
+            .map_values_with(|_, v| v + "!", Materialized::named("m"))
+            .to_stream()
+            .to("out"),
+        _ => return false,
+    }
+    true
+}
+
+#[test]
+fn vltava_answers_what_kafka_streams_answers() -> Result<(), Failure> {
+    let mut failures = String::new();
+    let mut passed: BTreeMap<String, usize> = BTreeMap::new();
+    let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
+    for path in files()? {
+        let lines = read(&path)?;
+        let case = lines[0]["case"].as_str().ok_or("no case")?.to_string();
+        let builder = StreamsBuilder::new();
+        if !build(&case, &builder) {
+            *unknown.entry(case).or_default() += 1;
+            continue;
+        }
+        match run(&builder, &lines) {
+            Ok(()) => *passed.entry(case).or_default() += 1,
+            Err(difference) => {
+                let _ = writeln!(failures, "\n=== {}\n{difference}", path.display());
+            }
+        }
+    }
+    println!("passed, with how many seeds: {passed:?}");
+    println!("not known yet, with how many seeds: {unknown:?}");
+    assert!(failures.is_empty(), "{failures}");
+    assert!(!passed.is_empty(), "there was nothing to run");
+    Ok(())
+}
+
+fn files() -> Result<Vec<PathBuf>, Failure> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle");
+    let dir = std::env::var("VLTAVA_ORACLE_DIR").unwrap_or_else(|_| default.into());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(|error| format!("{dir}: {error}"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<Vec<Value>, Failure> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+/// Runs one file; the error says the first difference.
+fn run(builder: &StreamsBuilder, lines: &[Value]) -> Result<(), Failure> {
+    let topology = builder.build()?;
+    let described = lines[0]["describe"].as_str().ok_or("no description")?;
+    if topology.describe() != described {
+        return Err(format!("describe()\n{}", diff(described, &topology.describe())).into());
+    }
+    let settings = TestDriverSettings { start: 1_000, ..TestDriverSettings::default() };
+    let driver = TopologyTestDriver::with_settings(topology, settings)?;
+    let output = driver.output_topic::<Text, Text>("out");
+    for (number, line) in lines.iter().enumerate().skip(1) {
+        if let Some(stores) = line["stores"].as_object() {
+            for (store, rows) in stores {
+                check(&rows_of(rows)?, &dump(&driver, store)?)
+                    .map_err(|difference| format!("store '{store}' at the end\n{difference}"))?;
+            }
+            continue;
+        }
+        if let Some(by) = line["advance_ms"].as_u64() {
+            driver.advance_wall_clock(Duration::from_millis(by))?;
+        } else {
+            let topic = line["topic"].as_str().ok_or("no topic")?;
+            let (key, value) = (string(&line["key"]), string(&line["value"]));
+            let timestamp = line["ts"].as_i64().ok_or("no time")?;
+            driver.input_topic::<Text, Text>(topic).pipe(key, value, timestamp)?;
+        }
+        let found: Vec<Row> =
+            output.read_all()?.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect();
+        check(&rows_of(&line["out"])?, &found)
+            .map_err(|difference| format!("line {}: {line}\n{difference}", number + 1))?;
+    }
+    Ok(())
+}
+
+fn string(value: &Value) -> Text {
+    value.as_str().map(Into::into)
+}
+
+/// Rows of [key, value, timestamp]; those of stores have no time.
+fn rows_of(rows: &Value) -> Result<Vec<Row>, Failure> {
+    let row = |row: &Value| (string(&row[0]), string(&row[1]), row[2].as_i64().unwrap_or(0));
+    Ok(rows.as_array().ok_or("no rows")?.iter().map(row).collect())
+}
+
+/// The entries of a store as text. Counts are the only values of eight bytes that are not text.
+fn dump(driver: &TopologyTestDriver, store: &str) -> Result<Vec<Row>, Failure> {
+    let entry = |(key, value, _): (Vec<u8>, Vec<u8>, i64)| {
+        let count = <[u8; 8]>::try_from(&value[..]).ok().filter(|bytes| bytes[0] == 0);
+        let value = match count {
+            Some(count) => i64::from_be_bytes(count).to_string(),
+            None => String::from_utf8(value)?,
+        };
+        Ok((Some(String::from_utf8(key)?), Some(value), 0))
+    };
+    driver.dump_store(store)?.into_iter().map(entry).collect()
+}
+
+fn check(expected: &[Row], found: &[Row]) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    let lines = |rows: &[Row]| {
+        let line = |(k, v, ts): &Row| format!("{} = {} @ {ts}\n", text(k), text(v));
+        rows.iter().map(line).collect::<String>()
+    };
+    Err(diff(&lines(expected), &lines(found)))
+}
+
+/// Both texts side by side by lines: `-` is what Kafka says, `+` what we say.
+fn diff(expected: &str, found: &str) -> String {
+    let (mut expected, mut found) = (expected.lines(), found.lines());
+    let mut out = String::new();
+    loop {
+        match (expected.next(), found.next()) {
+            (None, None) => return out,
+            (Some(kafka), Some(ours)) if kafka == ours => out += &format!("   {kafka}\n"),
+            (kafka, ours) => {
+                out += &kafka.map(|line| format!(" - {line}\n")).unwrap_or_default();
+                out += &ours.map(|line| format!(" + {line}\n")).unwrap_or_default();
+            }
+        }
+    }
+}
