@@ -1,16 +1,17 @@
 //! A file of the simulated disk: what is read, what is durable, and what lies between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::random::Dice;
 use super::survival::Survival;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct SimFile {
-    /// What reads see: the page cache.
-    live: Vec<u8>,
+    /// What reads see: the page cache. Copied when it is written: forks of a disk share it.
+    live: Arc<Vec<u8>>,
     /// What has reached the disk.
-    durable: Vec<u8>,
+    durable: Arc<Vec<u8>>,
     /// What may or may not reach it before the next sync, with its number.
     pending: Vec<(u64, Change)>,
     /// The blocks that take space. (Holes do not.)
@@ -34,6 +35,19 @@ impl Change {
                 to[*at as usize..end].copy_from_slice(bytes);
             }
             Self::SetLen(len) => to.resize(*len as usize, 0),
+        }
+    }
+
+    /// The part of the change that falls into these bytes.
+    fn apply_within(&self, to: &mut [u8], from: u64, end: u64) {
+        match self {
+            Self::Write { at, bytes } => {
+                let from = from.max(*at);
+                let end = end.min(at + bytes.len() as u64);
+                let part = &bytes[(from - at) as usize..(end - at) as usize];
+                to[from as usize..end as usize].copy_from_slice(part);
+            }
+            Self::SetLen(len) => to[from.max(*len) as usize..end as usize].fill(0),
         }
     }
 
@@ -73,7 +87,7 @@ impl SimFile {
     }
 
     fn change(&mut self, seq: u64, change: Change) {
-        change.apply(&mut self.live);
+        change.apply(Arc::make_mut(&mut self.live));
         self.pending.push((seq, change));
     }
 
@@ -81,7 +95,7 @@ impl SimFile {
     /// dropped is not written by a later one.)
     pub(super) fn sync(&mut self) {
         for (_, change) in self.pending.drain(..) {
-            change.apply(&mut self.durable);
+            change.apply(Arc::make_mut(&mut self.durable));
         }
     }
 
@@ -111,32 +125,20 @@ impl SimFile {
             };
             range.for_each(|s| touched.entry(s).or_default().push(i));
         }
-        self.durable.resize(longest as usize, 0);
+        let durable = Arc::make_mut(&mut self.durable);
+        durable.resize(longest as usize, 0);
         for (s, changes_here) in touched {
             let seqs: Vec<u64> = changes_here.iter().map(|&i| changes[i].0).collect();
             let kept = survival.versions(dice, &seqs);
             let from = s * sector;
             let to = (from + sector).min(longest);
             for &i in &changes_here[..kept] {
-                self.apply_within(&changes[i].1, from, to);
+                changes[i].1.apply_within(durable, from, to);
             }
         }
         let seqs: Vec<u64> = changes.iter().map(|(seq, _)| *seq).collect();
         let len = lens[survival.versions(dice, &seqs)];
-        self.durable.resize(len as usize, 0);
-    }
-
-    /// The part of a change that falls into these bytes.
-    fn apply_within(&mut self, change: &Change, from: u64, to: u64) {
-        match change {
-            Change::Write { at, bytes } => {
-                let from = from.max(*at);
-                let to = to.min(at + bytes.len() as u64);
-                let part = &bytes[(from - at) as usize..(to - at) as usize];
-                self.durable[from as usize..to as usize].copy_from_slice(part);
-            }
-            Change::SetLen(len) => self.durable[from.max(*len) as usize..to as usize].fill(0),
-        }
+        durable.resize(len as usize, 0);
     }
 
     /// Reads see what is on the disk.
@@ -148,7 +150,7 @@ impl SimFile {
     /// The medium changes by itself.
     pub(super) fn flip(&mut self, at: u64, mask: u8) -> bool {
         for bytes in [&mut self.live, &mut self.durable] {
-            if let Some(byte) = bytes.get_mut(at as usize) {
+            if let Some(byte) = Arc::make_mut(bytes).get_mut(at as usize) {
                 *byte ^= mask;
             }
         }

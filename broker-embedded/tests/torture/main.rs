@@ -1,0 +1,14 @@
+//! The broker on a disk that loses power, fails, fills up and rots.
+//!
+//! A script of random operations runs against the broker and against a plain model of it. Whatever
+//! happens, what is found afterwards must be a state that the history went through, across all
+//! partitions, and must contain everything that was acknowledged. `VLTAVA_SIM_SEEDS` says how many
+//! seeds are tried.
+
+mod damage;
+mod dice;
+mod faults;
+mod model;
+mod observe;
+mod power_cuts;
+mod world;

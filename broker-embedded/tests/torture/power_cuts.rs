@@ -1,0 +1,71 @@
+//! The power goes at any write or sync.
+
+use crate::dice::seeds;
+use crate::world::World;
+
+/// Many short lives on one disk, each ended by a power cut at a random place.
+#[test]
+fn every_restart_finds_a_state_of_the_history_with_all_that_was_acknowledged() {
+    for seed in seeds(400) {
+        let mut world = World::new(seed);
+        for _ in 0..6 {
+            let changes = world.dice.within(0..120);
+            world.vfs.cut_power_at(world.vfs.changes() + changes);
+            if let Err(e) = world.reopen_and_check() {
+                assert!(world.vfs.power_is_cut(), "seed {seed}: {e}");
+            } else {
+                let operations = world.dice.within(1..60);
+                let ended = world.run(operations);
+                assert!(ended.is_ok() || world.vfs.power_is_cut(), "seed {seed}: {ended:?}");
+            }
+            world.session = None;
+            world.vfs.crash();
+        }
+        world.reopen_and_check().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    }
+}
+
+/// One script, with a power cut at each of its changes.
+#[test]
+fn the_power_may_go_at_every_single_change_of_a_script() {
+    for seed in 0..4 {
+        let life = |cut: Option<u64>| {
+            let mut world = World::new(seed);
+            if let Some(cut) = cut {
+                world.vfs.cut_power_at(cut);
+            }
+            let ended = world.open().and_then(|()| world.run(60)).map(|()| world.settle());
+            assert!(ended.is_ok() || world.vfs.power_is_cut(), "seed {seed}: {ended:?}");
+            world
+        };
+        for cut in 0..life(None).vfs.changes() {
+            let mut world = life(Some(cut));
+            world.session = None;
+            world.vfs.crash();
+            world.reopen_and_check().unwrap_or_else(|e| panic!("seed {seed}, cut {cut}: {e}"));
+        }
+    }
+}
+
+/// The state that the broker had is the state that it finds, after any number of restarts.
+#[test]
+fn what_lives_is_what_is_replayed() {
+    for seed in seeds(100) {
+        let mut world = World::new(seed);
+        world.open().unwrap();
+        for _ in 0..5 {
+            world.run(25).unwrap();
+            world.check_live().unwrap();
+            if world.dice.one_in(2) {
+                world.settle();
+                world.all_is_acknowledged();
+                world.session = None;
+                world.vfs.kill();
+            } else {
+                world.close().unwrap();
+            }
+            world.reopen_and_check().unwrap();
+            world.check_live().unwrap();
+        }
+    }
+}
