@@ -12,7 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use streams_core::processor::{Context, Processor};
+use streams_core::state::StoreOptions;
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
+use streams_core::topology::{NodeSpec, StoreSpec, TopologyBuilder};
+use streams_core::{HasSerde, ProcessError, Record};
 use streams_dsl::{Consumed, KStream, KTable, Materialized, Repartitioned, StreamsBuilder};
 
 type Text = Option<String>;
@@ -122,6 +126,25 @@ fn vltava_answers_what_kafka_streams_answers() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Also of the topologies that there are no operators for yet.
+#[test]
+fn describe_draws_every_topology_as_kafka_does() -> Result<(), Failure> {
+    let mut differences = String::new();
+    for path in files()? {
+        let lines = read(&path)?;
+        let described = lines[0]["describe"].as_str().ok_or("no description")?;
+        if described.contains("for global store") {
+            continue;
+        }
+        let drawn = redraw(described)?;
+        if drawn != described {
+            differences += &format!("\n=== {}\n{}", path.display(), diff(described, &drawn));
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
+    Ok(())
+}
+
 fn files() -> Result<Vec<PathBuf>, Failure> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle");
     let dir = std::env::var("VLTAVA_ORACLE_DIR").unwrap_or_else(|_| default.into());
@@ -222,5 +245,91 @@ fn diff(expected: &str, found: &str) -> String {
                 out += &ours.map(|line| format!(" + {line}\n")).unwrap_or_default();
             }
         }
+    }
+}
+
+/// Builds the topology that a description shows, in the order of its numbers, and describes it.
+fn redraw(text: &str) -> Result<String, Failure> {
+    let mut builder = TopologyBuilder::new();
+    let mut stores: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for part in text.split("Sub-topology: ").skip(1) {
+        let mut nodes = drawn_nodes(part)?;
+        while !nodes.is_empty() {
+            let is_child = |n: &Drawn| nodes.iter().any(|other| n.parents.contains(&other.name));
+            let next = nodes.iter().position(|n| !is_child(n)).ok_or("a cycle")?;
+            let node = nodes.remove(next);
+            builder.add(node.spec())?;
+            if node.kind == "Processor" {
+                for store in node.list {
+                    stores.entry(store).or_default().push(node.name.clone());
+                }
+            }
+        }
+    }
+    for (store, users) in &stores {
+        let users: Vec<&str> = users.iter().map(String::as_str).collect();
+        let options = StoreOptions::default();
+        builder.add_state_store(
+            StoreSpec::key_value(store, <()>::serde(), <()>::serde(), options),
+            &users,
+        )?;
+    }
+    Ok(builder.build()?.describe())
+}
+
+/// A node as a description shows it: `list` are its topics or stores.
+struct Drawn {
+    kind: String,
+    name: String,
+    list: Vec<String>,
+    parents: Vec<String>,
+}
+
+fn drawn_nodes(part: &str) -> Result<Vec<Drawn>, Failure> {
+    let names = |list: &str| -> Vec<String> {
+        let names = list.split(", ").map(str::to_string);
+        names.filter(|name| !name.is_empty() && name != "none").collect()
+    };
+    let mut nodes: Vec<Drawn> = Vec::new();
+    for line in part.lines().skip(1).map(str::trim) {
+        if let Some(parents) = line.strip_prefix("<-- ") {
+            nodes.last_mut().ok_or("links of nothing")?.parents = names(parents);
+        } else if let Some((kind, rest)) = line.split_once(": ") {
+            let (name, list) = rest.split_once(" (").ok_or("no list")?;
+            let (_, list) = list.split_once(": ").ok_or("no list")?;
+            let list = names(list.trim_end_matches(')').trim_matches(['[', ']']));
+            nodes.push(Drawn { kind: kind.into(), name: name.into(), list, parents: vec![] });
+        }
+    }
+    let number = |name: &str| name.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
+    nodes.sort_by_key(|node| number(&node.name));
+    Ok(nodes)
+}
+
+impl Drawn {
+    fn spec(&self) -> NodeSpec {
+        let (name, parents, unit) = (&self.name, self.parents.clone(), <()>::serde);
+        match self.kind.as_str() {
+            "Source" => NodeSpec::source(name, self.list.clone(), unit(), unit()),
+            "Sink" => NodeSpec::sink(name, parents, &self.list[0], unit(), unit(), None),
+            _ => NodeSpec::processor(name, parents, || Nothing),
+        }
+    }
+}
+
+struct Nothing;
+
+impl Processor for Nothing {
+    type KIn = ();
+    type VIn = ();
+    type KOut = ();
+    type VOut = ();
+
+    fn process(
+        &mut self,
+        _: Record<(), ()>,
+        _: &mut Context<'_, (), ()>,
+    ) -> Result<(), ProcessError> {
+        Ok(())
     }
 }
