@@ -424,8 +424,8 @@ pub trait Admin: Send + Sync {
         group: &str,
     ) -> Result<Vec<(TopicPartition, CommittedOffset)>, Error>;
 
-    /// Deletes the records of a partition below `before` (at most up to the stable end); returns
-    /// the new start of the log, which never goes back.
+    /// Deletes the records of a partition below `before`; returns the new start of the log, which
+    /// never goes back. [`Error::OffsetOutOfRange`] if `before` lies above the end.
     async fn delete_records(
         &self,
         partition: &TopicPartition,

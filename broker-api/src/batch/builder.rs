@@ -17,6 +17,8 @@ pub struct BatchBuilder {
     base_offset_delta: i32,
     base_timestamp: Timestamp,
     max_timestamp: Timestamp,
+    /// The size of the batch before: the next one will need about as much.
+    last_size: usize,
 }
 
 impl BatchBuilder {
@@ -59,7 +61,7 @@ impl BatchBuilder {
     /// rewriting batches of which some records are gone.
     ///
     /// # Errors
-    /// As [`BatchBuilder::push`].
+    /// As [`BatchBuilder::push`]; [`Error::InvalidBatch`] if the distance does not rise.
     pub fn push_at(
         &mut self,
         offset_delta: i32,
@@ -68,7 +70,13 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header],
     ) -> Result<(), Error> {
+        if offset_delta < self.base_offset_delta {
+            return Err(Error::InvalidBatch {
+                reason: format!("offset delta {offset_delta} does not rise"),
+            });
+        }
         if self.count == 0 {
+            self.bytes.reserve(self.last_size);
             self.bytes.resize(HEADER_LEN, 0);
             self.base_timestamp = timestamp;
             self.max_timestamp = timestamp;
@@ -85,7 +93,7 @@ impl BatchBuilder {
                 .map(|h| bytes_len(Some(h.name.as_bytes())) + bytes_len(h.value.as_deref()))
                 .sum::<usize>();
         let size = self.bytes.len() + body + 10;
-        if size > i32::MAX as usize || self.count == i32::MAX {
+        if size > i32::MAX as usize || offset_delta == i32::MAX {
             return Err(Error::TooLarge {
                 what: "a record batch".into(),
                 size: size as u64,
@@ -94,6 +102,7 @@ impl BatchBuilder {
             });
         }
         let out = &mut self.bytes;
+        out.reserve(body + 10);
         varint::put(body as i64, out);
         out.push(0); // attributes: unused
         varint::put(timestamp_delta, out);
@@ -130,7 +139,12 @@ impl BatchBuilder {
             return Err(Error::InvalidBatch { reason: "a batch must hold a record".into() });
         }
         let built = std::mem::take(self);
+        self.last_size = built.bytes.len();
         let mut bytes = built.bytes;
+        // A batch may live long in memory: what it does not need goes back.
+        if bytes.capacity() - bytes.len() > bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
         if bytes.is_empty() {
             bytes.resize(HEADER_LEN, 0);
         }

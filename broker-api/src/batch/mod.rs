@@ -30,6 +30,8 @@
 
 mod builder;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod varint;
 
 pub use builder::BatchBuilder;

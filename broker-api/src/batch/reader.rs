@@ -18,6 +18,9 @@ pub struct Batch {
     bytes: Bytes,
 }
 
+/// The attribute of batches that were written in a transaction. It changes nothing for readers.
+const TRANSACTIONAL: u16 = 0b1_0000;
+
 impl Batch {
     pub(super) fn built(bytes: Bytes, last_offset_delta: i32) -> Self {
         let next_offset = Offset::from(last_offset_delta) + 1;
@@ -27,8 +30,8 @@ impl Batch {
     /// Takes bytes for a batch at base offset 0 after checking layout and checksum.
     ///
     /// # Errors
-    /// [`Error::InvalidBatch`], saying what does not fit. Compressed and control batches are not
-    /// understood.
+    /// [`Error::InvalidBatch`], saying what does not fit. Batches that are compressed, hold control
+    /// records or have timestamps of another kind are not understood.
     pub fn parse(bytes: Bytes) -> Result<Self, Error> {
         let batch = Self::parse_trusted(bytes)?;
         let stated = u32_at(&batch.bytes, AT_CRC);
@@ -58,8 +61,12 @@ impl Batch {
         if attributes & 0b111 != 0 {
             return Err(invalid(format!("compression codec {} is not supported", attributes & 7)));
         }
-        if attributes & 0b10_0000 != 0 {
-            return Err(invalid("control batches are not supported".into()));
+        if attributes & !TRANSACTIONAL != 0 {
+            return Err(invalid(format!("attributes {attributes:#06x} are not supported")));
+        }
+        let base_offset = i64_at(&bytes, 0);
+        if base_offset != 0 {
+            return Err(invalid(format!("base offset {base_offset} instead of 0")));
         }
         let (last, count) = (i32_at(&bytes, AT_LAST_OFFSET_DELTA), i32_at(&bytes, AT_COUNT));
         if last < 0 || count < 0 || i64::from(count) > i64::from(last) + 1 {
@@ -70,7 +77,7 @@ impl Batch {
 
     /// The same records at another place.
     pub fn assigned(mut self, base_offset: Offset, append_time: Timestamp) -> Self {
-        self.next_offset = base_offset + (self.next_offset - self.base_offset);
+        self.next_offset = base_offset.saturating_add(self.next_offset - self.base_offset);
         self.base_offset = base_offset;
         self.append_time = append_time;
         self
@@ -122,23 +129,34 @@ impl Batch {
     /// # Errors
     /// [`Error::InvalidBatch`] if the records do not fit their count.
     pub fn next_record(&self, cursor: &mut Cursor) -> Option<Result<RecordRef<'_>, Error>> {
-        let mut records = self.records();
-        if cursor.done > 0 {
-            records.rest = &self.bytes[cursor.at..];
-            records.left -= cursor.done;
-        }
+        let mut records = if cursor.at == 0 {
+            self.records()
+        } else {
+            Records {
+                rest: self.bytes.get(cursor.at..).unwrap_or_default(),
+                left: cursor.left,
+                base_offset: self.base_offset,
+                base_timestamp: cursor.base_timestamp,
+            }
+        };
         let record = records.next();
-        cursor.at = self.bytes.len() - records.rest.len();
-        cursor.done = self.count() - records.left;
+        *cursor = Cursor {
+            at: self.bytes.len() - records.rest.len(),
+            left: records.left,
+            base_timestamp: records.base_timestamp,
+        };
         record
     }
 }
 
-/// A place between two records of a batch.
+/// A place between two records of a batch. It carries what every record needs of the header, so
+/// that this is read once per batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
+    /// From the start of the batch; 0 before the first record.
     at: usize,
-    done: usize,
+    left: usize,
+    base_timestamp: Timestamp,
 }
 
 /// A record that borrows from its batch.
@@ -226,11 +244,14 @@ impl<'a> Iterator for Records<'a> {
             return None;
         }
         self.left -= 1;
-        let record = self.parse();
-        if record.is_none() {
-            self.left = 0;
+        match self.parse() {
+            Some(record) if self.left > 0 || self.rest.is_empty() => Some(Ok(record)),
+            Some(_) => Some(Err(invalid("bytes behind the last record".into()))),
+            None => {
+                self.left = 0;
+                Some(Err(invalid("a record is cut off".into())))
+            }
         }
-        Some(record.ok_or_else(|| invalid("a record is cut off".into())))
     }
 }
 

@@ -16,8 +16,18 @@ pub(super) fn len(n: i64) -> usize {
     (64 - (z | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Reads a number off the front of `bytes`.
+/// Reads a number off the front of `bytes`. Most of a record's numbers have one byte.
+#[inline]
 pub(super) fn get(bytes: &mut &[u8]) -> Option<i64> {
+    let (first, rest) = bytes.split_first()?;
+    if *first < 0x80 {
+        *bytes = rest;
+        return Some(i64::from(first >> 1) ^ -i64::from(first & 1));
+    }
+    get_long(bytes)
+}
+
+fn get_long(bytes: &mut &[u8]) -> Option<i64> {
     let mut z = 0u64;
     for (i, byte) in bytes.iter().take(10).enumerate() {
         let bits = u64::from(byte & 0x7f);

@@ -20,6 +20,8 @@ pub(super) fn deleted_records_are_gone(check: &mut Check<'_>) {
     assert_eq!(log_start(check, tp), middle);
     assert_eq!(check.offset(tp, OffsetSpec::Earliest), middle);
     assert_eq!(delete(1), Ok(middle), "what is gone stays gone");
+    let beyond = delete(check.offset(tp, OffsetSpec::Latest) + 1);
+    assert!(matches!(beyond, Err(Error::OffsetOutOfRange { .. })), "{beyond:?}");
     let mut reader = check.reader(&tps);
     let fetched = reader.fetch(1 << 20).expect("fetch");
     assert_eq!(fetched[0].log_start, middle);

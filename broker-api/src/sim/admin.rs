@@ -87,6 +87,17 @@ impl State {
         Ok(())
     }
 
+    /// Whether the records below `before` may be deleted; gives the topic's identity.
+    fn check_deletion(&self, tp: &TopicPartition, before: Offset) -> Result<TopicId, Error> {
+        let log = self.log(tp)?;
+        let (log_start, end) = (log.horizon.log_start, log.end);
+        if !(0..=end).contains(&before) {
+            let (partition, offset) = (tp.clone(), before);
+            return Err(Error::OffsetOutOfRange { partition, offset, log_start, end });
+        }
+        Ok(self.topic(&tp.topic)?.id)
+    }
+
     fn offset(&self, tp: &TopicPartition, spec: OffsetSpec) -> Result<Offset, Error> {
         let log = self.log(tp)?;
         Ok(match spec {
@@ -151,16 +162,16 @@ impl Admin for SimAdmin {
         partition: &TopicPartition,
         before: Offset,
     ) -> Result<Offset, Error> {
-        self.call(|state| {
-            state.log(partition)?;
-            let id = state.topic(&partition.topic)?.id;
+        let id = self.call(|state| state.check_deletion(partition, before)).await?;
+        // What is not durable cannot be deleted yet.
+        let settled = |log: &Log| log.durable >= before;
+        self.until(|state| state.log(partition).map_or(true, settled)).await?;
+        self.shared.with(|state| {
             state.wake_readers(partition, |_| true);
-            Ok(state.log_mut(partition, id).map_or(0, |log| {
-                log.delete_below(before.min(log.stable()));
-                log.horizon.log_start
-            }))
+            let log = state.log_mut(partition, id);
+            log.map(|log| log.delete_below(before));
+            Ok(state.log(partition)?.horizon.log_start)
         })
-        .await
     }
 
     async fn horizon(&self, partition: &TopicPartition) -> Result<Horizon, Error> {
