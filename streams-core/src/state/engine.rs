@@ -160,6 +160,12 @@ impl EntryBatch {
         self.bytes.len()
     }
 
+    /// Removes all entries and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
     /// Orders the entries by key.
     pub fn sort(&mut self) {
         let bytes = &self.bytes;

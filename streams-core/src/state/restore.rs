@@ -4,13 +4,20 @@
 //! changelog is applied to it. If not, the store is rebuilt from the changelog alone, aside, and
 //! swapped in when it is whole: it is never served or merged before.
 
-use std::collections::BTreeMap;
+mod newest;
+mod runs;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker_api::{Batch, Horizon, Offset, TopicId};
 
-use super::{ChangelogFormat, EntryBatch, Position, StoreEngine};
+use newest::Newest;
+use runs::Runs;
+
+use super::{ChangelogFormat, Position, StoreEngine};
 use crate::error::StateError;
 
 /// The changelog partition of a store, as the broker has it.
@@ -78,27 +85,40 @@ impl RestorePlan {
 pub struct RestoreStats {
     /// Changelog records that were replayed.
     pub records: u64,
+    /// How often memory was full and a sorted run was written to disk.
+    pub spills: u64,
 }
 
+/// A tail is applied in batches of about this size, so that what was replayed before an interruption
+/// need not be replayed again.
+const TAIL_BYTES: usize = 16 << 20;
+
 /// Replays a changelog into a store.
+///
+/// Both ways keep the newest value of every key, up to a bound of memory. A tail then becomes a
+/// batch. A rebuild becomes sorted runs on disk and at the end a bulk load of their merge; dropping
+/// the restorer before leaves the store as it was.
 pub struct Restorer {
     engine: Arc<dyn StoreEngine>,
     format: Arc<dyn ChangelogFormat>,
-    changelog: Changelog,
-    next_offset: Offset,
-    records: u64,
+    /// Of the batches of a tail; `next_offset` is that of the restorer.
+    position: Position,
+    newest: Newest,
     target: Target,
+    memory_bytes: usize,
+    stats: RestoreStats,
     key: Vec<u8>,
     value: Vec<u8>,
 }
 
 enum Target {
     Tail,
-    Rebuild { newest: BTreeMap<Vec<u8>, Vec<u8>> },
+    Rebuild(Runs),
 }
 
 impl Restorer {
-    /// A restorer that follows `plan`.
+    /// A restorer that follows `plan`. It holds about `memory_bytes` of keys and values, and what
+    /// does not fit in `spill_dir`, which is made if needed and removed in the end.
     ///
     /// # Errors
     /// [`StateError`].
@@ -107,69 +127,78 @@ impl Restorer {
         format: Arc<dyn ChangelogFormat>,
         plan: &RestorePlan,
         changelog: &Changelog,
-        _memory_bytes: usize,
-        _spill_dir: PathBuf,
+        memory_bytes: usize,
+        spill_dir: PathBuf,
     ) -> Result<Self, StateError> {
-        let (next_offset, target) = match plan {
-            RestorePlan::UpToDate => (changelog.end, Target::Tail),
-            RestorePlan::Tail { from } => (*from, Target::Tail),
+        let (next_offset, target, memory_bytes) = match plan {
+            RestorePlan::UpToDate => (changelog.end, Target::Tail, memory_bytes),
+            // A batch is a second copy.
+            RestorePlan::Tail { from } => (*from, Target::Tail, (memory_bytes / 2).min(TAIL_BYTES)),
             RestorePlan::Rebuild { .. } => {
-                (changelog.horizon.log_start, Target::Rebuild { newest: BTreeMap::new() })
+                (changelog.horizon.log_start, Target::Rebuild(Runs::new(spill_dir)), memory_bytes)
             }
         };
-        let (key, value) = (Vec::new(), Vec::new());
-        let changelog = changelog.clone();
-        Ok(Self { engine, format, changelog, next_offset, records: 0, target, key, value })
+        let stream_time = match target {
+            Target::Tail => engine.position()?.map_or(-1, |position| position.stream_time),
+            Target::Rebuild(_) => -1,
+        };
+        let position = Position {
+            cluster_id: changelog.cluster_id.clone(),
+            topic_id: changelog.topic_id,
+            next_offset,
+            stream_time,
+        };
+        Ok(Self {
+            engine,
+            format,
+            position,
+            newest: Newest::default(),
+            target,
+            memory_bytes,
+            stats: RestoreStats::default(),
+            key: Vec::new(),
+            value: Vec::new(),
+        })
     }
 
     /// The first offset that is still wanted.
     pub fn next_offset(&self) -> Offset {
-        self.next_offset
+        self.position.next_offset
     }
 
     /// Replays the records of a batch from [`Restorer::next_offset`] on and below `end`.
     ///
     /// # Errors
-    /// [`StateError`].
+    /// [`StateError`]; then the restorer must be dropped.
     pub fn feed(&mut self, batch: &Batch, end: Offset) -> Result<(), StateError> {
-        let mut entries: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
         for record in batch.records() {
             let record = record.map_err(|error| StateError::Corrupt {
-                path: "changelog".into(),
+                path: PathBuf::from("its changelog"),
                 reason: error.to_string(),
             })?;
-            if record.offset < self.next_offset || record.offset >= end {
+            if record.offset < self.position.next_offset {
                 continue;
             }
-            self.records += 1;
+            if record.offset >= end {
+                break;
+            }
             self.key.clear();
             self.value.clear();
             let present = self.format.entry(&record, &mut self.key, &mut self.value)?;
-            match &mut self.target {
-                Target::Tail => {
-                    entries.insert(self.key.clone(), present.then(|| self.value.clone()));
-                }
-                Target::Rebuild { newest } if present => {
-                    newest.insert(self.key.clone(), self.value.clone());
-                }
-                Target::Rebuild { newest } => {
-                    newest.remove(&self.key);
-                }
-            }
+            self.newest.put(&self.key, present.then_some(&self.value));
+            self.stats.records += 1;
         }
-        self.next_offset = self.next_offset.max(batch.next_offset().min(end));
-        if !entries.is_empty() {
-            let mut changes = EntryBatch::new();
-            for (key, value) in &entries {
-                changes.put(key, value.as_deref());
+        let next_offset = batch.next_offset().min(end);
+        self.position.next_offset = self.position.next_offset.max(next_offset);
+        if self.newest.memory() > self.memory_bytes {
+            match &mut self.target {
+                Target::Tail => self.engine.apply(&mut self.newest.to_batch(), &self.position)?,
+                Target::Rebuild(runs) => {
+                    runs.add(self.newest.sorted())?;
+                    self.stats.spills += 1;
+                }
             }
-            let position = Position {
-                cluster_id: self.changelog.cluster_id.clone(),
-                topic_id: self.changelog.topic_id,
-                next_offset: self.next_offset,
-                stream_time: -1,
-            };
-            self.engine.apply(&mut changes, &position)?;
+            self.newest.clear();
         }
         Ok(())
     }
@@ -177,18 +206,28 @@ impl Restorer {
     /// Ends the restore; the store is then at `position`.
     ///
     /// # Errors
-    /// [`StateError`].
-    pub fn finish(self, position: &Position) -> Result<RestoreStats, StateError> {
-        match self.target {
-            Target::Tail => self.engine.apply(&mut EntryBatch::new(), position)?,
-            Target::Rebuild { newest } => {
+    /// [`StateError`]; then the store is as it was, or at an earlier offset of the tail.
+    pub fn finish(mut self, position: &Position) -> Result<RestoreStats, StateError> {
+        match &mut self.target {
+            Target::Tail => self.engine.apply(&mut self.newest.to_batch(), position)?,
+            Target::Rebuild(runs) => {
                 let mut load = self.engine.bulk_load()?;
-                for (key, value) in &newest {
-                    load.put(key, value)?;
+                if runs.is_empty() {
+                    for (key, value) in self.newest.sorted() {
+                        if let Some(value) = value {
+                            load.put(key, value)?;
+                        }
+                    }
+                } else {
+                    if !self.newest.is_empty() {
+                        runs.add(self.newest.sorted())?;
+                        self.newest = Newest::default();
+                    }
+                    runs.merge(|key, value| load.put(key, value))?;
                 }
                 load.finish(position)?;
             }
         }
-        Ok(RestoreStats { records: self.records })
+        Ok(self.stats)
     }
 }
