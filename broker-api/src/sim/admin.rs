@@ -168,8 +168,9 @@ impl Admin for SimAdmin {
         self.until(|state| state.log(partition).map_or(true, settled)).await?;
         self.shared.with(|state| {
             state.wake_readers(partition, |_| true);
-            let log = state.log_mut(partition, id);
-            log.map(|log| log.delete_below(before));
+            if let Some(log) = state.log_mut(partition, id) {
+                log.delete_below(before);
+            }
             Ok(state.log(partition)?.horizon.log_start)
         })
     }
