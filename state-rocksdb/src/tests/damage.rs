@@ -101,7 +101,41 @@ fn a_missing_or_cut_file_is_found() {
 }
 
 #[test]
-fn damage_found_while_running_is_set_aside_at_the_next_start() {
+fn damage_found_while_running_is_an_error_and_set_aside_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("0_0");
+    let store = open(&engine(), &task);
+    let mut batch = EntryBatch::new();
+    for key in 0..100u32 {
+        let value: Vec<u8> = (0..400).map(|n| (n * (key + 7) % 251) as u8).collect();
+        batch.put(&key.to_be_bytes(), Some(&value));
+    }
+    store.apply(&mut batch, &engine_suite::position(1)).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let table = newest_table(&task);
+    let mut bytes = fs::read(&table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&table, bytes).unwrap();
+
+    let store = open(&engine(), &task);
+    assert_eq!(store.position().unwrap(), Some(engine_suite::position(1)), "its block is whole");
+    let error = contents(&*store).unwrap_err();
+    assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
+    drop(store);
+    let store = open(&engine(), &task);
+    assert_eq!((store.position().unwrap(), contents(&*store).unwrap()), (None, vec![]));
+    assert!(dir.path().join("0_0.damaged-1").exists());
+}
+
+fn newest_table(dir: &Path) -> std::path::PathBuf {
+    let files = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "sst")).max().unwrap()
+}
+
+#[test]
+fn the_last_three_directories_set_aside_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let task = dir.path().join("0_0");
     for round in 1..=5 {
@@ -110,8 +144,7 @@ fn damage_found_while_running_is_set_aside_at_the_next_start() {
         write(&*store, &[("a", Some("1"))], 1);
         store.flush().unwrap();
         drop(store);
-        let table = fs::read_dir(&task).unwrap().map(|e| e.unwrap().path());
-        let table = table.filter(|p| p.extension().is_some_and(|e| e == "sst")).max().unwrap();
+        let table = newest_table(&task);
         let mut bytes = fs::read(&table).unwrap();
         bytes[5] ^= 1; // in the only data block
         fs::write(&table, bytes).unwrap();

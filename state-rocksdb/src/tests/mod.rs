@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod speed;
 
 use std::fs;
 use std::path::Path;

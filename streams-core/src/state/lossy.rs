@@ -21,8 +21,11 @@ const MOST_UNFLUSHED: usize = 64;
 /// Keeps stores in memory, under the directories that they would lie in. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct LossyEngine {
-    stores: Arc<Mutex<BTreeMap<(PathBuf, String), Arc<LossyStore>>>>,
+    stores: Arc<Mutex<Stores>>,
 }
+
+/// By directory and name.
+type Stores = BTreeMap<(PathBuf, String), Arc<LossyStore>>;
 
 impl LossyEngine {
     /// An engine without any store.

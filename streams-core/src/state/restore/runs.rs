@@ -170,6 +170,9 @@ impl RunWriter {
     }
 }
 
+/// A key, and its value or `None`: deleted.
+type RunEntry = (Bytes, Option<Bytes>);
+
 struct RunReader {
     path: PathBuf,
     file: BufReader<File>,
@@ -190,9 +193,8 @@ impl RunReader {
         Ok(reader)
     }
 
-    /// The next entry; a value of `None` is a deletion.
-    #[allow(clippy::type_complexity)]
-    fn next(&mut self) -> Result<Option<(Bytes, Option<Bytes>)>, StateError> {
+    /// The next entry.
+    fn next(&mut self) -> Result<Option<RunEntry>, StateError> {
         if self.block.is_empty() && !self.ended {
             self.next_block()?;
         }
@@ -254,7 +256,9 @@ fn failed(operation: &'static str, path: &Path, error: &io::Error) -> StateError
 mod tests {
     use super::*;
 
-    fn entries(runs: &Runs) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    type Merged = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn entries(runs: &Runs) -> Result<Merged, StateError> {
         let mut entries = Vec::new();
         runs.merge(|key, value| {
             entries.push((key.to_vec(), value.to_vec()));

@@ -15,7 +15,11 @@ type Fold = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Keys that share their beginning, some of them shorter than eight bytes.
 fn key(number: u16) -> Vec<u8> {
     let text = format!("key{number}");
-    if number % 3 == 0 { text.into_bytes() } else { format!("key-with-more-{text}").into_bytes() }
+    if number.is_multiple_of(3) {
+        text.into_bytes()
+    } else {
+        format!("key-with-more-{text}").into_bytes()
+    }
 }
 
 fn batches(records: &[Record], batch_len: usize) -> Vec<Batch> {
