@@ -15,6 +15,7 @@ use broker_api::{
 use crate::broker::Client;
 use crate::journal::entry::Entry;
 use crate::journal::writer::Step;
+use crate::sequencer::partition::Partition;
 use crate::sequencer::{Haste, Health, Need, Notify, Sequencer};
 
 /// The most partitions that a topic may have: each costs memory, and a folder once it has segments.
@@ -135,7 +136,9 @@ impl Admin for EmbeddedAdmin {
             let id = sequencer.state.topic(name)?.id;
             Ok((Entry::TopicDelete { id }, ()))
         })
-        .await
+        .await?;
+        self.client.core().topic_deleted();
+        Ok(())
     }
 
     async fn topics(&self) -> Result<Vec<TopicDescription>, Error> {
@@ -159,19 +162,23 @@ impl Admin for EmbeddedAdmin {
         &self,
         partitions: &[(TopicPartition, OffsetSpec)],
     ) -> Result<Vec<Offset>, Error> {
-        self.read(|sequencer| {
-            let find = |(tp, spec): &(TopicPartition, OffsetSpec)| {
-                let partition = sequencer.state.find(tp)?.1;
-                Ok(match spec {
-                    OffsetSpec::Earliest => partition.horizon().log_start,
-                    OffsetSpec::Stable => partition.bounds(View::Durable).view_end,
-                    OffsetSpec::Latest => partition.bounds(View::Applied).view_end,
-                    OffsetSpec::AppendedAfter(time) => partition.appended_after(*time),
-                })
-            };
-            partitions.iter().map(find).collect()
-        })
-        .await
+        let found = self
+            .read(|sequencer| {
+                let find = |(tp, _): &(TopicPartition, OffsetSpec)| {
+                    Ok(sequencer.state.find(tp)?.1.clone())
+                };
+                partitions.iter().map(find).collect::<Result<Vec<_>, Error>>()
+            })
+            .await?;
+        let answer = |(partition, (_, spec)): (Arc<Partition>, &(TopicPartition, OffsetSpec))| {
+            Ok(match spec {
+                OffsetSpec::Earliest => partition.horizon().log_start,
+                OffsetSpec::Stable => partition.bounds(View::Durable).view_end,
+                OffsetSpec::Latest => partition.bounds(View::Applied).view_end,
+                OffsetSpec::AppendedAfter(time) => partition.appended_after(*time)?,
+            })
+        };
+        found.into_iter().zip(partitions).map(answer).collect()
     }
 
     async fn group_offsets(

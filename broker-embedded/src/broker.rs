@@ -56,7 +56,7 @@ pub(crate) struct Client {
 /// The threads of an open broker. The last handle that lets go of them closes it.
 struct Threads {
     core: Arc<Core>,
-    journal: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl EmbeddedBroker {
@@ -70,16 +70,17 @@ impl EmbeddedBroker {
         let clock = Arc::new(SystemClock::new());
         let random = Random::of_system(clock.now());
         let core = Core::open(Arc::new(RealVfs), clock, dir.as_ref(), settings, random, false)?;
-        let journal = thread::Builder::new().name("vltava-journal".into()).spawn({
-            let core = core.clone();
-            move || {
-                while core.wait_for_work() {
-                    while core.step_journal(false) == Step::Worked {}
-                }
+        let threads = Arc::new(Threads { core: core.clone(), running: Mutex::default() });
+        let work = core.clone();
+        threads.spawn("vltava-journal", move || {
+            while work.wait_for_work() {
+                while work.step_journal(false) == Step::Worked {}
             }
-        });
-        let journal = journal.map_err(|e| io_error("starting a thread for", &core.dir, e))?;
-        let threads = Arc::new(Threads { core: core.clone(), journal: Mutex::new(Some(journal)) });
+        })?;
+        let chores = core.clone();
+        threads.spawn("vltava-housekeeping", move || {
+            while chores.step_housekeeping() == Step::Worked || chores.wait_for_chores() {}
+        })?;
         Ok(Self { client: Client { core, _lease: Some(threads.clone()) }, threads })
     }
 
@@ -100,13 +101,25 @@ impl std::fmt::Debug for EmbeddedBroker {
 }
 
 impl Threads {
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let spawned = thread::Builder::new().name(name.into()).spawn(work);
+        let thread = spawned.map_err(|e| io_error("starting a thread for", &self.core.dir, e))?;
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
     fn close(&self) -> Result<(), Error> {
-        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(journal) = journal else { return Ok(()) };
+        let running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        if running.is_empty() {
+            return Ok(());
+        }
         self.core.begin_close();
-        // A waker that the journal's thread woke may have held the last handle.
-        if journal.thread().id() != thread::current().id() && journal.join().is_err() {
-            return Err(Error::Failed { reason: "the journal's thread panicked".into() });
+        for thread in running {
+            // A waker that one of these threads woke may have held the last handle.
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                return Err(Error::Failed { reason: "a thread of the broker panicked".into() });
+            }
         }
         self.core.finish_close()
     }
@@ -149,6 +162,11 @@ impl SimulatedBroker {
     /// One step of the journal writer: at most one write or one sync.
     pub fn step_journal(&self) -> Step {
         self.client.core.step_journal(false)
+    }
+
+    /// One step of the housekeeping: checkpoints, segments, compaction, retention.
+    pub fn step_housekeeping(&self) -> Step {
+        self.client.core.step_housekeeping()
     }
 
     /// Closes the broker in good order.

@@ -9,11 +9,11 @@ use std::task::Waker;
 use broker_api::{Clock, Error};
 
 use crate::directory;
-use crate::journal::file::{self, JournalFile};
-use crate::journal::recovery;
+use crate::housekeeping::Housekeeping;
+use crate::journal::file::JournalFile;
 use crate::journal::writer::{Step, Writer};
+use crate::opening::{self, Opened};
 use crate::random::Random;
-use crate::sequencer::state::State;
 use crate::sequencer::{Health, Sequencer};
 use crate::settings::Settings;
 use crate::vfs::{Vfs, VfsLock};
@@ -29,11 +29,26 @@ pub(crate) struct Core {
     /// Tells the writer's thread that something urgent is queued, or that the broker closes.
     work: Condvar,
     writer: Mutex<Writer>,
+    housekeeping: Mutex<Housekeeping>,
+    chores: Mutex<Chores>,
+    /// Tells the housekeeping's thread that there are chores, or that the broker closes.
+    chores_changed: Condvar,
     random: Mutex<Random>,
     reserve: AtomicBool,
     /// No threads: whoever waits for the journal drives it.
     pub(crate) stepped: bool,
     lock: Mutex<Option<Box<dyn VfsLock>>>,
+}
+
+/// What the housekeeping has to know.
+#[derive(Default)]
+struct Chores {
+    /// Files that the journal went on in.
+    rolled: Vec<Arc<JournalFile>>,
+    /// A topic is gone.
+    clear: bool,
+    /// Any of it is new.
+    called: bool,
 }
 
 impl Core {
@@ -49,8 +64,7 @@ impl Core {
         settings.check()?;
         let lock = directory::lock(&*vfs, dir)?;
         let cluster_id = directory::identify(&*vfs, dir, &mut random)?;
-        let journal = dir.join(directory::JOURNAL);
-        let (state, writer) = recover(&*vfs, &journal, &mut random)?;
+        let Opened { state, writer, files } = opening::open(&vfs, dir, &mut random)?;
         let reserve = directory::make_reserve(&*vfs, dir, settings.reserve_bytes)?;
         let mut sequencer = Sequencer::new(state);
         if !reserve {
@@ -65,6 +79,9 @@ impl Core {
             sequencer: Mutex::new(sequencer),
             work: Condvar::new(),
             writer: Mutex::new(writer),
+            housekeeping: Mutex::new(Housekeeping::new(files)),
+            chores: Mutex::new(Chores::default()),
+            chores_changed: Condvar::new(),
             random: Mutex::new(random),
             reserve: AtomicBool::new(reserve),
             stepped,
@@ -125,6 +142,7 @@ impl Core {
         }
         drop(sequencer);
         self.work.notify_all();
+        self.call_housekeeping(|_| ());
     }
 
     /// Writes what is queued and the seal, and gives the directory back. Nothing else drives the
@@ -166,34 +184,66 @@ impl Core {
         directory::remove_reserve(&*self.vfs, &self.dir)
     }
 
-    /// The writer goes on in a new file.
-    pub(crate) fn journal_rolled(&self, file: &Arc<JournalFile>) {
-        tracing::debug!(file = %file.path.display(), "the journal goes on");
+    /// The space is kept aside again: everything is accepted.
+    pub(crate) fn reserve_is_back(&self) {
+        tracing::info!(dir = %self.dir.display(), "there is space on the disk again");
+        self.reserve.store(true, Ordering::Release);
+        let mut sequencer = self.lock();
+        if matches!(sequencer.health, Health::DiskFull(_)) {
+            sequencer.health = Health::Open;
+        }
     }
-}
 
-/// Reads the journal; an empty one is begun.
-fn recover(vfs: &dyn Vfs, dir: &Path, random: &mut Random) -> Result<(State, Writer), Error> {
-    let io = |e| crate::disk::io_error("opening", dir, e);
-    vfs.create_dir_all(dir).map_err(io)?;
-    // A file that was just created may be here without its name being durable.
-    vfs.sync_dir(dir).map_err(io)?;
-    let mut names = vfs.list(dir).map_err(io)?;
-    names.sort_unstable();
-    let numbers: Vec<u64> = names.iter().filter_map(|name| file::parse_name(name)).collect();
-    let mut state = State::default();
-    let files = numbers
-        .iter()
-        .map(|first_lsn| JournalFile::open(vfs, dir, *first_lsn))
-        .collect::<Result<Vec<_>, _>>()?;
-    let Some((newest, retired)) = files.split_last() else {
-        let file = JournalFile::create(vfs, dir, random.next(), 0, 1)?;
-        return Ok((state, Writer::new(file, file::HEAD_LEN, file::HEAD_LEN, 1, true)));
-    };
-    for (i, file) in retired.iter().enumerate() {
-        recovery::replay_retired(file, file.start(), files[i + 1].first_seq, &mut state)?;
+    fn chores(&self) -> MutexGuard<'_, Chores> {
+        self.chores.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let end = recovery::replay_newest(newest, newest.start(), &mut state)?;
-    let writer = recovery::repair(newest.clone(), &end)?;
-    Ok((state, writer))
+
+    fn call_housekeeping(&self, tell: impl FnOnce(&mut Chores)) {
+        let mut chores = self.chores();
+        tell(&mut chores);
+        chores.called = true;
+        drop(chores);
+        self.chores_changed.notify_one();
+    }
+
+    /// The writer goes on in a new file.
+    pub(crate) fn journal_rolled(&self, file: Arc<JournalFile>) {
+        self.call_housekeeping(|chores| chores.rolled.push(file));
+    }
+
+    /// A topic is gone: its folder can go.
+    pub(crate) fn topic_deleted(&self) {
+        self.call_housekeeping(|chores| chores.clear = true);
+    }
+
+    pub(crate) fn take_rolled(&self) -> Vec<Arc<JournalFile>> {
+        std::mem::take(&mut self.chores().rolled)
+    }
+
+    pub(crate) fn take_clear(&self) -> bool {
+        std::mem::take(&mut self.chores().clear)
+    }
+
+    /// One step of the housekeeping.
+    pub(crate) fn step_housekeeping(&self) -> Step {
+        self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner).step(self)
+    }
+
+    /// Blocks the housekeeping's thread until there may be something to do; whether it goes on.
+    pub(crate) fn wait_for_chores(&self) -> bool {
+        let due = self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner).due(self);
+        let mut chores = self.chores();
+        if !chores.called {
+            chores = match due {
+                Some(due) => {
+                    let waited = self.chores_changed.wait_timeout(chores, due);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.chores_changed.wait(chores).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        chores.called = false;
+        drop(chores);
+        !matches!(self.lock().health, Health::Stopped(_))
+    }
 }

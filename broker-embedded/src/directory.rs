@@ -15,6 +15,11 @@ use crate::vfs::{OpenMode, Vfs, VfsLock};
 /// The folder of the journal.
 pub(crate) const JOURNAL: &str = "journal";
 
+/// The folder of the checkpoints.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// The folder of the segments, by topic and partition.
+pub(crate) const TOPICS: &str = "topics";
+
 /// The format of the directory that this version writes.
 const FORMAT: u32 = 1;
 const RESERVE: &str = "reserve";

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use broker_api::{Error, Fetched, Fetcher, FetcherConfig, Offset, Start, TopicPartition, View};
+use broker_api::{
+    Batch, Error, Fetched, Fetcher, FetcherConfig, Offset, Start, TopicPartition, View,
+};
 
 use crate::broker::Client;
 use crate::sequencer::partition::{Bounds, Found, Partition, Subscriber};
@@ -193,16 +195,15 @@ impl Slot {
                 end: bounds.end,
             });
         }
-        let batches = match found {
-            Found::Batches(batches) => batches,
-            Found::OnDisk(read) => read.read(name)?,
-            Found::Nothing => Vec::new(),
-        };
-        let position = match (batches.last(), max_bytes) {
-            (Some(last), _) => last.next_offset(),
-            // Compaction left nothing up to the end.
-            (None, Some(_)) => position.max(bounds.view_end),
-            (None, None) => position,
+        let (batches, position) = match (found, max_bytes) {
+            (Found::Batches(batches), _) => {
+                let next = batches.last().map_or(position, Batch::next_offset);
+                (batches, next)
+            }
+            // Compaction may have left nothing up to where reading goes on.
+            (Found::OnDisk(read), _) => read.read(name)?,
+            (Found::Nothing, Some(_)) => (Vec::new(), position.max(bounds.view_end)),
+            (Found::Nothing, None) => (Vec::new(), position),
         };
         let moved = matches!(asked, Position::At(from) if from != position);
         let at_end = position >= bounds.view_end;

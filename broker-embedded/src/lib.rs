@@ -18,17 +18,19 @@ pub mod vfs;
 
 mod admin;
 mod broker;
+mod checkpoint;
 mod codec;
 mod core;
 mod directory;
 mod disk;
 mod fetcher;
+mod housekeeping;
 mod journal;
 mod mailbox;
 mod membership;
+mod opening;
 mod producer;
 mod random;
-#[allow(dead_code)] // until the broker copies retired journal files
 mod segment;
 mod sequencer;
 mod settings;

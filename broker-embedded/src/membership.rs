@@ -3,7 +3,8 @@
 //! The coordinator lives in the sequencer, so that a commit's token is checked in the same order in
 //! which tasks change hands. Every member aims at its *target*, a balanced and sticky share; a task
 //! changes hands in two steps: its owner is told to give it up; when that is acknowledged (its last commits
-//! are submitted) and the owner has a new token, the next owner gets it. Epochs go through the journal, so that
+//! are submitted) its token is no longer good, it gets another one, and the next owner gets the
+//! task. Epochs go through the journal, so that
 //! they rise over restarts as well.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,9 +30,10 @@ struct Member {
     warm: BTreeSet<TaskId>,
     /// Asked for and not yet given up.
     revoking: BTreeSet<TaskId>,
-    /// Given up, but the member's token still covers them: nobody else may have them until it was
-    /// told what it still has, under a new token.
+    /// Given up, but the member's token still covers them, as it has more to give up.
     gave_up: BTreeSet<TaskId>,
+    /// All was given up: the token is not good any more, and there must be another.
+    must_be_told: bool,
     /// What the member was last told; its commits carry it.
     told: Option<MemberToken>,
     /// To be told: it owns just `owned` from now on.
@@ -103,8 +105,8 @@ fn settle(sequencer: &mut Sequencer, group: &Arc<str>, wakes: &mut Vec<Waker>) {
         let gains: Vec<TaskId> = member.target.difference(&taken).copied().collect();
         let knows_nothing = member.told.or(member.assigned).is_none();
         let idle = knows_nothing && member.target.is_empty();
-        let gave_up = !member.gave_up.is_empty() && member.assigned.is_none();
-        if !gains.is_empty() || idle || gave_up {
+        let must_know = member.must_be_told && member.assigned.is_none();
+        if !gains.is_empty() || idle || must_know {
             taken.extend(&gains);
             member.owned.extend(gains);
             changed.push(*id);
@@ -164,6 +166,7 @@ impl EmbeddedMembership {
                 warm: config.warm.iter().copied().collect(),
                 revoking: BTreeSet::new(),
                 gave_up: BTreeSet::new(),
+                must_be_told: false,
                 told: None,
                 assigned: None,
                 revoke: BTreeSet::new(),
@@ -180,24 +183,21 @@ impl EmbeddedMembership {
 
 impl Membership for EmbeddedMembership {
     fn poll(&mut self) -> Poll<MembershipEvent> {
-        self.client.core().with(|sequencer, wakes| {
-            let coordinator = sequencer.coordinators.get_mut(&self.group);
-            let member = coordinator.and_then(|coordinator| coordinator.members.get_mut(&self.id));
-            let Some(member) = member else { return Poll::Pending };
-            if let Some(token) = member.assigned.take() {
-                member.told = Some(token);
-                let (active, standby) = (member.owned.iter().copied().collect(), Vec::new());
-                if !std::mem::take(&mut member.gave_up).is_empty() {
-                    settle(sequencer, &self.group, wakes);
-                }
-                return Poll::Ready(MembershipEvent::Assigned { token, active, standby });
-            }
-            if !member.revoke.is_empty() {
-                let tasks = std::mem::take(&mut member.revoke).into_iter().collect();
-                return Poll::Ready(MembershipEvent::Revoke { tasks });
-            }
-            Poll::Pending
-        })
+        let mut sequencer = self.client.core().lock();
+        let coordinator = sequencer.coordinators.get_mut(&self.group);
+        let member = coordinator.and_then(|coordinator| coordinator.members.get_mut(&self.id));
+        let Some(member) = member else { return Poll::Pending };
+        if let Some(token) = member.assigned.take() {
+            member.told = Some(token);
+            member.must_be_told = false;
+            let (active, standby) = (member.owned.iter().copied().collect(), Vec::new());
+            return Poll::Ready(MembershipEvent::Assigned { token, active, standby });
+        }
+        if !member.revoke.is_empty() {
+            let tasks = std::mem::take(&mut member.revoke).into_iter().collect();
+            return Poll::Ready(MembershipEvent::Revoke { tasks });
+        }
+        Poll::Pending
     }
 
     fn ack(&mut self, tasks: &[TaskId]) {
@@ -210,6 +210,11 @@ impl Membership for EmbeddedMembership {
                     member.owned.remove(task);
                     member.gave_up.insert(*task);
                 }
+            }
+            if member.revoking.is_empty() && !member.gave_up.is_empty() {
+                member.gave_up.clear();
+                member.told = None;
+                member.must_be_told = true;
             }
             settle(sequencer, &self.group, wakes);
         });

@@ -42,6 +42,9 @@ pub struct Settings {
     pub max_frame_bytes: usize,
     /// A segment file is closed when it is larger than this. Default: 256 MiB.
     pub segment_bytes: u64,
+    /// The memory that a compaction takes for keys; with more keys than fit, it reads its input
+    /// several times. Default: 64 MiB.
+    pub compaction_memory_bytes: usize,
     /// Disk space kept aside, so that on a full disk commits of input that was already read,
     /// deletions and retention still go through. 0: none. Default: 16 MiB.
     pub reserve_bytes: u64,
@@ -63,6 +66,7 @@ impl Default for Settings {
             max_commit_bytes: 64 << 20,
             max_frame_bytes: 8 << 20,
             segment_bytes: 256 << 20,
+            compaction_memory_bytes: 64 << 20,
             reserve_bytes: 16 << 20,
             seal_after: Duration::from_millis(50),
             sync_every: Duration::from_millis(100),

@@ -82,7 +82,9 @@ impl Harness for Simulated {
     }
 
     fn progress(&self, _: &Alarm) {
-        if self.broker.borrow().step_journal() == Step::Idle {
+        let broker = self.broker.borrow();
+        let chores = broker.step_housekeeping();
+        if broker.step_journal() == Step::Idle && chores == Step::Idle {
             self.clock.advance(Duration::from_millis(10));
         }
     }

@@ -33,6 +33,16 @@ pub(crate) enum Entry {
     TopicDelete { id: TopicId },
     /// The records of a partition below an offset are gone.
     DeleteRecords { partition: Arc<Partition>, before: Offset },
+    /// The records of a partition below an offset are in segments, no longer in the journal.
+    ExtentMoved { partition: Arc<Partition>, end: Offset },
+    /// Compaction is about to leave records out.
+    CompactionHorizon {
+        partition: Arc<Partition>,
+        tombstones_gone_below: Offset,
+        compacted_below: Offset,
+        /// The end of what a compaction of the whole partition has seen.
+        cleaned: Offset,
+    },
     /// Nothing came for a while: all before was durable when this was written.
     IdleSeal,
 }
@@ -64,6 +74,8 @@ const TOPIC_CREATE: u8 = 6;
 const TOPIC_CONFIGURE: u8 = 7;
 const TOPIC_DELETE: u8 = 8;
 const DELETE_RECORDS: u8 = 9;
+const EXTENT_MOVED: u8 = 10;
+const COMPACTION_HORIZON: u8 = 11;
 const IDLE_SEAL: u8 = 12;
 
 impl Entry {
@@ -145,6 +157,23 @@ impl Entry {
                 put_partition(partition, out);
                 out.i64(*before);
             }
+            Self::ExtentMoved { partition, end } => {
+                out.u8(EXTENT_MOVED);
+                put_partition(partition, out);
+                out.i64(*end);
+            }
+            Self::CompactionHorizon {
+                partition,
+                tombstones_gone_below,
+                compacted_below,
+                cleaned,
+            } => {
+                out.u8(COMPACTION_HORIZON);
+                put_partition(partition, out);
+                out.i64(*tombstones_gone_below);
+                out.i64(*compacted_below);
+                out.i64(*cleaned);
+            }
             Self::IdleSeal => out.u8(IDLE_SEAL),
         }
     }
@@ -193,6 +222,15 @@ impl Entry {
             DELETE_RECORDS => Self::DeleteRecords {
                 partition: take_partition(bytes, known)?,
                 before: bytes.i64()?,
+            },
+            EXTENT_MOVED => {
+                Self::ExtentMoved { partition: take_partition(bytes, known)?, end: bytes.i64()? }
+            }
+            COMPACTION_HORIZON => Self::CompactionHorizon {
+                partition: take_partition(bytes, known)?,
+                tombstones_gone_below: bytes.i64()?,
+                compacted_below: bytes.i64()?,
+                cleaned: bytes.i64()?,
             },
             IDLE_SEAL => Self::IdleSeal,
             kind => return Err(Malformed(format!("entry of kind {kind}"))),

@@ -1,5 +1,6 @@
 //! A file of the journal: a head of 4 KiB, then frames.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +93,16 @@ impl JournalFile {
         Ok(Arc::new(Self { path, first_lsn, first_seq, id, file }))
     }
 
+    /// Stands for a file that is named somewhere and not there.
+    pub(crate) fn missing(dir: &Path, first_lsn: u64) -> Arc<Self> {
+        let path = dir.join(name(first_lsn));
+        Arc::new(Self { path, first_lsn, first_seq: 0, id: 0, file: Arc::new(Missing) })
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        self.first_seq == 0 // frames count from 1
+    }
+
     /// Opens the file and checks its head.
     pub(crate) fn open(vfs: &dyn Vfs, dir: &Path, first_lsn: u64) -> Result<Arc<Self>, Error> {
         let path = dir.join(name(first_lsn));
@@ -111,6 +122,37 @@ impl JournalFile {
             return Err(corrupt(&path, 32, None, "this journal file bears another's name"));
         }
         Ok(Arc::new(Self { path, first_lsn, first_seq: u64_at(40), id: u64_at(24), file }))
+    }
+}
+
+/// A file that is not there.
+struct Missing;
+
+impl Missing {
+    fn error<T>() -> io::Result<T> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+impl VfsFile for Missing {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        Self::error()
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Self::error()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Self::error()
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Self::error()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Self::error()
     }
 }
 

@@ -44,14 +44,10 @@ pub(crate) struct End {
 /// Bytes that are read at once when a stretch is searched or copied.
 const STRETCH: u64 = 1 << 20;
 
-/// Folds the frames of the newest file from `from` on into `state`.
-pub(crate) fn replay_newest(
-    file: &Arc<JournalFile>,
-    from: Position,
-    state: &mut State,
-) -> Result<End, Error> {
+/// Folds the frames of the newest file into `state`.
+pub(crate) fn replay_newest(file: &Arc<JournalFile>, state: &mut State) -> Result<End, Error> {
     let len = file.file.len().map_err(|e| io_error("reading", &file.path, e))?;
-    let mut position = from;
+    let mut position = Position { at: HEAD_LEN, seq: file.first_seq };
     let mut sealed = true;
     // Frames since the last one that is proven durable: (seq, at).
     let mut unproven: VecDeque<(u64, u64)> = VecDeque::new();
@@ -75,12 +71,11 @@ pub(crate) fn replay_newest(
 /// of it is durable.
 pub(crate) fn replay_retired(
     file: &Arc<JournalFile>,
-    from: Position,
     next_seq: u64,
     state: &mut State,
 ) -> Result<(), Error> {
     let len = file.file.len().map_err(|e| io_error("reading", &file.path, e))?;
-    let mut position = from;
+    let mut position = Position { at: HEAD_LEN, seq: file.first_seq };
     while position.seq < next_seq {
         let Some((head, bytes)) = frame_at(file, position, len)? else {
             return Err(damaged(file, position, len, state));
@@ -236,11 +231,4 @@ fn blame(file: &JournalFile, bad: Position, len: u64, state: &State) -> Option<T
         }
     }
     None
-}
-
-impl JournalFile {
-    /// Where the first frame of the file is.
-    pub(crate) fn start(&self) -> Position {
-        Position { at: HEAD_LEN, seq: self.first_seq }
-    }
 }

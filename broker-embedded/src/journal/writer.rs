@@ -201,8 +201,7 @@ impl Writer {
             entries: entries.len() as u32,
         };
         frame::finish(self.file.id, head, &mut self.buffer);
-        let seal =
-            matches!(&entries[..], [only] if matches!(only.entry, Entry::IdleSeal));
+        let seal = matches!(&entries[..], [only] if matches!(only.entry, Entry::IdleSeal));
         self.small_frames = self.buffer.len() <= SMALL_FRAME;
         self.frame = Some(Frame { entries, places, end_lsn, seal, written: false });
         true
@@ -305,7 +304,7 @@ impl Writer {
         };
         self.at = HEAD_LEN;
         self.zeroed = HEAD_LEN;
-        core.journal_rolled(&self.file);
+        core.journal_rolled(self.file.clone());
         Ok(())
     }
 

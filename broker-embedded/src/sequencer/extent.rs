@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::disk::{corrupt, read_exact};
 use crate::journal::file::JournalFile;
+use crate::segment::Segment;
 
 /// Where a batch is in a journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(crate) struct Located {
 }
 
 /// Offsets from `base` up to `end`, without gaps in the journal, with gaps after compaction.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Extent {
     pub(crate) base: Offset,
     pub(crate) end: Offset,
@@ -26,10 +27,12 @@ pub(crate) struct Extent {
 }
 
 /// Where an extent is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Place {
     /// In a journal file.
     Journal { file: Arc<JournalFile>, batches: Vec<Located> },
+    /// In a segment.
+    Segment(Arc<Segment>),
 }
 
 /// Batches to be read, with all that is needed to do it without a lock.
@@ -39,12 +42,52 @@ pub(crate) enum DiskRead {
         /// Each with the offset at which the next one begins.
         batches: Vec<(Located, Offset)>,
     },
+    Segment {
+        segment: Arc<Segment>,
+        from: Offset,
+        max_bytes: usize,
+    },
 }
 
 /// Batches closer together than this are read in one go.
 const READ_OVER: u32 = 16 << 10;
 
 impl Extent {
+    /// The part of a segment from `base` on.
+    pub(crate) fn of_segment(segment: Arc<Segment>, base: Offset) -> Self {
+        Self { base, end: segment.next(), place: Place::Segment(segment) }
+    }
+
+    /// The segment, if it is in one.
+    pub(crate) fn segment(&self) -> Option<&Arc<Segment>> {
+        match &self.place {
+            Place::Segment(segment) => Some(segment),
+            Place::Journal { .. } => None,
+        }
+    }
+
+    /// How many bytes of batches it has on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.place {
+            Place::Segment(segment) => segment.len(),
+            Place::Journal { batches, .. } => batches.iter().map(|b| u64::from(b.len)).sum(),
+        }
+    }
+
+    /// Whether it is in this journal file.
+    pub(crate) fn is_in(&self, journal: &JournalFile) -> bool {
+        matches!(&self.place, Place::Journal { file, .. } if file.first_lsn == journal.first_lsn)
+    }
+
+    /// Leaves out batches of the journal that lie below `log_start`.
+    pub(crate) fn drop_below(&mut self, log_start: Offset) {
+        if let Place::Journal { batches, .. } = &mut self.place {
+            let first = batches.partition_point(|batch| batch.base <= log_start).max(1) - 1;
+            batches.drain(..first);
+            self.base = batches.first().map_or(self.base, |batch| batch.base);
+        }
+    }
+
     /// What to read for the batches from `position` on, if there are any below `view_end`.
     pub(crate) fn read(
         &self,
@@ -53,6 +96,9 @@ impl Extent {
         max_bytes: usize,
     ) -> Option<DiskRead> {
         match &self.place {
+            Place::Segment(segment) => {
+                Some(DiskRead::Segment { segment: segment.clone(), from: position, max_bytes })
+            }
             Place::Journal { file, batches } => {
                 let next = |i: usize| batches.get(i + 1).map_or(self.end, |next| next.base);
                 let first = batches.partition_point(|batch| batch.base <= position).max(1) - 1;
@@ -72,25 +118,33 @@ impl Extent {
         }
     }
 
-    /// The first batch that was appended after `time`.
+    /// The first batch in the journal that was appended after `time`.
     pub(crate) fn appended_after(&self, time: Timestamp) -> Option<Offset> {
         match &self.place {
             Place::Journal { batches, .. } => {
                 let first = batches.partition_point(|batch| batch.time <= time);
                 batches.get(first).map(|batch| batch.base)
             }
+            Place::Segment(_) => None,
         }
     }
 }
 
 impl DiskRead {
-    /// Reads and verifies the batches.
+    /// Reads and verifies the batches; also returns where reading goes on.
     ///
     /// # Errors
     /// [`Error::Corrupt`] with the batch's place, [`Error::Io`].
-    pub(crate) fn read(&self, partition: &TopicPartition) -> Result<Vec<Batch>, Error> {
+    pub(crate) fn read(&self, partition: &TopicPartition) -> Result<(Vec<Batch>, Offset), Error> {
         match self {
-            Self::Journal { file, batches } => read_journal(file, batches, partition),
+            Self::Journal { file, batches } => {
+                let next = batches.last().map_or(0, |(_, next)| *next);
+                Ok((read_journal(file, batches, partition)?, next))
+            }
+            Self::Segment { segment, from, max_bytes } => {
+                let read = segment.read(*from, *max_bytes)?;
+                Ok((read.batches, read.next))
+            }
         }
     }
 }

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use broker_api::{Batch, Horizon, Offset, Timestamp, TopicId, TopicPartition, View};
+use broker_api::{Batch, Error, Horizon, Offset, Timestamp, TopicId, TopicPartition, View};
 
 use super::extent::{DiskRead, Extent, Located, Place};
 use crate::journal::file::JournalFile;
+use crate::segment::Segment;
 
 /// One partition of a topic.
 pub(crate) struct Partition {
@@ -35,12 +36,18 @@ pub(crate) struct Log {
     pub(crate) end: Offset,
     /// The end that durable readers see.
     pub(crate) durable_end: Offset,
+    /// Records below are in segments, of those that are still there.
+    pub(crate) segments_end: Offset,
+    /// The end of what the last compaction of the whole partition has seen.
+    pub(crate) cleaned: Offset,
     /// In offset order, without gaps between them.
     pub(crate) extents: VecDeque<Extent>,
     /// Batches up to `end`, without gaps.
-    tail: VecDeque<Batch>,
-    subscribers: Vec<Arc<Subscriber>>,
-    deleted: bool,
+    pub(crate) tail: VecDeque<Batch>,
+    pub(crate) subscribers: Vec<Arc<Subscriber>>,
+    pub(crate) deleted: bool,
+    /// Segments that nobody needs any more.
+    pub(crate) garbage: Vec<Arc<Segment>>,
 }
 
 /// A reader that may wait for more.
@@ -142,9 +149,37 @@ impl Partition {
         while log.tail.front().is_some_and(|batch| batch.next_offset() <= before) {
             log.tail.pop_front();
         }
-        while log.extents.front().is_some_and(|extent| extent.end <= before) {
-            log.extents.pop_front();
+        log.discard_below(before);
+    }
+
+    /// The records below `end` are in segments: what the journal has of them is not needed. (The
+    /// segments take their place before this is decided, or are found when the broker is opened.)
+    pub(crate) fn moved(&self, end: Offset) {
+        let mut log = self.lock();
+        log.segments_end = log.segments_end.max(end);
+        log.extents.retain(|extent| extent.end > end || matches!(extent.place, Place::Segment(_)));
+    }
+
+    /// Segments, which follow each other, take the place of all extents in their range.
+    pub(crate) fn adopt(&self, segments: Vec<Arc<Segment>>) {
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return };
+        let (base, end) = (first.base(), last.next());
+        let mut log = self.lock();
+        let (replaced, kept): (Vec<Extent>, Vec<Extent>) = std::mem::take(&mut log.extents)
+            .into_iter()
+            .partition(|extent| extent.end > base && extent.end <= end);
+        let at = kept.partition_point(|extent| extent.end <= base);
+        log.extents = kept.into();
+        for (i, segment) in segments.iter().enumerate() {
+            log.extents.insert(at + i, Extent::of_segment(segment.clone(), segment.base()));
         }
+        for extent in replaced {
+            log.discard(extent);
+        }
+        let log_start = log.horizon.log_start;
+        log.discard_below(log_start);
+        // What has the name of a new one is replaced by it already.
+        log.garbage.retain(|old| !segments.iter().any(|new| new.base() == old.base()));
     }
 
     /// The topic is gone: readers are told.
@@ -180,10 +215,23 @@ impl Partition {
 
     /// The base offset of the first durable batch that was appended after `time`; the durable end
     /// if there is none.
-    pub(crate) fn appended_after(&self, time: Timestamp) -> Offset {
-        let log = self.lock();
-        let on_disk = log.extents.iter().find_map(|extent| extent.appended_after(time));
-        on_disk.unwrap_or(log.durable_end).max(log.horizon.log_start)
+    ///
+    /// # Errors
+    /// Those of reading a segment.
+    pub(crate) fn appended_after(&self, time: Timestamp) -> Result<Offset, Error> {
+        let (log_start, durable_end, segments) = {
+            let log = self.lock();
+            let segments: Vec<Arc<Segment>> =
+                log.extents.iter().filter_map(Extent::segment).cloned().collect();
+            (log.horizon.log_start, log.durable_end, segments)
+        };
+        for segment in segments {
+            if let Some(offset) = segment.appended_after(time)? {
+                return Ok(offset.max(log_start));
+            }
+        }
+        let in_journal = self.lock().extents.iter().find_map(|extent| extent.appended_after(time));
+        Ok(in_journal.unwrap_or(durable_end).max(log_start))
     }
 
     pub(crate) fn subscribe(&self, subscriber: Arc<Subscriber>) {
@@ -202,6 +250,18 @@ impl Log {
             View::Durable => (self.horizon.log_start, self.durable_end),
         };
         Bounds { log_start, view_end, end: self.end, deleted: self.deleted }
+    }
+
+    fn discard_below(&mut self, before: Offset) {
+        while self.extents.front().is_some_and(|extent| extent.end <= before) {
+            self.extents.pop_front().into_iter().for_each(|extent| self.discard(extent));
+        }
+    }
+
+    fn discard(&mut self, extent: Extent) {
+        if let Place::Segment(segment) = extent.place {
+            self.garbage.push(segment);
+        }
     }
 
     fn wake(&self, view: View, wakes: &mut Vec<Waker>) {

@@ -20,7 +20,7 @@ pub(crate) struct State {
     pub(crate) last_time: i64,
     /// By name.
     pub(crate) topics: BTreeMap<Arc<str>, Topic>,
-    names: BTreeMap<TopicId, Arc<str>>,
+    pub(crate) names: BTreeMap<TopicId, Arc<str>>,
     /// Consumer groups.
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
     /// The epoch of each transactional id.
@@ -88,8 +88,32 @@ impl State {
                 }
             }
             Entry::DeleteRecords { partition, before } => partition.hide(*before),
+            Entry::ExtentMoved { partition, end } => partition.moved(*end),
+            Entry::CompactionHorizon {
+                partition,
+                tombstones_gone_below,
+                compacted_below,
+                cleaned,
+            } => {
+                let mut log = partition.lock();
+                let horizon = &mut log.horizon;
+                horizon.tombstones_gone_below =
+                    horizon.tombstones_gone_below.max(*tombstones_gone_below);
+                horizon.compacted_below = horizon.compacted_below.max(*compacted_below);
+                log.cleaned = log.cleaned.max(*cleaned);
+            }
             Entry::IdleSeal => {}
         }
+    }
+
+    /// All partitions of all topics.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (&Topic, &Arc<Partition>)> {
+        self.topics.values().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)))
+    }
+
+    /// The name of a topic.
+    pub(crate) fn name_of(&self, id: TopicId) -> Option<&Arc<str>> {
+        self.names.get(&id)
     }
 
     /// Adds a topic with what its partitions hold.

@@ -1,0 +1,291 @@
+//! Checkpoints: the state as it was at the beginning of a journal file, so that the files before
+//! need not be read again. Two are kept; a damaged one is passed over as long as the journal still
+//! has what came after the other.
+//!
+//! A checkpoint is made of the checkpoint before and the retired journal file in between, by the
+//! code that recovers: the running broker is not disturbed, and what a recovery would find is
+//! tried every time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broker_api::{CommittedOffset, Error, Horizon, Offset, TopicId};
+use bytes::Bytes;
+
+use crate::codec::{Malformed, Put, Take};
+use crate::disk::{corrupt, io_error, read_file, write_file};
+use crate::journal::entry::{put_config, take_config};
+use crate::journal::file::JournalFile;
+use crate::sequencer::extent::{Extent, Located, Place};
+use crate::sequencer::partition::Log;
+use crate::sequencer::state::{Group, State};
+use crate::vfs::Vfs;
+
+const MAGIC: &[u8; 4] = b"VCKP";
+const FORMAT: u32 = 1;
+
+/// Journal files by the number of their first entry.
+pub(crate) type Files = BTreeMap<u64, Arc<JournalFile>>;
+
+fn path(dir: &Path, lsn: u64) -> PathBuf {
+    dir.join(format!("{lsn:020}.ckpt"))
+}
+
+/// The checkpoints that are there, by the number of the first entry that they do not contain.
+pub(crate) fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u64>, Error> {
+    let names = vfs.list(dir).map_err(|e| io_error("listing", dir, e))?;
+    let number = |name: &String| name.strip_suffix(".ckpt").and_then(|lsn| lsn.parse().ok());
+    let mut lsns: Vec<u64> = names.iter().filter_map(number).collect();
+    lsns.sort_unstable();
+    Ok(lsns)
+}
+
+/// Writes the checkpoint of `state` and removes all but the newest two.
+pub(crate) fn write(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<(), Error> {
+    write_file(vfs, &path(dir, state.next_lsn), &encode(state))?;
+    let lsns = list(vfs, dir)?;
+    lsns.iter().rev().skip(2).try_for_each(|lsn| remove(vfs, dir, *lsn))
+}
+
+/// Removes a checkpoint.
+pub(crate) fn remove(vfs: &dyn Vfs, dir: &Path, lsn: u64) -> Result<(), Error> {
+    let path = path(dir, lsn);
+    let removed = vfs.remove(&path).and_then(|()| vfs.sync_dir(dir));
+    removed.map_err(|e| io_error("removing", &path, e))
+}
+
+/// Reads the checkpoint before entry `lsn`. Journal files that it names and that `files` lacks are
+/// added as missing: what comes later in the journal must have made them unnecessary.
+pub(crate) fn read(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    lsn: u64,
+    journal: &Path,
+    files: &mut Files,
+) -> Result<State, Error> {
+    let path = path(dir, lsn);
+    let bytes = Bytes::from(read_file(vfs, &path)?);
+    let bad = |reason: String| corrupt(&path, 0, None, reason);
+    if bytes.len() < 16 || &bytes[..4] != MAGIC {
+        return Err(bad("this is not a checkpoint".into()));
+    }
+    let (body, crc) = bytes.split_at(bytes.len() - 4);
+    if crc32c::crc32c(body).to_be_bytes() != crc {
+        return Err(bad("its checksum does not fit".into()));
+    }
+    let mut fields = Take::new(bytes.slice(4..bytes.len() - 4));
+    let malformed = |Malformed(reason)| bad(reason);
+    let (format, oldest_reader) =
+        fields.u32().and_then(|format| Ok((format, fields.u32()?))).map_err(malformed)?;
+    if oldest_reader > FORMAT {
+        return Err(Error::NewerFormat { path, found: format, supported: FORMAT });
+    }
+    let state = decode(&mut fields, journal, files).map_err(malformed)?;
+    if state.next_lsn != lsn || !fields.is_done() {
+        return Err(bad("it bears another's name, or has more than its fields".into()));
+    }
+    Ok(state)
+}
+
+fn encode(state: &State) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(MAGIC);
+    out.u32(FORMAT);
+    out.u32(FORMAT); // the oldest version that can read it
+    out.u64(state.next_lsn);
+    out.i64(state.last_time);
+    out.u32(state.topics.len() as u32);
+    for (name, topic) in &state.topics {
+        out.u128(topic.id.0);
+        out.str(name);
+        put_config(&topic.config, &mut out);
+        out.u32(topic.partitions.len() as u32);
+        topic.partitions.iter().for_each(|partition| put_log(&partition.lock(), &mut out));
+    }
+    out.u32(state.groups.len() as u32);
+    for (name, group) in &state.groups {
+        out.str(name);
+        out.u64(group.member);
+        out.u64(group.epoch);
+        out.u32(group.offsets.len() as u32);
+        for ((topic, partition), committed) in &group.offsets {
+            out.u128(topic.0);
+            out.u32(*partition);
+            out.i64(committed.offset);
+            out.str(&committed.metadata);
+        }
+    }
+    out.u32(state.producers.len() as u32);
+    for (id, epoch) in &state.producers {
+        out.str(id);
+        out.u32(*epoch);
+    }
+    let crc = crc32c::crc32c(&out);
+    out.u32(crc);
+    out
+}
+
+fn decode(fields: &mut Take, journal: &Path, files: &mut Files) -> Result<State, Malformed> {
+    let mut state = State { next_lsn: fields.u64()?, last_time: fields.i64()?, ..State::default() };
+    for _ in 0..fields.u32()? {
+        let (id, name) = (TopicId(fields.u128()?), fields.str()?);
+        let config = take_config(fields)?;
+        let logs = (0..fields.u32()?)
+            .map(|_| take_log(fields, journal, files))
+            .collect::<Result<_, _>>()?;
+        state.add_topic(id, name.into(), config, logs);
+    }
+    for _ in 0..fields.u32()? {
+        let name = fields.str()?;
+        let mut group = Group { member: fields.u64()?, epoch: fields.u64()?, ..Group::default() };
+        for _ in 0..fields.u32()? {
+            let key = (TopicId(fields.u128()?), fields.u32()?);
+            let committed = CommittedOffset { offset: fields.i64()?, metadata: fields.str()? };
+            group.offsets.insert(key, committed);
+        }
+        state.groups.insert(name.into(), group);
+    }
+    for _ in 0..fields.u32()? {
+        state.producers.insert(fields.str()?.into(), fields.u32()?);
+    }
+    Ok(state)
+}
+
+fn put_log(log: &Log, out: &mut Vec<u8>) {
+    let horizon = &log.horizon;
+    for offset in [
+        horizon.log_start,
+        horizon.tombstones_gone_below,
+        horizon.compacted_below,
+        log.cleaned,
+        log.segments_end,
+        log.end,
+    ] {
+        out.i64(offset);
+    }
+    let in_journal = |extent: &&Extent| extent.segment().is_none();
+    out.u32(log.extents.iter().filter(in_journal).count() as u32);
+    for extent in &log.extents {
+        let Place::Journal { file, batches } = &extent.place else { continue };
+        out.u64(file.first_lsn);
+        out.i64(extent.base);
+        out.i64(extent.end);
+        out.u32(batches.len() as u32);
+        for batch in batches {
+            out.i64(batch.base);
+            out.i64(batch.time);
+            out.u32(batch.at);
+            out.u32(batch.len);
+        }
+    }
+}
+
+fn take_log(fields: &mut Take, journal: &Path, files: &mut Files) -> Result<Log, Malformed> {
+    let mut offsets: [Offset; 6] = [0; 6];
+    for offset in &mut offsets {
+        *offset = fields.i64()?;
+    }
+    let [log_start, tombstones_gone_below, compacted_below, cleaned, segments_end, end] = offsets;
+    let mut log = Log {
+        horizon: Horizon { log_start, tombstones_gone_below, compacted_below },
+        start: log_start,
+        cleaned,
+        segments_end,
+        end,
+        durable_end: end,
+        ..Log::default()
+    };
+    for _ in 0..fields.u32()? {
+        let first_lsn = fields.u64()?;
+        let file = files
+            .entry(first_lsn)
+            .or_insert_with(|| JournalFile::missing(journal, first_lsn))
+            .clone();
+        let (base, end) = (fields.i64()?, fields.i64()?);
+        let batches = (0..fields.u32()?)
+            .map(|_| {
+                let (base, time) = (fields.i64()?, fields.i64()?);
+                Ok(Located { base, time, at: fields.u32()?, len: fields.u32()? })
+            })
+            .collect::<Result<_, _>>()?;
+        log.extents.push_back(Extent { base, end, place: Place::Journal { file, batches } });
+    }
+    Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::SimVfs;
+    use broker_api::{CleanupPolicy, TopicConfig};
+
+    fn state() -> State {
+        let mut state = State { next_lsn: 9, last_time: 1_000, ..State::default() };
+        let extent = Extent {
+            base: 3,
+            end: 5,
+            place: Place::Journal {
+                file: JournalFile::missing(Path::new("/journal"), 4),
+                batches: vec![Located { base: 3, time: 999, at: 4_200, len: 70 }],
+            },
+        };
+        let log = Log {
+            horizon: Horizon { log_start: 1, tombstones_gone_below: 2, compacted_below: 3 },
+            cleaned: 2,
+            segments_end: 3,
+            end: 5,
+            extents: vec![extent].into(),
+            ..Log::default()
+        };
+        let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..Default::default() };
+        state.add_topic(TopicId(0x11), "t".into(), config, vec![log]);
+        let committed = CommittedOffset { offset: 4, metadata: "m".into() };
+        let offsets = BTreeMap::from([((TopicId(0x11), 0), committed)]);
+        state.groups.insert("g".into(), Group { offsets, member: 6, epoch: 7 });
+        state.producers.insert("p".into(), 8);
+        state
+    }
+
+    #[test]
+    fn golden_bytes() {
+        #[rustfmt::skip]
+        let expected: Vec<u8> = [
+            &b"VCKP"[..], &[0, 0, 0, 1], &[0, 0, 0, 1],
+            &9u64.to_be_bytes(), &1_000i64.to_be_bytes(),
+            &[0, 0, 0, 1], &0x11u128.to_be_bytes(), &[0, 0, 0, 1], b"t",
+            &[1], &[0xff; 8], &(16u32 << 20).to_be_bytes(), // compact, no retention, 16 MiB
+            &[0, 0, 0, 1], // one partition
+            &1i64.to_be_bytes(), &2i64.to_be_bytes(), &3i64.to_be_bytes(),
+            &2i64.to_be_bytes(), &3i64.to_be_bytes(), &5i64.to_be_bytes(),
+            &[0, 0, 0, 1], &4u64.to_be_bytes(), &3i64.to_be_bytes(), &5i64.to_be_bytes(),
+            &[0, 0, 0, 1], &3i64.to_be_bytes(), &999i64.to_be_bytes(),
+            &4_200u32.to_be_bytes(), &70u32.to_be_bytes(),
+            &[0, 0, 0, 1], &[0, 0, 0, 1], b"g", &6u64.to_be_bytes(), &7u64.to_be_bytes(),
+            &[0, 0, 0, 1], &0x11u128.to_be_bytes(), &[0; 4], &4i64.to_be_bytes(),
+            &[0, 0, 0, 1], b"m",
+            &[0, 0, 0, 1], &[0, 0, 0, 1], b"p", &8u32.to_be_bytes(),
+        ].concat();
+        let bytes = encode(&state());
+        assert_eq!(bytes[..bytes.len() - 4], expected);
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed_and_two_are_kept() {
+        let vfs = SimVfs::new(1);
+        let (dir, journal) = (Path::new("/checkpoint"), Path::new("/journal"));
+        vfs.create_dir_all(dir).unwrap();
+        for lsn in [3, 5, 9] {
+            write(&vfs, dir, &State { next_lsn: lsn, ..state() }).unwrap();
+        }
+        assert_eq!(list(&vfs, dir).unwrap(), [5, 9]);
+        let read = |vfs: &SimVfs| read(vfs, dir, 9, journal, &mut Files::new());
+        let bytes = encode(&read(&vfs).unwrap());
+        assert_eq!(bytes, encode(&state()));
+        for at in 0..bytes.len() as u64 {
+            vfs.flip(&path(dir, 9), at, 0x20).unwrap();
+            assert!(read(&vfs).is_err(), "byte {at}");
+            vfs.flip(&path(dir, 9), at, 0x20).unwrap();
+        }
+    }
+}

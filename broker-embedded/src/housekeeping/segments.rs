@@ -1,0 +1,106 @@
+//! Finding a partition's segments again when the broker is opened.
+//!
+//! The journal says up to which offset the records are in segments; which segments these are, the
+//! directory says. A crash may leave segments that a compaction has replaced (they begin within
+//! another), or that the journal does not know yet (they end above what it says): both are removed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use broker_api::{Error, Offset, TopicId, TopicPartition};
+
+use crate::directory::TOPICS;
+use crate::disk::{corrupt, io_error};
+use crate::segment::{Segment, SegmentDir};
+use crate::sequencer::extent::Extent;
+use crate::sequencer::partition::Partition;
+use crate::sequencer::state::State;
+use crate::vfs::Vfs;
+
+/// Where the segments of a partition are.
+pub(crate) fn dir_of(vfs: &Arc<dyn Vfs>, dir: &Path, partition: &Partition) -> SegmentDir {
+    let topic = topic_dir(partition.topic);
+    let path = dir.join(TOPICS).join(topic).join(partition.name.partition.to_string());
+    SegmentDir { vfs: vfs.clone(), path, topic: partition.topic, partition: partition.name.clone() }
+}
+
+fn topic_dir(topic: TopicId) -> String {
+    topic.to_string()
+}
+
+/// Gives all partitions their segments and removes what is left over.
+pub(crate) fn attach(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<(), Error> {
+    sweep(&**vfs, dir, state)?;
+    for (_, partition) in state.partitions() {
+        let segments = dir_of(vfs, dir, partition);
+        let (log_start, end) = {
+            let log = partition.lock();
+            (log.horizon.log_start, log.segments_end)
+        };
+        let exists = vfs.exists(&segments.path);
+        if exists.map_err(|e| io_error("opening", &segments.path, e))? {
+            let extents = chain(&segments, &partition.name, log_start, end)?;
+            let mut log = partition.lock();
+            extents.into_iter().rev().for_each(|extent| log.extents.push_front(extent));
+        } else if log_start < end {
+            return Err(missing(&segments, &partition.name, log_start));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the folders of topics that are gone.
+pub(crate) fn sweep(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<(), Error> {
+    for id in folders(vfs, dir)? {
+        if state.name_of(id).is_none() {
+            remove_topic(vfs, dir, id)?;
+        }
+    }
+    Ok(())
+}
+
+/// The topics that have a folder.
+pub(crate) fn folders(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<TopicId>, Error> {
+    let topics = dir.join(TOPICS);
+    let names = vfs.list(&topics).map_err(|e| io_error("listing", &topics, e))?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Removes the folder of a topic.
+pub(crate) fn remove_topic(vfs: &dyn Vfs, dir: &Path, id: TopicId) -> Result<(), Error> {
+    let topics = dir.join(TOPICS);
+    let path = topics.join(topic_dir(id));
+    let removed = vfs.remove_dir_all(&path).and_then(|()| vfs.sync_dir(&topics));
+    removed.map_err(|e| io_error("removing", &path, e))
+}
+
+/// The segments from `log_start` up to `end`, without gaps.
+fn chain(
+    dir: &SegmentDir,
+    partition: &TopicPartition,
+    log_start: Offset,
+    end: Offset,
+) -> Result<Vec<Extent>, Error> {
+    dir.remove_leftovers()?;
+    let mut extents: Vec<Extent> = Vec::new();
+    let mut at = log_start;
+    for base in dir.bases()? {
+        let segment = Segment::open(dir, base)?;
+        let needed = base <= at && at < segment.next() && segment.next() <= end;
+        if needed {
+            let from = extents.last().map_or(base, |before| before.end);
+            at = segment.next();
+            extents.push(Extent::of_segment(Arc::new(segment), from));
+        } else if base > at && at < end {
+            return Err(missing(dir, partition, at));
+        } else {
+            dir.remove(base)?;
+        }
+    }
+    if at < end { Err(missing(dir, partition, at)) } else { Ok(extents) }
+}
+
+fn missing(dir: &SegmentDir, partition: &TopicPartition, at: Offset) -> Error {
+    let reason = format!("the segment with offset {at} is missing");
+    corrupt(&dir.path, 0, Some(partition.clone()), reason)
+}

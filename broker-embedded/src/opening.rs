@@ -1,0 +1,120 @@
+//! Opening a directory: the newest good checkpoint, the journal after it, the segments.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use broker_api::Error;
+
+use crate::checkpoint::{self, Files};
+use crate::directory::{CHECKPOINT, JOURNAL, TOPICS};
+use crate::disk::{corrupt, io_error};
+use crate::housekeeping::segments;
+use crate::journal::file::{self, JournalFile};
+use crate::journal::recovery;
+use crate::journal::writer::Writer;
+use crate::random::Random;
+use crate::sequencer::extent::Place;
+use crate::sequencer::state::State;
+use crate::vfs::Vfs;
+
+/// What was found.
+pub(crate) struct Opened {
+    pub(crate) state: State,
+    pub(crate) writer: Writer,
+    /// The journal's files; the last is the one that is written to.
+    pub(crate) files: Vec<Arc<JournalFile>>,
+}
+
+/// Reads what the directory `dir` holds; an empty one is begun.
+pub(crate) fn open(vfs: &Arc<dyn Vfs>, dir: &Path, random: &mut Random) -> Result<Opened, Error> {
+    let (journal, checkpoints) = (dir.join(JOURNAL), dir.join(CHECKPOINT));
+    for dir in [&checkpoints, &dir.join(TOPICS), &journal] {
+        let io = |e| io_error("opening", dir, e);
+        vfs.create_dir_all(dir).map_err(io)?;
+        // What was created just before a crash may be here without its name being durable.
+        vfs.sync_dir(dir).map_err(io)?;
+    }
+    let names = vfs.list(&journal).map_err(|e| io_error("listing", &journal, e))?;
+    let mut found = Files::new();
+    for first_lsn in names.iter().filter_map(|name| file::parse_name(name)) {
+        found.insert(first_lsn, JournalFile::open(&**vfs, &journal, first_lsn)?);
+    }
+    let mut files: Vec<Arc<JournalFile>> = found.values().cloned().collect();
+    let mut state = start(&**vfs, &checkpoints, &journal, &mut found)?;
+    let Some(newest) = files.last().cloned() else {
+        if state.next_lsn > 0 {
+            return Err(corrupt(&journal, 0, None, "the journal's files are missing"));
+        }
+        let file = JournalFile::create(&**vfs, &journal, random.next(), 0, 1)?;
+        let writer = Writer::new(file.clone(), file::HEAD_LEN, file::HEAD_LEN, 1, true);
+        files.push(file);
+        return Ok(Opened { state, writer, files });
+    };
+    let first = files.partition_point(|file| file.first_lsn < state.next_lsn);
+    for pair in files[first..].windows(2) {
+        follows(&pair[0], &state)?;
+        recovery::replay_retired(&pair[0], pair[1].first_seq, &mut state)?;
+    }
+    follows(&newest, &state)?;
+    let end = recovery::replay_newest(&newest, &mut state)?;
+    let writer = recovery::repair(newest, &end)?;
+    nothing_missing(&state)?;
+    segments::attach(vfs, dir, &state)?;
+    Ok(Opened { state, writer, files })
+}
+
+/// The state at the newest checkpoint that can be read, or at the beginning.
+fn start(vfs: &dyn Vfs, dir: &Path, journal: &Path, files: &mut Files) -> Result<State, Error> {
+    let present: Vec<u64> = files.keys().copied().collect();
+    let mut damaged: Vec<(u64, Error)> = Vec::new();
+    for lsn in checkpoint::list(vfs, dir)?.into_iter().rev() {
+        match checkpoint::read(vfs, dir, lsn, journal, files) {
+            Ok(state) if present.contains(&lsn) || present.is_empty() => {
+                for (lsn, error) in damaged {
+                    tracing::warn!(%error, "a damaged checkpoint is not needed and removed");
+                    checkpoint::remove(vfs, dir, lsn)?;
+                }
+                return Ok(state);
+            }
+            Ok(_) => {
+                let path = journal.join(file::name(lsn));
+                return Err(corrupt(&path, 0, None, "this journal file is missing"));
+            }
+            Err(error @ Error::Corrupt { .. }) => damaged.push((lsn, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match (present.first(), damaged.into_iter().next()) {
+        (None, None) | (Some(0), _) => Ok(State::default()),
+        (_, Some((_, error))) => Err(error),
+        (Some(first), None) => {
+            let path = journal.join(file::name(0));
+            let reason = format!("the journal begins at entry {first}, without a checkpoint");
+            Err(corrupt(&path, 0, None, reason))
+        }
+    }
+}
+
+/// Whether the file goes on where the state ends.
+fn follows(file: &JournalFile, state: &State) -> Result<(), Error> {
+    if file.first_lsn == state.next_lsn {
+        return Ok(());
+    }
+    let reason = format!("it begins at entry {} instead of {}", file.first_lsn, state.next_lsn);
+    Err(corrupt(&file.path, 0, None, reason))
+}
+
+/// Whether all journal files are there that records are in.
+fn nothing_missing(state: &State) -> Result<(), Error> {
+    for (_, partition) in state.partitions() {
+        for extent in &partition.lock().extents {
+            if let Place::Journal { file, .. } = &extent.place
+                && file.is_missing()
+            {
+                let name = partition.name.clone();
+                return Err(corrupt(&file.path, 0, Some(name), "this journal file is missing"));
+            }
+        }
+    }
+    Ok(())
+}
