@@ -1,0 +1,172 @@
+//! Counts the words of a text: the first contact with Vltava.
+//!
+//! Lines go into topic `lines`, are split into words (runs of letters and digits, in lower case),
+//! counted in store `counts`, and every new count is written to topic `counts`. Kill it at any
+//! moment and start it again: it goes on where its last commit ended, and the counts are exact.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use flate2::read::GzDecoder;
+use futures::TryStreamExt;
+use vltava::broker_api::{Clock, CommittedOffset, SystemClock, client::Record};
+use vltava::prelude::*;
+use vltava::streams_core::runtime::Metrics;
+
+#[derive(Parser)]
+struct Args {
+    /// Directory of the broker and of the application's state
+    #[arg(long, default_value = "./vltava-data", env = "VLTAVA_BROKER")]
+    broker: PathBuf,
+    /// Text to load, one record for each line; `.gz` is read too
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// Load it so many times
+    #[arg(long, default_value_t = 1)]
+    repeat: u64,
+    /// Stream threads
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Partitions of the topics
+    #[arg(long, default_value_t = 1)]
+    partitions: u32,
+    /// Write every single count, instead of merging those between two commits
+    #[arg(long)]
+    no_cache: bool,
+    /// Stop when everything is counted, and show the commonest words
+    #[arg(long)]
+    exit_when_done: bool,
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+fn topology(no_cache: bool) -> Result<Topology, Box<dyn Error>> {
+    let counts = Materialized::named("counts");
+    let counts = if no_cache { counts.with_caching_disabled() } else { counts };
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<(), String>("lines")
+        .flat_map_values(|_, line| words(&line))
+        .group_by(|_, word| word.clone())
+        .count_with(counts)
+        .to_stream_present()
+        .to("counts");
+    Ok(builder.build()?)
+}
+
+/// Writes the lines in transactions. How far it came is committed together with the lines, so that
+/// a load that was killed goes on where it was.
+async fn load(vltava: &Vltava, input: &Path, repeat: u64) -> Result<(), Box<dyn Error>> {
+    let progress = TopicPartition::new("lines", 0);
+    let loaded = vltava.broker().admin().group_offsets("word-count-loader").await?;
+    let loaded = loaded.iter().find(|(at, _)| *at == progress).map_or(0, |(_, o)| o.offset);
+
+    let mut producer = TransactionalProducer::new(vltava.broker(), "word-count-loader")?;
+    let mut transaction = producer.begin();
+    let mut number = 0;
+    for _ in 0..repeat {
+        let file: Box<dyn Read> = match input.extension() {
+            Some(gz) if gz == "gz" => Box::new(GzDecoder::new(File::open(input)?)),
+            _ => Box::new(File::open(input)?),
+        };
+        for line in BufReader::new(file).lines() {
+            let line = line?;
+            number += 1;
+            if number <= loaded {
+                continue;
+            }
+            transaction.send("lines", Record::of_value(line))?;
+            if number % 2_000 == 0 {
+                commit(transaction, &progress, number).await?;
+                transaction = producer.begin();
+            }
+        }
+    }
+    commit(transaction, &progress, number.max(loaded)).await
+}
+
+async fn commit(
+    mut transaction: vltava::broker_api::client::Transaction<'_>,
+    progress: &TopicPartition,
+    number: i64,
+) -> Result<(), Box<dyn Error>> {
+    let offset = CommittedOffset { offset: number, metadata: String::new() };
+    transaction.send_offsets("word-count-loader", [(progress.clone(), offset)])?;
+    Ok(transaction.commit().await?)
+}
+
+async fn work(vltava: &Vltava, streams: &Streams, args: &Args) -> Result<(), Box<dyn Error>> {
+    if let Some(input) = &args.input {
+        load(vltava, input, args.repeat).await?;
+    }
+    streams.caught_up().await?;
+    if !args.exit_when_done {
+        streams.ended().await?; // only if it fails
+    }
+    Ok(())
+}
+
+async fn progress(streams: &Streams) {
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tick.tick().await;
+        let Metrics { consumed, restored, rebuilt, .. } = streams.metrics();
+        eprintln!(
+            "{consumed} lines processed ({restored} changes replayed, {rebuilt} stores rebuilt)"
+        );
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let vltava = Vltava::open(&args.broker)?;
+    vltava.ensure_topic("lines", args.partitions).await?;
+    vltava.ensure_topic("counts", args.partitions).await?;
+
+    let clock = SystemClock::new();
+    let settings = Settings { threads: args.threads, ..vltava.settings("word-count") };
+    let streams = vltava.start(topology(args.no_cache)?, settings).await?;
+
+    tokio::select! {
+        done = work(&vltava, &streams, &args) => done?,
+        () = progress(&streams) => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    let (metrics, seconds) = (streams.metrics(), clock.monotonic().as_secs_f64());
+    streams.close().await?;
+
+    if args.exit_when_done {
+        let mut counts = BTreeMap::new();
+        let consumer = Consumer::builder(vltava.broker()).topic("counts").until_end().build();
+        let mut records = consumer.await?;
+        while let Some(record) = records.try_next().await? {
+            let word = String::from_utf8(record.key.unwrap_or_default().into())?;
+            let count = i64::from_be_bytes(record.value.unwrap_or_default()[..].try_into()?);
+            counts.insert(word, count);
+        }
+        let mut commonest: Vec<_> = counts.iter().collect();
+        commonest.sort_by_key(|(word, count)| (-**count, *word));
+        for (word, count) in commonest.into_iter().take(10) {
+            println!("{count:>10}  {word}");
+        }
+    }
+    let words = metrics.processed - metrics.consumed;
+    println!(
+        "{} lines, {words} words in {seconds:.1} s: {:.0} words/s",
+        metrics.consumed,
+        words as f64 / seconds,
+    );
+    vltava.close()?;
+    Ok(())
+}
