@@ -431,3 +431,49 @@ fn deleted_records_of_a_changelog_are_told() {
     let past = cli.fails(&[&replay[..], &["--at-offset", "0"]].concat());
     assert!(past.contains("cannot be told"), "{past}");
 }
+
+#[test]
+fn a_past_that_was_compacted_away_is_not_told_wrong() {
+    let cli = Cli::with_topic("other", 1);
+    // Small files, so that the journal retires and the changelog is compacted.
+    let settings = Settings {
+        journal_file_bytes: 8 << 10,
+        retired_journal_files: 0,
+        segment_bytes: 16 << 10,
+        ..Settings::default()
+    };
+    let app = App { broker: EmbeddedBroker::open(cli.broker(), settings).unwrap() };
+    app.create("app-counts-changelog", 1);
+    let partition = TopicPartition::new("app-counts-changelog", 0);
+    let admin = app.broker.admin();
+    let mut records = 0;
+    let compacted_below = loop {
+        assert!(records < 20_000, "compaction never came");
+        app.count(0, "river", records);
+        records += 1;
+        let horizon = block_on(admin.horizon(&partition)).unwrap();
+        if horizon.compacted_below > 0 {
+            break horizon.compacted_below;
+        }
+    };
+    drop(admin);
+    app.broker.close().unwrap();
+
+    let replay = ["state", "replay", "--app", "app", "--store", "counts", "--value-type", "i64"];
+    let at = |offset: i64| {
+        let offset = offset.to_string();
+        cli.run(&[&replay[..], &["--at-offset", &offset]].concat())
+    };
+    assert_eq!(printed(&cli.run(&replay)), format!("river\t{}\n", records - 1));
+    let first = compacted_below - 1; // the first offset as of which the contents can be told
+    assert_eq!(printed(&at(first)), format!("river\t{first}\n"));
+    let refused = at(first - 1);
+    assert_eq!(refused.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        message.contains("compaction has removed records of app-counts-changelog-0"),
+        "{message}"
+    );
+    let long_ago = cli.fails(&[&replay[..], &["--at-time", "5"]].concat());
+    assert!(long_ago.contains("compaction has removed"), "{long_ago}");
+}
