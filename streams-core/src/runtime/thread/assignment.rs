@@ -29,21 +29,30 @@ impl StreamThread {
                     self.assign(active.into_iter().collect());
                 }
                 MembershipEvent::Revoke { tasks } => {
+                    self.revoked.extend(&tasks);
                     for task in tasks {
                         self.give_up(task);
                     }
                 }
                 MembershipEvent::Lost => {
                     tracing::warn!(thread = %self.transactional_id, "the thread lost its tasks and joins again");
-                    self.token = None;
                     self.start_over()?;
-                    self.assigned.clear();
-                    self.opening.clear();
-                    self.join()?;
+                    self.join_anew()?;
                 }
             }
         }
+        self.acknowledge();
         Ok(busy)
+    }
+
+    /// Forgets its tasks and joins: after [`StreamThread::start_over`] of a member that is none any
+    /// more.
+    pub(super) fn join_anew(&mut self) -> Result<(), StreamsError> {
+        self.opening.clear();
+        self.assigned.clear();
+        self.revoked.clear();
+        self.token = None;
+        self.join()
     }
 
     fn assign(&mut self, tasks: BTreeSet<TaskId>) {
@@ -64,17 +73,26 @@ impl StreamThread {
         let restored = self.stop_restoring(task);
         if unopened || restored {
             self.assigned.remove(&task);
-            self.ack(task);
         } else if self.running.contains_key(&task) {
             self.closing.insert(task);
-        } else {
-            self.ack(task);
         }
     }
 
-    fn ack(&mut self, task: TaskId) {
+    /// Acknowledges a revocation when all of its tasks are given up. The token is void from then
+    /// on; a new one follows.
+    fn acknowledge(&mut self) {
+        let has = |task: &TaskId| {
+            self.running.contains_key(task)
+                || self.restoring.contains_key(task)
+                || self.opening.contains_key(task)
+        };
+        if self.revoked.is_empty() || self.revoked.iter().any(has) {
+            return;
+        }
+        let given_up: Vec<TaskId> = std::mem::take(&mut self.revoked).into_iter().collect();
+        self.token = None;
         if let Some(membership) = &mut self.membership {
-            membership.ack(&[task]);
+            membership.ack(&given_up);
         }
     }
 
@@ -94,8 +112,11 @@ impl StreamThread {
                 self.closing.remove(&id);
                 continue;
             };
+            if self.unsent.is_some() {
+                continue; // it may be in there
+            }
             if running.task.has_uncommitted() {
-                self.seal_requested = true;
+                busy |= !std::mem::replace(&mut self.seal_requested, true);
                 continue;
             }
             if running.last_commit.is_some() || running.flush_under_way() {
@@ -115,8 +136,8 @@ impl StreamThread {
             tracing::info!(task = %id, thread = %self.transactional_id, "task closed");
             self.closing.remove(&id);
             self.assigned.remove(&id);
-            self.ack(id);
         }
+        self.acknowledge();
         Ok(busy)
     }
 
@@ -135,11 +156,11 @@ impl StreamThread {
         self.in_flight.clear();
         self.unsent = None;
         self.since = None;
+        self.generation = 0;
         self.seal_requested = false;
         let closing = std::mem::take(&mut self.closing);
         for task in closing {
             self.assigned.remove(&task);
-            self.ack(task);
         }
         self.opening = self.assigned.iter().map(|task| (*task, Opening::Wanted)).collect();
         // Fences what is still under way.

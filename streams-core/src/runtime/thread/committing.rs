@@ -37,6 +37,8 @@ pub(super) struct TaskPart {
 pub(super) struct Unsent {
     commit: Commit,
     parts: Vec<TaskPart>,
+    /// How many records were processed for it.
+    records: usize,
 }
 
 /// A store flush that has ended.
@@ -48,6 +50,9 @@ pub(super) struct FlushDone {
 
 impl StreamThread {
     pub(super) fn seal_if_due(&mut self) -> Result<bool, StreamsError> {
+        if self.token.is_none() {
+            return Ok(false); // a commit would be refused
+        }
         if let Some(unsent) = self.unsent.take() {
             self.submit(unsent)?;
             return Ok(self.unsent.is_none());
@@ -63,7 +68,9 @@ impl StreamThread {
             max_in_flight: self.capabilities.commits_in_flight,
             age: self.since.map_or_else(Default::default, |since| now.saturating_sub(since)),
             output_bytes,
-            requested: self.seal_requested || self.dirty_bytes() > memory,
+            requested: self.seal_requested
+                || self.generation >= self.generation_limit
+                || self.dirty_bytes() > memory,
         };
         let seal_bytes = settings.seal_bytes.min(self.capabilities.max_commit_bytes / 2);
         if !should_seal(counters, settings.commit_interval, seal_bytes) {
@@ -82,6 +89,7 @@ impl StreamThread {
     fn seal(&mut self) -> Result<(), StreamsError> {
         self.since = None;
         self.seal_requested = false;
+        let records = std::mem::take(&mut self.generation);
         let now = self.env.clock.monotonic();
         let budget = self.store_budget();
         let mut commit = Commit::default();
@@ -127,14 +135,16 @@ impl StreamThread {
             let group = self.env.settings.application_id.clone();
             commit.group = Some(GroupCommit { group, token: self.token, offsets });
         }
-        self.submit(Unsent { commit, parts })
+        self.submit(Unsent { commit, parts, records })
     }
 
     fn submit(&mut self, unsent: Unsent) -> Result<(), StreamsError> {
-        let Unsent { commit, parts } = unsent;
+        let Unsent { commit, parts, records } = unsent;
         match self.transactor.submit(commit) {
             Ok(ticket) => {
                 add(&self.env.counters.commits, 1);
+                let grown = self.generation_limit / 8 + 1;
+                self.generation_limit = self.generation_limit.saturating_add(grown);
                 for part in &parts {
                     if let Some(running) = self.running.get_mut(&part.task) {
                         running.last_commit = Some(ticket);
@@ -146,17 +156,20 @@ impl StreamThread {
             }
             Err(refused) => match refused.error {
                 Error::Full => {
-                    self.unsent = Some(Unsent { commit: *refused.submitted, parts });
+                    self.unsent = Some(Unsent { commit: *refused.submitted, parts, records });
                     Ok(())
                 }
                 Error::StaleMember { .. } => {
                     // The membership will tell; what it takes back is opened anew.
                     tracing::warn!(thread = %self.transactional_id, "a commit was refused: the thread is no member any more");
                     self.start_over()?;
-                    self.opening.clear();
-                    self.assigned.clear();
-                    self.token = None;
-                    self.join()
+                    self.join_anew()
+                }
+                error @ Error::TooLarge { .. } if records > 1 => {
+                    // The same again in smaller portions.
+                    self.generation_limit = records / 2;
+                    tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit was too large; its records are processed again, fewer at a time");
+                    self.start_over()
                 }
                 error => Err(error.into()),
             },
@@ -260,9 +273,10 @@ impl StreamThread {
         self.flushes_running += 1;
         add(&self.env.counters.flushes, 1);
         let (done, waker) = (self.flushes.0.clone(), self.waker.clone());
+        let under_way = self.env.flushing.begin(task);
         self.env.background.run(Box::new(move || {
             let result = engine.apply(&mut batch, &position).and_then(|()| engine.flush());
-            drop(engine); // before the report: the task may then be opened elsewhere
+            drop((engine, under_way)); // before the report: the task may then be opened again
             // Without a receiver the thread is gone, and its flushes are of no interest.
             if done.send(FlushDone { task, store, result }).is_ok() {
                 waker.wake();

@@ -7,6 +7,7 @@
 
 mod assignment;
 mod committing;
+mod flushing;
 mod opening;
 mod processing;
 mod running;
@@ -24,6 +25,7 @@ use broker_api::{
 };
 
 use self::committing::{FlushDone, InFlight, Unsent};
+use self::flushing::Flushing;
 use self::opening::{Opening, Restoring};
 use self::running::Running;
 use super::metrics::Counters;
@@ -51,6 +53,7 @@ pub struct ThreadEnv {
     /// The directory of the application's state.
     pub state_dir: PathBuf,
     pub(in crate::runtime) counters: Arc<Counters>,
+    flushing: Arc<Flushing>,
 }
 
 impl ThreadEnv {
@@ -66,8 +69,18 @@ impl ThreadEnv {
         background: Arc<dyn Background>,
     ) -> Self {
         let state_dir = settings.state_dir.join(&*settings.application_id);
-        let counters = Arc::default();
-        Self { topology, plan, settings, broker, engine, clock, background, state_dir, counters }
+        Self {
+            topology,
+            plan,
+            settings,
+            broker,
+            engine,
+            clock,
+            background,
+            state_dir,
+            counters: Arc::default(),
+            flushing: Arc::default(),
+        }
     }
 
     /// What the threads have counted.
@@ -105,6 +118,8 @@ pub struct StreamThread {
     running: BTreeMap<TaskId, Running>,
     /// Running tasks that are given up as soon as their last commit is durable and flushed.
     closing: BTreeSet<TaskId>,
+    /// Tasks that the membership wants back; acknowledged when all of them are given up.
+    revoked: BTreeSet<TaskId>,
 
     inputs: BTreeMap<TopicPartition, TaskId>,
     paused: BTreeSet<TopicPartition>,
@@ -113,12 +128,36 @@ pub struct StreamThread {
     /// When the present generation processed its first record.
     since: Option<Duration>,
     seal_requested: bool,
+    /// How many records the present generation has processed, and how many it may: fewer after a
+    /// commit that was too large.
+    generation: usize,
+    generation_limit: usize,
     in_flight: VecDeque<InFlight>,
     unsent: Option<Unsent>,
     last_purge: BTreeMap<TopicPartition, Duration>,
     flushes: (Sender<FlushDone>, Receiver<FlushDone>),
     flushes_running: usize,
     stopping: bool,
+}
+
+impl std::fmt::Debug for StreamThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamThread")
+            .field("id", &self.transactional_id)
+            .field("token", &self.token)
+            .field("opening", &self.opening.keys())
+            .field("restoring", &self.restoring.keys())
+            .field("running", &self.running.keys())
+            .field("closing", &self.closing)
+            .field("revoked", &self.revoked)
+            .field("paused", &self.paused)
+            .field("generation", &self.generation)
+            .field("in_flight", &self.in_flight.len())
+            .field("unsent", &self.unsent.is_some())
+            .field("flushes_running", &self.flushes_running)
+            .field("stopping", &self.stopping)
+            .finish_non_exhaustive()
+    }
 }
 
 impl StreamThread {
@@ -156,11 +195,14 @@ impl StreamThread {
             restoring: BTreeMap::new(),
             running: BTreeMap::new(),
             closing: BTreeSet::new(),
+            revoked: BTreeSet::new(),
             inputs: BTreeMap::new(),
             paused: BTreeSet::new(),
             nothing_fetched: false,
             since: None,
             seal_requested: false,
+            generation: 0,
+            generation_limit: usize::MAX,
             in_flight: VecDeque::new(),
             unsent: None,
             last_purge: BTreeMap::new(),

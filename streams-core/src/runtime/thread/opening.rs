@@ -55,6 +55,9 @@ impl StreamThread {
         }
         let mut busy = false;
         for id in self.opening.keys().copied().collect::<Vec<_>>() {
+            if self.env.flushing.is_under_way(id, &self.waker) {
+                continue; // by a thread that had the task before
+            }
             let mut asking = match self.opening.remove(&id) {
                 Some(Opening::Asking(asking)) => asking,
                 Some(Opening::Wanted) => Box::pin(ask(self.env.clone(), id)),

@@ -39,14 +39,15 @@ impl StreamThread {
     }
 
     pub(super) fn process(&mut self) -> Result<bool, StreamsError> {
-        if self.unsent.is_some() {
-            return Ok(false); // the broker is full
+        if self.unsent.is_some() || self.generation >= self.generation_limit {
+            return Ok(false); // the broker is full, or the commit would be
         }
         let now = self.env.clock.now();
         let mut done = self.process_some(now, true)?;
         if done == 0 {
             done = self.process_some(now, false)?;
         }
+        self.generation += done;
         if done > 0 {
             add(&self.env.counters.processed, done as u64);
             self.resume_inputs();
@@ -65,6 +66,7 @@ impl StreamThread {
     fn process_some(&mut self, now: i64, internal: bool) -> Result<usize, StreamsError> {
         let budget = self.store_budget();
         let mut all = 0;
+        let most = self.generation_limit - self.generation;
         for (id, running) in self.running.iter_mut().rev() {
             if running.internal != internal
                 || self.closing.contains(id)
@@ -73,7 +75,7 @@ impl StreamThread {
                 continue;
             }
             running.task.core_mut().set_wall_clock(now);
-            let done = running.task.process(SLICE);
+            let done = running.task.process(SLICE.min(most - all));
             let done = done.map_err(|error| StreamsError::Process { task: *id, error })?;
             if running.task.core_mut().take_commit_request() {
                 self.seal_requested = true;

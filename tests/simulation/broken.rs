@@ -1,0 +1,291 @@
+//! Brokers with one promise broken, to see that the oracles notice.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use broker_api::{
+    Admin, Batch, Broker, Capabilities, Commit, Error, Fetcher, FetcherConfig, Membership,
+    MembershipConfig, Offset, Producer, ProducerEvent, SubmitError, Ticket, TopicPartition,
+    Transactor, TransactorEvent,
+};
+
+/// Which promise is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Appends are acknowledged when they are applied.
+    AcknowledgedIsDurable,
+    /// Commits are said to be durable when they are applied: stores are flushed too early.
+    FlushedIsDurable,
+    /// Now and then a commit in the middle is swallowed.
+    NothingIsLost,
+    /// The batches of a commit go first, its consumed offsets follow in another entry.
+    CommitsAreAtomic,
+}
+
+pub(crate) struct Broken {
+    inner: Arc<dyn Broker>,
+    promise: Promise,
+}
+
+impl Broken {
+    pub(crate) fn new(inner: Arc<dyn Broker>, promise: Promise) -> Arc<dyn Broker> {
+        Arc::new(Self { inner, promise })
+    }
+}
+
+impl Broker for Broken {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn fetcher(&self, config: FetcherConfig, waker: Waker) -> Result<Box<dyn Fetcher>, Error> {
+        self.inner.fetcher(config, waker)
+    }
+
+    fn transactor(&self, id: &str, waker: Waker) -> Result<Box<dyn Transactor>, Error> {
+        let inner = self.inner.transactor(id, waker.clone())?;
+        Ok(match self.promise {
+            Promise::AcknowledgedIsDurable => inner,
+            Promise::FlushedIsDurable => Box::new(Hasty { inner, events: VecDeque::new() }),
+            Promise::NothingIsLost => Box::new(Forgetful {
+                inner,
+                waker,
+                given: 0,
+                tickets: VecDeque::new(),
+                events: VecDeque::new(),
+            }),
+            Promise::CommitsAreAtomic => Box::new(Splitting {
+                inner,
+                waker,
+                given: 0,
+                second: VecDeque::new(),
+                under_way: VecDeque::new(),
+            }),
+        })
+    }
+
+    fn producer(&self, waker: Waker) -> Result<Box<dyn Producer>, Error> {
+        let inner = self.inner.producer(waker)?;
+        Ok(match self.promise {
+            Promise::AcknowledgedIsDurable => Box::new(Eager {
+                broker: self.inner.clone(),
+                inner,
+                events: VecDeque::new(),
+            }),
+            _ => inner,
+        })
+    }
+
+    fn membership(
+        &self,
+        config: MembershipConfig,
+        waker: Waker,
+    ) -> Result<Box<dyn Membership>, Error> {
+        self.inner.membership(config, waker)
+    }
+
+    fn admin(&self) -> Arc<dyn Admin> {
+        self.inner.admin()
+    }
+}
+
+/// Acknowledges what it sees applied.
+struct Eager {
+    broker: Arc<dyn Broker>,
+    inner: Box<dyn Producer>,
+    events: VecDeque<ProducerEvent>,
+}
+
+impl Producer for Eager {
+    fn append(
+        &mut self,
+        partition: &TopicPartition,
+        batch: Batch,
+    ) -> Result<Ticket, SubmitError<Batch>> {
+        let base_offset = applied_end(&*self.broker, partition);
+        let ticket = self.inner.append(partition, batch)?;
+        self.events.push_back(ProducerEvent::Appended { ticket, base_offset });
+        Ok(ticket)
+    }
+
+    fn poll(&mut self) -> Poll<ProducerEvent> {
+        while self.inner.poll().is_ready() {}
+        self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// The embedded broker answers this at once.
+fn applied_end(broker: &dyn Broker, partition: &TopicPartition) -> Offset {
+    let admin = broker.admin();
+    let asked = [(partition.clone(), broker_api::OffsetSpec::Latest)];
+    let mut answer = admin.offsets(&asked);
+    match answer.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(offsets)) => offsets[0],
+        _ => 0,
+    }
+}
+
+/// Says `Durable` right after `Applied`.
+struct Hasty {
+    inner: Box<dyn Transactor>,
+    events: VecDeque<TransactorEvent>,
+}
+
+impl Transactor for Hasty {
+    fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>> {
+        self.inner.submit(commit)
+    }
+
+    fn poll(&mut self) -> Poll<TransactorEvent> {
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(event);
+        }
+        loop {
+            match self.inner.poll() {
+                Poll::Ready(TransactorEvent::Durable { .. }) => {}
+                Poll::Ready(event) => {
+                    if let TransactorEvent::Applied { ticket, .. } = event {
+                        self.events.push_back(TransactorEvent::Durable { ticket });
+                    }
+                    return Poll::Ready(event);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn purge(&mut self, partition: &TopicPartition, before: Offset) {
+        self.inner.purge(partition, before);
+    }
+}
+
+/// Swallows every fifth commit.
+struct Forgetful {
+    inner: Box<dyn Transactor>,
+    waker: Waker,
+    given: u64,
+    /// Inner and outer ones of what is in flight.
+    tickets: VecDeque<(Ticket, Ticket)>,
+    events: VecDeque<TransactorEvent>,
+}
+
+impl Transactor for Forgetful {
+    fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>> {
+        let ticket = Ticket(self.given);
+        if self.given % 5 == 4 && self.tickets.is_empty() {
+            let base_offsets = vec![0; commit.batches.len()];
+            self.events.push_back(TransactorEvent::Applied { ticket, base_offsets });
+            self.events.push_back(TransactorEvent::Durable { ticket });
+            self.waker.wake_by_ref();
+        } else {
+            self.tickets.push_back((self.inner.submit(commit)?, ticket));
+        }
+        self.given += 1;
+        Ok(ticket)
+    }
+
+    fn poll(&mut self) -> Poll<TransactorEvent> {
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(event);
+        }
+        let Poll::Ready(event) = self.inner.poll() else { return Poll::Pending };
+        let outer = |inner| {
+            let found = self.tickets.iter().find(|(known, _)| *known == inner);
+            found.map_or(inner, |(_, outer)| *outer)
+        };
+        Poll::Ready(match event {
+            TransactorEvent::Applied { ticket, base_offsets } => {
+                TransactorEvent::Applied { ticket: outer(ticket), base_offsets }
+            }
+            TransactorEvent::Durable { ticket } => {
+                let ticket = outer(ticket);
+                self.tickets.pop_front();
+                TransactorEvent::Durable { ticket }
+            }
+            other => other,
+        })
+    }
+
+    fn purge(&mut self, partition: &TopicPartition, before: Offset) {
+        self.inner.purge(partition, before);
+    }
+}
+
+/// Makes two entries of each commit.
+struct Splitting {
+    inner: Box<dyn Transactor>,
+    waker: Waker,
+    given: u64,
+    /// Consumed offsets whose batches are on their way.
+    second: VecDeque<Commit>,
+    under_way: VecDeque<Halves>,
+}
+
+/// A commit whose two entries are not durable yet.
+struct Halves {
+    outer: Ticket,
+    first: Ticket,
+    second: Option<Ticket>,
+    base_offsets: Vec<Offset>,
+}
+
+impl Transactor for Splitting {
+    fn submit(&mut self, mut commit: Commit) -> Result<Ticket, SubmitError<Commit>> {
+        let offsets = Commit { group: commit.group.take(), ..Commit::default() };
+        let first = match self.inner.submit(commit) {
+            Ok(first) => first,
+            Err(mut refused) => {
+                refused.submitted.group = offsets.group;
+                return Err(refused);
+            }
+        };
+        self.second.push_back(offsets);
+        let outer = Ticket(self.given);
+        self.given += 1;
+        self.under_way.push_back(Halves { outer, first, second: None, base_offsets: Vec::new() });
+        Ok(outer)
+    }
+
+    fn poll(&mut self) -> Poll<TransactorEvent> {
+        while let Poll::Ready(event) = self.inner.poll() {
+            match event {
+                TransactorEvent::Applied { ticket, base_offsets } => {
+                    let halves = self.under_way.iter_mut();
+                    for half in halves.filter(|half| half.first == ticket) {
+                        half.base_offsets.clone_from(&base_offsets);
+                    }
+                    if let Some(half) = self.under_way.iter().find(|h| h.second == Some(ticket)) {
+                        let base_offsets = half.base_offsets.clone();
+                        return Poll::Ready(TransactorEvent::Applied {
+                            ticket: half.outer,
+                            base_offsets,
+                        });
+                    }
+                }
+                TransactorEvent::Durable { ticket } => {
+                    if self.under_way.front().is_some_and(|half| half.second == Some(ticket)) {
+                        let ticket = self.under_way.pop_front().map_or(ticket, |half| half.outer);
+                        return Poll::Ready(TransactorEvent::Durable { ticket });
+                    }
+                    let waiting = self.under_way.iter_mut().find(|half| half.first == ticket);
+                    if let (Some(half), Some(offsets)) = (waiting, self.second.pop_front()) {
+                        match self.inner.submit(offsets) {
+                            Ok(second) => half.second = Some(second),
+                            Err(refused) => {
+                                return Poll::Ready(TransactorEvent::Failed(refused.error));
+                            }
+                        }
+                        self.waker.wake_by_ref();
+                    }
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn purge(&mut self, partition: &TopicPartition, before: Offset) {
+        self.inner.purge(partition, before);
+    }
+}

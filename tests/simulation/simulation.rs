@@ -1,0 +1,167 @@
+//! The whole under power cuts, kills and every fault of the contract, driven by one seed.
+//!
+//! A run is a two-stage application on a broker, with stores that lose what was not flushed. One
+//! loop picks what happens next: a step of the broker, of a stream thread, of the producer, a store
+//! flush, some time, a thread that comes or goes, the end of the process or of the power. What a
+//! durable reader has seen is the history; [`oracle`] says what must be true of it.
+//!
+//! `VLTAVA_SIM_SEEDS` says how many seeds are tried (default 1,000), `VLTAVA_SIM_SEED` which is the
+//! first; a seed that fails is printed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod app;
+mod broken;
+mod dice;
+mod history;
+mod host;
+mod oracle;
+mod world;
+
+use std::sync::Arc;
+
+use broker_api::sim::Faults;
+use broker_api::{Broker, Error};
+use streams_core::runtime::StreamsError;
+use streams_core::{BuildError, StateError};
+
+use crate::broken::{Broken, Promise};
+use crate::dice::Dice;
+use crate::host::{Embedded, Fickle, Host};
+use crate::world::{Summary, World};
+
+/// Why a run ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something that must be true is not.
+    Violation(String),
+    /// Somebody gave up, which is right when the disk fails.
+    Broke(#[allow(dead_code)] String), // read by Debug
+}
+
+impl Failure {
+    pub(crate) fn violation(what: String) -> Self {
+        Self::Violation(what)
+    }
+}
+
+macro_rules! broke {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Broke(error.to_string())
+            }
+        })*
+    };
+}
+
+broke!(Error, StreamsError, StateError, BuildError);
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// Runs the seeds; the first one that fails ends it.
+fn all_seeds(name: &str, share: u64, run: impl Fn(u64) -> Result<Summary, Failure>) {
+    let first = setting("VLTAVA_SIM_SEED", 0);
+    let count = setting("VLTAVA_SIM_SEEDS", 1_000) / share;
+    let mut all = Summary::default();
+    for seed in first..first + count {
+        match run(seed) {
+            Ok(one) => {
+                all.lines += one.lines;
+                all.ends += one.ends;
+                all.restored += one.restored;
+            }
+            Err(failure) => panic!("{name}, VLTAVA_SIM_SEED={seed}: {failure:?}"),
+        }
+    }
+    println!("{name}: {count} seeds, {all:?}");
+}
+
+fn nothing_between(broker: Arc<dyn Broker>, _: &mut Dice) -> Arc<dyn Broker> {
+    broker
+}
+
+#[test]
+fn the_embedded_broker_and_its_application_survive_everything() {
+    all_seeds("embedded", 1, |seed| {
+        let host = |clock, dice: &mut Dice| Box::new(Embedded::new(clock, dice)) as Box<dyn Host>;
+        World::new(seed, nothing_between, host)?.run()
+    });
+}
+
+/// The faults that this seed has.
+fn some_faults(dice: &mut Dice) -> Faults {
+    let all = Faults::all();
+    let mut some = |n: u32| if dice.one_in(2) { n } else { 0 };
+    Faults {
+        apply_delay: some(all.apply_delay),
+        durable_delay: some(all.durable_delay),
+        fetch_delay: some(all.fetch_delay),
+        admin_delay: some(all.admin_delay),
+        gaps: some(all.gaps),
+        redelivery: some(all.redelivery),
+        short_fetches: some(all.short_fetches),
+        doubt: some(all.doubt),
+        failed_appends: some(all.failed_appends),
+        full: some(all.full),
+        lost_members: some(all.lost_members),
+        slow_stable_end: some(all.slow_stable_end),
+        compaction: if dice.one_in(4) { all.compaction } else { 0 },
+    }
+}
+
+#[test]
+fn the_application_survives_all_that_the_contract_allows_a_broker() {
+    all_seeds("contract", 2, |seed| {
+        let host = |clock, dice: &mut Dice| {
+            let faults = some_faults(dice);
+            Box::new(Fickle::new(clock, dice, faults)) as Box<dyn Host>
+        };
+        World::new(seed, nothing_between, host)?.run()
+    });
+}
+
+/// Nothing goes wrong at all: the first thing to try when something does.
+#[test]
+fn a_calm_broker() {
+    all_seeds("calm", 20, |seed| {
+        let host = |clock, dice: &mut Dice| {
+            Box::new(Fickle::new(clock, dice, Faults::default())) as Box<dyn Host>
+        };
+        World::new(seed, nothing_between, host)?.run()
+    });
+}
+
+/// Runs seeds with a broken promise until an oracle notices.
+fn must_turn_red(wrap: crate::world::Wrap) {
+    for seed in 0..300 {
+        let host = |clock, dice: &mut Dice| Box::new(Embedded::new(clock, dice)) as Box<dyn Host>;
+        let run = World::new(seed, wrap, host).and_then(World::run);
+        if let Err(Failure::Violation(what)) = run {
+            println!("seed {seed}: {what}");
+            return;
+        }
+    }
+    panic!("nobody noticed");
+}
+
+#[test]
+fn acknowledging_before_durable_is_noticed() {
+    must_turn_red(|broker, _| Broken::new(broker, Promise::AcknowledgedIsDurable));
+}
+
+#[test]
+fn flushing_stores_before_durable_is_noticed() {
+    must_turn_red(|broker, _| Broken::new(broker, Promise::FlushedIsDurable));
+}
+
+#[test]
+fn a_lost_entry_in_the_middle_is_noticed() {
+    must_turn_red(|broker, _| Broken::new(broker, Promise::NothingIsLost));
+}
+
+#[test]
+fn outputs_and_offsets_in_two_entries_are_noticed() {
+    must_turn_red(|broker, _| Broken::new(broker, Promise::CommitsAreAtomic));
+}
