@@ -127,13 +127,14 @@ pub struct Fetched {
     pub stable_end: Offset,
     /// The first offset that the log still has.
     pub log_start: Offset,
-    /// Whether `position` was the end of what this reader may see at some moment of the call.
+    /// Whether `position` had reached the end of what this reader may see at some moment of the
+    /// call.
     pub at_end: bool,
 }
 
 /// A reader of partitions that are assigned by hand.
 pub trait Fetcher: Send {
-    /// Starts reading these partitions, or moves those already assigned.
+    /// Starts reading these partitions, or moves those already assigned; what is paused stays so.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`], [`Error::UnknownPartition`]; then nothing is changed.
@@ -154,8 +155,8 @@ pub trait Fetcher: Send {
     /// the waker will be woken.
     ///
     /// # Errors
-    /// An error of a partition comes back from every poll until the partition is assigned anew or
-    /// unassigned: [`Error::OffsetOutOfRange`] (the partition stays where it was),
+    /// An error of a partition comes back, perhaps between batches of others, until the partition
+    /// is assigned anew, unassigned or paused: [`Error::OffsetOutOfRange`] (the partition stays where it was),
     /// [`Error::Corrupt`], [`Error::Io`], [`Error::UnknownTopic`] if it was deleted.
     fn poll(&mut self, max_bytes: usize) -> Poll<Result<Vec<Fetched>, Error>>;
 }

@@ -14,13 +14,9 @@ pub(super) fn offsets_are_found_by_specification(check: &mut Check<'_>) {
         writer.words(&tp, &["a", "b"]);
     }
     let mut reader = check.reader(std::slice::from_ref(&tp));
-    let mut batches = Vec::new();
-    while batches.len() < 5 {
-        for fetched in reader.fetch(1 << 20).expect("fetch") {
-            batches.extend(fetched.batches);
-        }
-    }
+    reader.read_records(&tp, 10);
     reader.read_to_end();
+    let batches = reader.batches(&tp);
     assert_eq!(check.offset(&tp, OffsetSpec::Earliest), 0);
     let end = check.offset(&tp, OffsetSpec::Stable);
     assert_eq!(Some(end), reader.position(&tp));

@@ -91,7 +91,10 @@ impl State {
         };
         let places = partitions.iter().map(place).collect::<Result<Vec<_>, Error>>()?;
         if let Some(reader) = self.readers.get_mut(&key) {
-            reader.assigned.extend(places);
+            for (tp, mut assigned) in places {
+                assigned.paused = reader.assigned.get(&tp).is_some_and(|before| before.paused);
+                reader.assigned.insert(tp, assigned);
+            }
             self.to_wake.push(reader.waker.clone());
         }
         Ok(())
@@ -179,9 +182,11 @@ impl State {
             batches.push(batch.clone());
         }
         if redeliver && !batches.is_empty() && first > 0 && assigned.reported.is_some() {
-            batches.insert(0, log.batches[first - 1].clone());
+            let again = log.batches[first - 1].clone();
+            *used += again.bytes().len();
+            batches.insert(0, again);
         }
-        let at_end = position == visible;
+        let at_end = position >= visible;
         let news = match assigned.reported {
             None => true,
             Some((before, was_at_end)) => position != before || (at_end && !was_at_end),

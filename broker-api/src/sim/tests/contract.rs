@@ -58,3 +58,11 @@ fn all_promises_hold_under_delays() {
         conformance::run_all(&Stepped::new(SimConfig { seed, faults, ..SimConfig::default() }));
     }
 }
+
+#[test]
+fn all_promises_hold_under_odd_fetches() {
+    for seed in 0..20 {
+        let faults = Faults { redelivery: 300, short_fetches: 300, ..Faults::default() };
+        conformance::run_all(&Stepped::new(SimConfig { seed, faults, ..SimConfig::default() }));
+    }
+}
