@@ -174,7 +174,7 @@ impl EntryBatch {
     }
 
     /// The entries, as (key, value); a value of `None` deletes the key.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
         self.entries.iter().map(|e| {
             let value = (!e.delete).then(|| &self.bytes[e.value_at..e.end]);
             (&self.bytes[e.key_at..e.value_at], value)

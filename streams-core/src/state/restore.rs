@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use broker_api::{Batch, Horizon, Offset, TopicId};
 
-use newest::Newest;
+use newest::{MOST_MEMORY, Newest};
 use runs::Runs;
 
-use super::{ChangelogFormat, Position, StoreEngine};
+use super::{ChangelogFormat, EntryBatch, Position, StoreEngine};
 use crate::error::StateError;
 
 /// The changelog partition of a store, as the broker has it.
@@ -107,6 +107,8 @@ pub struct Restorer {
     target: Target,
     memory_bytes: usize,
     stats: RestoreStats,
+    /// The records of a batch, as entries.
+    records: EntryBatch,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -154,8 +156,9 @@ impl Restorer {
             position,
             newest: Newest::default(),
             target,
-            memory_bytes,
+            memory_bytes: memory_bytes.min(MOST_MEMORY),
             stats: RestoreStats::default(),
+            records: EntryBatch::new(),
             key: Vec::new(),
             value: Vec::new(),
         })
@@ -185,9 +188,11 @@ impl Restorer {
             self.key.clear();
             self.value.clear();
             let present = self.format.entry(&record, &mut self.key, &mut self.value)?;
-            self.newest.put(&self.key, present.then_some(&self.value));
-            self.stats.records += 1;
+            self.records.put(&self.key, present.then_some(&self.value));
         }
+        self.newest.put_all(self.records.iter());
+        self.stats.records += self.records.len() as u64;
+        self.records.clear();
         let next_offset = batch.next_offset().min(end);
         self.position.next_offset = self.position.next_offset.max(next_offset);
         if self.newest.memory() > self.memory_bytes {

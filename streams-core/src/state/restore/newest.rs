@@ -1,4 +1,8 @@
 //! The newest value of every key, in one buffer.
+//!
+//! With many keys nearly every access misses the processor's caches. Records are therefore taken
+//! many at a time: first all are looked up in the index and then all are written, so that the misses
+//! of one loop overlap.
 
 use std::hash::BuildHasher;
 
@@ -7,98 +11,205 @@ use hashbrown::HashTable;
 
 use crate::state::EntryBatch;
 
-/// Bytes of bookkeeping for an entry: its place, and its share of the index.
-const OVERHEAD: usize = size_of::<Place>() + 2 * size_of::<(u32, u32)>();
+/// Bytes of the index for an entry, spare room included.
+const INDEX_BYTES: usize = 2 * size_of::<(u32, u32)>();
+
+/// The most memory that the numbers of words can address, and half of it in reserve.
+pub(super) const MOST_MEMORY: usize = 16 << 30;
+
+/// How many records are looked up before the first is written.
+const AT_ONCE: usize = 1024;
+
+const WORD: usize = 8;
+const HEAD: usize = 12;
+const NOT_FOUND: u32 = u32::MAX;
 
 /// What a table of changelog records comes to: for each key its last value, or that it was deleted.
+///
+/// An entry of the buffer begins at a word (8 bytes): its length in words (u32), the length of the
+/// key (u32; [`Entry::DEAD`]: the entry lies elsewhere now), the length of the value plus one (u32;
+/// 0: deleted), key, value, and room up to the next word.
 #[derive(Default)]
 pub(super) struct Newest {
-    index: HashTable<(u32, u32)>, // hash and number of the entry
-    places: Vec<Place>,
-    bytes: Vec<u8>,
+    index: HashTable<(u32, u32)>, // hash, and the word where the entry begins
+    buffer: Vec<u8>,
     hasher: FixedState,
+    found: Vec<(u32, u32)>,
 }
 
-/// Where an entry lies: the key, and then its value. A value that does not fit its old place is
-/// written with its key anew.
+/// An entry's head.
 #[derive(Clone, Copy)]
-struct Place {
-    at: usize,
+struct Entry {
+    words: u32,
     key_len: u32,
     value_len: u32,
-    capacity: u32,
-    deleted: bool,
+}
+
+impl Entry {
+    const DEAD: u32 = u32::MAX;
+
+    fn read(buffer: &[u8], at: usize) -> Self {
+        let field = |n: usize| {
+            let at = at + n * 4;
+            u32::from_le_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]])
+        };
+        Self { words: field(0), key_len: field(1), value_len: field(2) }
+    }
+
+    fn write(self, buffer: &mut [u8], at: usize) {
+        buffer[at..at + 4].copy_from_slice(&self.words.to_le_bytes());
+        buffer[at + 4..at + 8].copy_from_slice(&self.key_len.to_le_bytes());
+        buffer[at + 8..at + HEAD].copy_from_slice(&self.value_len.to_le_bytes());
+    }
+
+    fn is_dead(self) -> bool {
+        self.key_len == Self::DEAD
+    }
+
+    fn bytes(self) -> usize {
+        self.words as usize * WORD
+    }
+
+    /// Room for a value.
+    fn capacity(self) -> usize {
+        self.bytes() - HEAD - self.key_len as usize
+    }
+
+    fn key(self, buffer: &[u8], at: usize) -> &[u8] {
+        &buffer[at + HEAD..at + HEAD + self.key_len as usize]
+    }
+
+    fn value(self, buffer: &[u8], at: usize) -> Option<&[u8]> {
+        let at = at + HEAD + self.key_len as usize;
+        (self.value_len > 0).then(|| &buffer[at..at + self.value_len as usize - 1])
+    }
 }
 
 impl Newest {
     /// The memory that it takes, in bytes, without what vectors hold in reserve.
     pub(super) fn memory(&self) -> usize {
-        self.bytes.len() + self.places.len() * OVERHEAD
+        self.buffer.len() + self.index.len() * INDEX_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.index.is_empty()
     }
 
-    /// Sets the value of a key; `None` deletes it. A record is bounded by its batch, so that lengths
-    /// fit 32 bits.
-    pub(super) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let hash = self.hasher.hash_one(key);
-        let hash = (hash as u32, u64::from(hash as u32) << 32 | u64::from(hash as u32));
-        let found = self.index.find(hash.1, |&(h, number)| {
-            h == hash.0 && self.places[number as usize].key(&self.bytes) == key
-        });
-        let (deleted, value) = (value.is_none(), value.unwrap_or_default());
-        let value_len = value.len() as u32;
-        if let Some(&(_, number)) = found {
-            let place = &mut self.places[number as usize];
-            place.deleted = deleted;
-            if value_len <= place.capacity {
-                let at = place.at + place.key_len as usize;
-                self.bytes[at..at + value.len()].copy_from_slice(value);
-                place.value_len = value_len;
+    /// Takes records in their order; a value of `None` deletes the key. A record is bounded by its
+    /// batch, so that lengths fit 31 bits.
+    pub(super) fn put_all<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
+    ) {
+        let mut found = std::mem::take(&mut self.found);
+        loop {
+            found.clear();
+            found.extend(records.clone().take(AT_ONCE).map(|(key, _)| {
+                let hash = self.hasher.hash_one(key) as u32;
+                let entry = self.index.find(spread(hash), |&(h, _)| h == hash);
+                (hash, entry.map_or(NOT_FOUND, |&(_, word)| word))
+            }));
+            for (&(hash, word), (key, value)) in found.iter().zip(&mut records) {
+                if word == NOT_FOUND || !self.replace(word, key, value) {
+                    self.put(hash, key, value);
+                }
+            }
+            if found.len() < AT_ONCE {
+                break;
+            }
+        }
+        self.found = found;
+    }
+
+    /// Replaces the value of the entry at `word`, if it is the key's and has room.
+    fn replace(&mut self, word: u32, key: &[u8], value: Option<&[u8]>) -> bool {
+        let at = word as usize * WORD;
+        let mut entry = Entry::read(&self.buffer, at);
+        if entry.is_dead() || entry.key(&self.buffer, at) != key {
+            return false;
+        }
+        let bytes = value.unwrap_or_default();
+        if bytes.len() > entry.capacity() {
+            return false;
+        }
+        entry.value_len = value.map_or(0, |value| value.len() as u32 + 1);
+        entry.write(&mut self.buffer, at);
+        let at = at + HEAD + key.len();
+        self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
+        true
+    }
+
+    /// Adds an entry, or moves a key's entry to where it has room.
+    fn put(&mut self, hash: u32, key: &[u8], value: Option<&[u8]>) {
+        let find = |&(h, word): &(u32, u32)| {
+            let at = word as usize * WORD;
+            h == hash && Entry::read(&self.buffer, at).key(&self.buffer, at) == key
+        };
+        let found = self.index.find(spread(hash), find).copied();
+        if let Some((_, word)) = found {
+            if self.replace(word, key, value) {
                 return;
             }
+            let at = word as usize * WORD;
+            let entry = Entry::read(&self.buffer, at);
+            Entry { key_len: Entry::DEAD, ..entry }.write(&mut self.buffer, at);
         }
-        let place = Place {
-            at: self.bytes.len(),
+        let at = self.buffer.len();
+        let bytes = value.unwrap_or_default();
+        let entry = Entry {
+            words: (HEAD + key.len() + bytes.len()).div_ceil(WORD) as u32,
             key_len: key.len() as u32,
-            value_len,
-            capacity: value_len,
-            deleted,
+            value_len: value.map_or(0, |value| value.len() as u32 + 1),
         };
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-        match found {
-            Some(&(_, number)) => self.places[number as usize] = place,
+        self.buffer.resize(at + HEAD, 0);
+        entry.write(&mut self.buffer, at);
+        self.buffer.extend_from_slice(key);
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.resize(at + entry.bytes(), 0);
+        let word = (at / WORD) as u32;
+        let same = |other: &(u32, u32)| found == Some(*other);
+        match self.index.find_mut(spread(hash), same) {
+            Some(place) => place.1 = word,
             None => {
-                let number = self.places.len() as u32;
-                self.places.push(place);
-                self.index.insert_unique(hash.1, (hash.0, number), |&(hash, _)| {
-                    u64::from(hash) << 32 | u64::from(hash)
-                });
+                self.index.insert_unique(spread(hash), (hash, word), |&(hash, _)| spread(hash));
             }
         }
+    }
+
+    /// The entries that count, in the order of the buffer, with the words where they begin.
+    fn entries(&self) -> impl Iterator<Item = (u32, Entry)> {
+        let mut at = 0;
+        let next = move || {
+            (at < self.buffer.len()).then(|| {
+                let entry = Entry::read(&self.buffer, at);
+                let word = (at / WORD) as u32;
+                at += entry.bytes();
+                (word, entry)
+            })
+        };
+        std::iter::from_fn(next).filter(|(_, entry)| !entry.is_dead())
+    }
+
+    fn key(&self, word: u32) -> &[u8] {
+        let at = word as usize * WORD;
+        Entry::read(&self.buffer, at).key(&self.buffer, at)
     }
 
     /// The entries in key order; a value of `None` is a deletion.
     pub(super) fn sorted(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let bytes = &self.bytes;
         // Most comparisons are settled by eight bytes beside each other; what all keys begin with
         // would settle none.
-        let first = self.places.first().map_or(&[][..], |place| place.key(bytes));
-        let common = self.places.iter().fold(first.len(), |common, place| {
-            let same = first[..common].iter().zip(place.key(bytes)).take_while(|(a, b)| a == b);
-            same.count()
+        let first = self.entries().next().map_or(&[][..], |(word, _)| self.key(word));
+        let common = self.entries().fold(first.len(), |common, (word, _)| {
+            first[..common].iter().zip(self.key(word)).take_while(|(a, b)| a == b).count()
         });
-        let number =
-            |(number, place): (usize, &Place)| (prefix(&place.key(bytes)[common..]), number as u32);
-        let mut order: Vec<(u64, u32)> = self.places.iter().enumerate().map(number).collect();
-        let key = |number: u32| self.places[number as usize].key(bytes);
-        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
-        order.into_iter().map(|(_, number)| {
-            let place = &self.places[number as usize];
-            (place.key(bytes), (!place.deleted).then(|| place.value(bytes)))
+        let with_prefix = |(word, _)| (prefix(&self.key(word)[common..]), word);
+        let mut order: Vec<(u64, u32)> = self.entries().map(with_prefix).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.key(a.1).cmp(self.key(b.1))));
+        order.into_iter().map(|(_, word)| {
+            let at = word as usize * WORD;
+            let entry = Entry::read(&self.buffer, at);
+            (entry.key(&self.buffer, at), entry.value(&self.buffer, at))
         })
     }
 
@@ -112,20 +223,13 @@ impl Newest {
     /// Forgets all entries and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.index.clear();
-        self.places.clear();
-        self.bytes.clear();
+        self.buffer.clear();
     }
 }
 
-impl Place {
-    fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.at..self.at + self.key_len as usize]
-    }
-
-    fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let at = self.at + self.key_len as usize;
-        &bytes[at..at + self.value_len as usize]
-    }
+/// The index takes its buckets from the low bits and its tags from the high ones.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The first eight bytes as a number with the same order.
