@@ -94,14 +94,10 @@ impl Future for Durable<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let core = self.client.core();
-        while core.stepped {
+        if core.stepped {
             // Nobody else drives the journal while the simulation waits for this answer.
-            let answer = self.look(Waker::noop());
-            if answer.is_ready() {
-                return answer;
-            }
-            if core.step_journal(false) == Step::Idle {
-                break; // nothing is left to do, or the journal has just failed
+            while self.look(Waker::noop()).is_pending() && core.step_journal(false) == Step::Worked
+            {
             }
         }
         self.look(cx.waker())

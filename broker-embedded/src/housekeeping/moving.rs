@@ -3,7 +3,9 @@
 //!
 //! It is done in two steps, between which the journal must become durable: what compaction leaves
 //! out is announced before the first segment that lacks it gets its name. Segments get their names
-//! in offset order, so that a value is gone before the tombstone that deleted it.
+//! in offset order, so that a crash in between leaves no gap, and that a value is gone before the
+//! tombstone that deleted it. Tombstones go only when an earlier compaction has got through to its
+//! end: then their values are in no segment any more, whichever of them a restart finds.
 
 use std::sync::Arc;
 
@@ -59,16 +61,49 @@ impl Plan {
         let mut lsn = 0;
         let sealed = if self.compact {
             let mut compaction = self.plan_compaction(core)?;
-            lsn = self.announce(core, &compaction, end);
+            lsn = self.announce(core, &compaction);
             let kept = source(&self.extents, name)
                 .map(|batch| compaction.filter(&batch?))
                 .filter_map(Result::transpose);
-            write(core, &dir, base, end, kept)?
+            self.write(core, &dir, base, end, kept)?
         } else {
-            write(core, &dir, base, end, source(&self.extents, name))?
+            self.write(core, &dir, base, end, source(&self.extents, name))?
         };
         let from_journal = !self.whole;
         Ok(Some(Move { partition: self.partition, sealed, end, from_journal, lsn }))
+    }
+
+    /// Writes batches into as many segments as they fill, from `base` to `end`.
+    fn write(
+        &self,
+        core: &Core,
+        dir: &SegmentDir,
+        mut base: Offset,
+        end: Offset,
+        batches: impl Iterator<Item = Result<Batch, Error>>,
+    ) -> Result<Vec<SealedSegment>, Error> {
+        let mut sealed = Vec::new();
+        let generation = core.lock().state.next_lsn;
+        let mut writer = SegmentWriter::create(dir, base, generation)?;
+        for batch in batches {
+            let batch = batch?;
+            let cut = batch.base_offset();
+            if writer.len() >= core.settings.segment_bytes && self.may_cut(base, cut) {
+                let next = SegmentWriter::create(dir, cut, generation)?;
+                sealed.push(std::mem::replace(&mut writer, next).seal(cut)?);
+                base = cut;
+            }
+            writer.append(&batch)?;
+        }
+        sealed.push(writer.seal(end)?);
+        Ok(sealed)
+    }
+
+    /// A segment must not end before the one whose name it takes: a crash before the next one has
+    /// its name would leave a gap.
+    fn may_cut(&self, base: Offset, cut: Offset) -> bool {
+        let replaced = self.extents.iter().filter_map(Extent::segment);
+        replaced.filter(|old| old.base() == base).all(|old| old.next() <= cut)
     }
 
     fn plan_compaction(&self, core: &Core) -> Result<Compaction, Error> {
@@ -88,12 +123,12 @@ impl Plan {
         }
     }
 
-    fn announce(&self, core: &Core, compaction: &Compaction, end: Offset) -> u64 {
+    fn announce(&self, core: &Core, compaction: &Compaction) -> u64 {
         let entry = Entry::CompactionHorizon {
             partition: self.partition.clone(),
             tombstones_gone_below: compaction.tombstones_gone_below(),
             compacted_below: compaction.compacted_below(),
-            cleaned: if self.whole { end } else { 0 },
+            cleaned: 0,
         };
         core.with(|sequencer, wakes| {
             sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
@@ -118,12 +153,19 @@ impl Move {
             .map(|sealed| sealed.publish().map(Arc::new))
             .collect::<Result<Vec<_>, Error>>()?;
         self.partition.adopt(segments);
-        if self.from_journal {
-            let entry = Entry::ExtentMoved { partition: self.partition, end: self.end };
-            core.with(|sequencer, wakes| {
-                sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
-            });
-        }
+        let entry = if self.from_journal {
+            Entry::ExtentMoved { partition: self.partition, end: self.end }
+        } else {
+            Entry::CompactionHorizon {
+                partition: self.partition,
+                tombstones_gone_below: 0,
+                compacted_below: 0,
+                cleaned: self.end,
+            }
+        };
+        core.with(|sequencer, wakes| {
+            sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
+        });
         Ok(())
     }
 }
@@ -158,26 +200,4 @@ fn extent_source<'a>(
             }))
         }
     }
-}
-
-/// Writes batches into as many segments as they fill, from `base` to `end`.
-fn write(
-    core: &Core,
-    dir: &SegmentDir,
-    base: Offset,
-    end: Offset,
-    batches: impl Iterator<Item = Result<Batch, Error>>,
-) -> Result<Vec<SealedSegment>, Error> {
-    let mut sealed = Vec::new();
-    let mut writer = SegmentWriter::create(dir, base)?;
-    for batch in batches {
-        let batch = batch?;
-        if writer.len() >= core.settings.segment_bytes {
-            let next = SegmentWriter::create(dir, batch.base_offset())?;
-            sealed.push(std::mem::replace(&mut writer, next).seal(batch.base_offset())?);
-        }
-        writer.append(&batch)?;
-    }
-    sealed.push(writer.seal(end)?);
-    Ok(sealed)
 }

@@ -1,8 +1,8 @@
 //! Finding a partition's segments again when the broker is opened.
 //!
 //! The journal says up to which offset the records are in segments; which segments these are, the
-//! directory says. A crash may leave segments that a compaction has replaced (they begin within
-//! another), or that the journal does not know yet (they end above what it says): both are removed.
+//! directory says. A crash may leave segments that a compaction has replaced (they overlap newer
+//! ones), or that the journal does not know yet (they end above what it says): both are removed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub(crate) fn remove_topic(vfs: &dyn Vfs, dir: &Path, id: TopicId) -> Result<(),
     removed.map_err(|e| io_error("removing", &path, e))
 }
 
-/// The segments from `log_start` up to `end`, without gaps.
+/// The segments from `log_start` up to `end`, without gaps: of those that overlap, the newest.
 fn chain(
     dir: &SegmentDir,
     partition: &TopicPartition,
@@ -82,22 +82,25 @@ fn chain(
     end: Offset,
 ) -> Result<Vec<Extent>, Error> {
     dir.remove_leftovers()?;
+    let bases = dir.bases()?;
+    let found: Vec<Segment> =
+        bases.iter().map(|base| Segment::open(dir, *base)).collect::<Result<_, Error>>()?;
+    let (mut rest, useless): (Vec<Segment>, Vec<Segment>) =
+        found.into_iter().partition(|segment| segment.next() <= end);
     let mut extents: Vec<Extent> = Vec::new();
     let mut at = log_start;
-    for base in dir.bases()? {
-        let segment = Segment::open(dir, base)?;
-        let needed = base <= at && at < segment.next() && segment.next() <= end;
-        if needed {
-            let from = extents.last().map_or(base, |before| before.end);
-            at = segment.next();
-            extents.push(Extent::of_segment(Arc::new(segment), from));
-        } else if base > at && at < end {
-            return Err(missing(dir, partition, at));
-        } else {
-            dir.remove(base)?;
-        }
+    while at < end {
+        let covers = |segment: &Segment| segment.base() <= at && at < segment.next();
+        let covering = rest.iter().enumerate().filter(|(_, segment)| covers(segment));
+        let newest = covering.max_by_key(|(_, segment)| segment.generation()).map(|(i, _)| i);
+        let Some(newest) = newest else { return Err(missing(dir, partition, at)) };
+        let segment = rest.swap_remove(newest);
+        let from = extents.last().map_or(segment.base(), |before| before.end);
+        at = segment.next();
+        extents.push(Extent::of_segment(Arc::new(segment), from));
     }
-    if at < end { Err(missing(dir, partition, at)) } else { Ok(extents) }
+    rest.iter().chain(&useless).try_for_each(|segment| dir.remove(segment.base()))?;
+    Ok(extents)
 }
 
 fn missing(dir: &SegmentDir, partition: &TopicPartition, at: Offset) -> Error {

@@ -321,3 +321,144 @@ pub(crate) fn take_config(bytes: &mut Take) -> Result<TopicConfig, Malformed> {
     let retention_bytes = Some(bytes.u64()?).filter(|n| *n != u64::MAX);
     Ok(TopicConfig { cleanup_policy, retention_bytes, max_message_bytes: bytes.u32()? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequencer::partition::Log;
+    use broker_api::BatchBuilder;
+
+    struct Known(Arc<Partition>);
+
+    impl Resolve for Known {
+        fn partition(&self, topic: TopicId, partition: u32) -> Option<Arc<Partition>> {
+            (topic == self.0.topic && partition == 2).then(|| self.0.clone())
+        }
+    }
+
+    fn partition() -> Arc<Partition> {
+        let name = broker_api::TopicPartition::new("t", 2);
+        Partition::new(TopicId(0x11), name, Log::default())
+    }
+
+    fn placed(base: Offset) -> Placed {
+        let mut builder = BatchBuilder::new();
+        builder.push(7, Some(b"k"), None, &[]).unwrap();
+        let batch = builder.finish().unwrap().assigned(base, 1_000);
+        Placed { partition: partition(), batch }
+    }
+
+    /// The fields of a partition, as documented.
+    fn named() -> Vec<u8> {
+        [&0x11u128.to_be_bytes()[..], &2u32.to_be_bytes()].concat()
+    }
+
+    fn batch(base: i64) -> Vec<u8> {
+        let bytes = placed(base).batch.bytes().clone();
+        let len = (bytes.len() as u32).to_be_bytes();
+        [&named()[..], &base.to_be_bytes(), &len, &bytes].concat()
+    }
+
+    fn examples() -> Vec<(Entry, Vec<u8>)> {
+        let committed = CommittedOffset { offset: 4, metadata: "m".into() };
+        let offsets = vec![(partition(), committed)];
+        let commit = Entry::Commit {
+            now: 1_000,
+            producer: "p".into(),
+            epoch: 8,
+            group: Some(Offsets { group: "g".into(), offsets }),
+            batches: vec![placed(5), placed(6)],
+        };
+        let id = TopicId(0x11);
+        let config = TopicConfig {
+            cleanup_policy: CleanupPolicy::CompactDelete,
+            retention_bytes: Some(9),
+            max_message_bytes: 10,
+        };
+        let settings = [&[2][..], &9u64.to_be_bytes(), &10u32.to_be_bytes()].concat();
+        let now = 1_000i64.to_be_bytes();
+        #[rustfmt::skip]
+        let commit_bytes = [
+            &[2][..], &now, &[0, 0, 0, 1], b"p", &8u32.to_be_bytes(),
+            &[1], &[0, 0, 0, 1], b"g", &[0, 0, 0, 1], &named(), &4i64.to_be_bytes(), &[0, 0, 0, 1], b"m",
+            &[0, 0, 0, 2], &batch(5), &batch(6),
+        ].concat();
+        let plain = Entry::Commit {
+            now: 1_000,
+            producer: "p".into(),
+            epoch: 8,
+            group: None,
+            batches: Vec::new(),
+        };
+        let plain_bytes =
+            [&[2][..], &now, &[0, 0, 0, 1], b"p", &8u32.to_be_bytes(), &[0; 5]].concat();
+        let horizon = Entry::CompactionHorizon {
+            partition: partition(),
+            tombstones_gone_below: 1,
+            compacted_below: 2,
+            cleaned: 3,
+        };
+        let offset = |n: i64| n.to_be_bytes();
+        vec![
+            (Entry::Append { now: 1_000, batch: placed(5) }, [&[1][..], &now, &batch(5)].concat()),
+            (commit, commit_bytes),
+            (plain, plain_bytes),
+            (
+                Entry::Group { group: "g".into(), member: 6, epoch: 7 },
+                [&[4, 0, 0, 0, 1][..], b"g", &6u64.to_be_bytes(), &7u64.to_be_bytes()].concat(),
+            ),
+            (
+                Entry::Producer { id: "p".into(), epoch: 8 },
+                [&[5, 0, 0, 0, 1][..], b"p", &8u32.to_be_bytes()].concat(),
+            ),
+            (
+                Entry::TopicCreate { id, name: "t".into(), partitions: 3, config: config.clone() },
+                [&[6][..], &id.0.to_be_bytes(), &[0, 0, 0, 1], b"t", &[0, 0, 0, 3], &settings]
+                    .concat(),
+            ),
+            (
+                Entry::TopicConfigure { id, config },
+                [&[7][..], &id.0.to_be_bytes(), &settings].concat(),
+            ),
+            (Entry::TopicDelete { id }, [&[8][..], &id.0.to_be_bytes()].concat()),
+            (
+                Entry::DeleteRecords { partition: partition(), before: 5 },
+                [&[9][..], &named(), &offset(5)].concat(),
+            ),
+            (
+                Entry::ExtentMoved { partition: partition(), end: 5 },
+                [&[10][..], &named(), &offset(5)].concat(),
+            ),
+            (horizon, [&[11][..], &named(), &offset(1), &offset(2), &offset(3)].concat()),
+            (Entry::IdleSeal, vec![12]),
+        ]
+    }
+
+    #[test]
+    fn golden_bytes() {
+        for (entry, bytes) in examples() {
+            let (mut out, mut places) = (Vec::new(), Vec::new());
+            entry.encode(&mut out, &mut places);
+            assert_eq!(out, bytes, "{entry:?}");
+            for (placed, place) in entry.batches().iter().zip(places) {
+                let batch = placed.batch.bytes();
+                assert_eq!(out[place..place + batch.len()], batch[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn entries_come_back_and_cut_ones_are_refused() {
+        let known = Known(partition());
+        for (entry, bytes) in examples() {
+            let mut fields = Take::new(bytes.clone().into());
+            let decoded = Entry::decode(&mut fields, &known, &mut Vec::new()).unwrap();
+            assert!(fields.is_done());
+            assert_eq!(format!("{decoded:?}"), format!("{entry:?}"));
+            for len in 0..bytes.len() {
+                let mut cut = Take::new(bytes[..len].to_vec().into());
+                assert!(Entry::decode(&mut cut, &known, &mut Vec::new()).is_err(), "{entry:?}");
+            }
+        }
+    }
+}

@@ -206,9 +206,9 @@ impl Partition {
         let found = if below || bounds.deleted {
             Found::Nothing
         } else if log.tail.front().is_some_and(|batch| batch.base_offset() <= position) {
-            log.from_tail(position, bounds.view_end, max_bytes)
+            log.find_in_tail(position, bounds.view_end, max_bytes)
         } else {
-            log.from_extents(position, bounds.view_end, max_bytes)
+            log.find_in_extents(position, bounds.view_end, max_bytes)
         };
         (bounds, found)
     }
@@ -294,7 +294,7 @@ impl Log {
         });
     }
 
-    fn from_tail(&self, position: Offset, view_end: Offset, max_bytes: usize) -> Found {
+    fn find_in_tail(&self, position: Offset, view_end: Offset, max_bytes: usize) -> Found {
         let first = self.tail.partition_point(|batch| batch.next_offset() <= position);
         let (mut batches, mut bytes) = (Vec::new(), 0);
         for batch in self.tail.range(first..) {
@@ -307,7 +307,7 @@ impl Log {
         if batches.is_empty() { Found::Nothing } else { Found::Batches(batches) }
     }
 
-    fn from_extents(&self, position: Offset, view_end: Offset, max_bytes: usize) -> Found {
+    fn find_in_extents(&self, position: Offset, view_end: Offset, max_bytes: usize) -> Found {
         let first = self.extents.partition_point(|extent| extent.end <= position);
         let read = self
             .extents
@@ -317,7 +317,7 @@ impl Log {
             Some(read) => Found::OnDisk(read),
             // Compaction may have left nothing in the extents; go on in memory.
             None => match self.tail.front() {
-                Some(batch) => self.from_tail(batch.base_offset(), view_end, max_bytes),
+                Some(batch) => self.find_in_tail(batch.base_offset(), view_end, max_bytes),
                 None => Found::Nothing,
             },
         }
