@@ -61,7 +61,7 @@ impl History {
         while let Poll::Ready(fetched) = reader.poll(1 << 20) {
             for part in fetched? {
                 let (seen, end, start) = found.entry(part.partition.clone()).or_default();
-                take(&part, seen, *end)?;
+                take(&part, seen, part.log_start.max(*end))?;
                 (*end, *start) = (part.position, part.log_start);
             }
         }

@@ -133,35 +133,36 @@ fn a_calm_broker() {
     });
 }
 
-/// Runs seeds with a broken promise until an oracle notices.
-fn must_turn_red(wrap: crate::world::Wrap) {
+/// Runs seeds with a broken promise until an oracle notices, and says `what`.
+fn must_turn_red(what: &str, wrap: crate::world::Wrap) {
     for seed in 0..300 {
         let host = |clock, dice: &mut Dice| Box::new(Embedded::new(clock, dice)) as Box<dyn Host>;
         let run = World::new(seed, wrap, host).and_then(World::run);
-        if let Err(Failure::Violation(what)) = run {
-            println!("seed {seed}: {what}");
+        if let Err(Failure::Violation(noticed)) = run {
+            assert!(noticed.contains(what), "seed {seed}: {noticed}");
+            println!("seed {seed}: {noticed}");
             return;
         }
     }
-    panic!("nobody noticed");
+    panic!("nobody noticed: {what}");
 }
 
 #[test]
 fn acknowledging_before_durable_is_noticed() {
-    must_turn_red(|broker, _| Broken::new(broker, Promise::AcknowledgedIsDurable));
+    must_turn_red("the acknowledged line", |broker, _| Broken::new(broker, Promise::AcknowledgedIsDurable));
 }
 
 #[test]
 fn flushing_stores_before_durable_is_noticed() {
-    must_turn_red(|broker, _| Broken::new(broker, Promise::FlushedIsDurable));
+    must_turn_red("its changelog is durable up to", |broker, _| Broken::new(broker, Promise::FlushedIsDurable));
 }
 
 #[test]
 fn a_lost_entry_in_the_middle_is_noticed() {
-    must_turn_red(|broker, _| Broken::new(broker, Promise::NothingIsLost));
+    must_turn_red("are committed", |broker, _| Broken::new(broker, Promise::NothingIsLost));
 }
 
 #[test]
 fn outputs_and_offsets_in_two_entries_are_noticed() {
-    must_turn_red(|broker, _| Broken::new(broker, Promise::CommitsAreAtomic));
+    must_turn_red("are committed", |broker, _| Broken::new(broker, Promise::CommitsAreAtomic));
 }
