@@ -1,4 +1,9 @@
 //! Typed KStream and KTable operators that compile to a topology.
+//!
+//! A [`StreamsBuilder`] gives streams ([`KStream`]) and tables ([`KTable`]) of topics; their operators
+//! make new ones, and [`StreamsBuilder::build`] makes a [`Topology`](streams_core::Topology) of it all.
+//! Types are checked when the application is compiled. Names, numbers, null rules and timestamps are
+//! those of Kafka Streams. The guide is `docs/dsl.md` in the project.
 
 mod branch;
 mod builder;
@@ -18,3 +23,8 @@ pub use config::{
 pub use grouped::KGroupedStream;
 pub use stream::KStream;
 pub use table::KTable;
+
+/// The examples of the guide are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/dsl.md")]
+struct Guide;

@@ -1,0 +1,36 @@
+//! The operators: names, null rules, times, tables.
+
+mod aggregates;
+mod model;
+mod names;
+mod nulls;
+mod tables;
+
+use streams_core::HasSerde;
+use streams_core::test_driver::TopologyTestDriver;
+use streams_dsl::StreamsBuilder;
+
+/// Runs what was built.
+fn driver(builder: &StreamsBuilder) -> TopologyTestDriver {
+    TopologyTestDriver::new(builder.build().unwrap()).unwrap()
+}
+
+/// Pipes a record into topic `a`, and answers what came out of topic `out` as (key, value, time).
+fn step<K: HasSerde, V: HasSerde, K2: HasSerde, V2: HasSerde>(
+    driver: &TopologyTestDriver,
+    key: K,
+    value: V,
+    timestamp: i64,
+) -> Vec<(K2, V2, i64)> {
+    driver.input_topic("a").pipe(key, value, timestamp).unwrap();
+    let out = driver.output_topic("out").read_all().unwrap();
+    out.into_iter().map(|record| (record.key, record.value, record.timestamp)).collect()
+}
+
+fn s(text: &str) -> String {
+    text.to_string()
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_string())
+}
