@@ -90,7 +90,7 @@ fn the_embedded_broker_and_its_application_survive_everything() {
     });
 }
 
-/// The faults that this seed has.
+/// The faults that a seed has.
 fn some_faults(dice: &mut Dice) -> Faults {
     let all = Faults::all();
     let mut some = |n: u32| if dice.one_in(2) { n } else { 0 };

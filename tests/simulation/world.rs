@@ -42,8 +42,9 @@ pub(crate) struct World {
     oracle: Oracle,
     lines: Lines,
     app: Option<App>,
-    /// How often something may be killed.
+    /// How often something may be killed, and was.
     ends_left: u32,
+    ends: u64,
 }
 
 struct App {
@@ -153,7 +154,8 @@ impl World {
                 acknowledged: Vec::new(),
             },
             app: None,
-            ends_left: dice.within(0..5) as u32,
+            ends_left: dice.within(0..6) as u32,
+            ends: 0,
             dice,
             host,
         };
@@ -167,18 +169,16 @@ impl World {
         for _ in 0..self.dice.within(200..3_000) {
             if let Err(failure) = self.step() {
                 self.survive(failure)?;
-                summary.ends += 1;
             }
         }
         self.host.calm_down();
         while let Err(failure) = self.finish() {
             self.survive(failure)?;
-            summary.ends += 1;
         }
         if let Some(app) = &self.app {
             summary.restored = app.env.metrics().restored;
         }
-        summary.lines = self.lines.written;
+        (summary.lines, summary.ends) = (self.lines.written, self.ends);
         Ok(summary)
     }
 
@@ -206,7 +206,7 @@ impl World {
                 Ok(())
             }
             97 => self.change_threads(),
-            _ if self.ends_left == 0 || !self.dice.one_in(8) => Ok(()),
+            _ if self.ends_left == 0 || !self.dice.one_in(4) => Ok(()),
             _ => {
                 self.ends_left -= 1;
                 if self.dice.one_in(2) && self.host.plan_fault(&mut self.dice) {
@@ -342,6 +342,7 @@ impl World {
     /// The process ends, whatever it was doing, and another one begins.
     fn restart(&mut self, end: End) -> Result<(), Failure> {
         for attempt in 0.. {
+            self.ends += 1;
             self.drop_all()?;
             let dice = &mut self.dice;
             // A process without a log of its own loses what it did not flush, however it ends.

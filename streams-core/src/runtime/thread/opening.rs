@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use broker_api::{
-    CommittedOffset, Error, Offset, OffsetSpec, Start, TaskId, TopicId, TopicPartition,
+    CommittedOffset, Error, Horizon, Offset, OffsetSpec, Start, TaskId, TopicId, TopicPartition,
 };
 
 use super::super::metrics::add;
@@ -44,7 +44,11 @@ pub(super) struct Restoring {
 struct Replay {
     store: usize,
     restorer: Restorer,
-    end: Offset,
+    /// Where it began.
+    from: Offset,
+    changelog: Changelog,
+    /// At its end: what the changelog has forgotten by then.
+    checking: Option<Pin<Box<dyn Future<Output = Result<Horizon, Error>> + Send>>>,
 }
 
 impl StreamThread {
@@ -109,9 +113,8 @@ impl StreamThread {
                 stream_time: position.map_or(-1, |p| p.stream_time),
             };
             if !matches!(plan, RestorePlan::UpToDate) {
-                let restorer = self.restorer(name, engine.clone(), &plan, &changelog, &dir)?;
-                starts.push((partition.clone(), Start::At(restorer.next_offset())));
-                let replay = Replay { store: index, restorer, end: changelog.end };
+                let replay = self.replay_of(id, index, engine.clone(), &plan, changelog)?;
+                starts.push((partition.clone(), Start::At(replay.from)));
                 restoring.replays.insert(partition.clone(), replay);
             }
             // Its number among the outputs is known when the nodes are built.
@@ -125,21 +128,25 @@ impl StreamThread {
         Ok(())
     }
 
-    fn restorer(
+    fn replay_of(
         &self,
-        store: &str,
+        id: TaskId,
+        store: usize,
         engine: Arc<dyn StoreEngine>,
         plan: &RestorePlan,
-        changelog: &Changelog,
-        dir: &std::path::Path,
-    ) -> Result<Restorer, StreamsError> {
-        let spec = self.env.topology.stores().get(store).ok_or_else(|| BuildError::Unknown {
+        changelog: Changelog,
+    ) -> Result<Replay, StreamsError> {
+        let topology = &self.env.topology;
+        let name = &topology.subtopologies()[id.subtopology as usize].stores[store];
+        let spec = topology.stores().get(name).ok_or_else(|| BuildError::Unknown {
             node: "the topology".into(),
-            missing: store.into(),
+            missing: name.clone(),
         })?;
         let memory = self.env.settings.restore_memory_bytes;
-        let spill = dir.join(format!("{store}.restore"));
-        Ok(Restorer::new(engine, spec.format.clone(), plan, changelog, memory, spill)?)
+        let spill = self.env.state_dir.join(id.to_string()).join(format!("{name}.restore"));
+        let restorer =
+            Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
+        Ok(Replay { store, from: restorer.next_offset(), restorer, changelog, checking: None })
     }
 
     fn unlogged(&self, position: Option<Position>) -> Position {
@@ -156,7 +163,8 @@ impl StreamThread {
             return Ok(false);
         }
         let mut busy = false;
-        if self.restoring.values().any(|r| !r.replays.is_empty())
+        let mut replays = self.restoring.values().flat_map(|r| r.replays.values());
+        if replays.any(|replay| replay.checking.is_none())
             && let Poll::Ready(fetched) = self.restore_fetcher.poll(8 << 20)
         {
             busy = true;
@@ -164,6 +172,7 @@ impl StreamThread {
                 self.replay(&part)?;
             }
         }
+        busy |= self.check_replays()?;
         let ready = |r: &Restoring| r.replays.is_empty();
         let ids: Vec<TaskId> =
             self.restoring.iter().filter(|(_, r)| ready(r)).map(|(id, _)| *id).collect();
@@ -177,24 +186,72 @@ impl StreamThread {
     }
 
     fn replay(&mut self, part: &broker_api::Fetched) -> Result<(), StreamsError> {
-        for (id, restoring) in &mut self.restoring {
-            let Some(replay) = restoring.replays.get_mut(&part.partition) else {
-                continue;
-            };
-            for batch in &part.batches {
-                replay.restorer.feed(batch, replay.end)?;
-            }
-            if part.position < replay.end {
-                return Ok(());
-            }
-            self.restore_fetcher.unassign(std::slice::from_ref(&part.partition));
-            if let Some(done) = restoring.replays.remove(&part.partition) {
-                let position = &restoring.stores[done.store].position;
-                let stats = done.restorer.finish(position)?;
-                add(&self.env.counters.restored, stats.records);
-                tracing::info!(task = %id, changelog = %part.partition, records = stats.records, "store restored");
-            }
+        let mut replays = self.restoring.values_mut().flat_map(|r| &mut r.replays);
+        let Some((partition, replay)) = replays.find(|(tp, _)| **tp == part.partition) else {
             return Ok(());
+        };
+        for batch in &part.batches {
+            replay.restorer.feed(batch, replay.changelog.end)?;
+        }
+        if part.position >= replay.changelog.end {
+            self.restore_fetcher.unassign(std::slice::from_ref(partition));
+            let (admin, partition) = (self.env.broker.admin(), partition.clone());
+            replay.checking = Some(Box::pin(async move { admin.horizon(&partition).await }));
+        }
+        Ok(())
+    }
+
+    fn check_replays(&mut self) -> Result<bool, StreamsError> {
+        let mut ended = Vec::new();
+        for (id, restoring) in &mut self.restoring {
+            for (partition, replay) in &mut restoring.replays {
+                if let Some(checking) = &mut replay.checking
+                    && let Poll::Ready(horizon) =
+                        checking.as_mut().poll(&mut Context::from_waker(&self.waker))
+                {
+                    ended.push((*id, partition.clone(), horizon?));
+                }
+            }
+        }
+        let busy = !ended.is_empty();
+        for (id, partition, horizon) in ended {
+            self.end_replay(id, partition, horizon)?;
+        }
+        Ok(busy)
+    }
+
+    /// Ends a replay that has come to its end, unless the changelog was compacted meanwhile: a
+    /// deletion that was still to be read may be gone. Then it begins anew.
+    fn end_replay(
+        &mut self,
+        id: TaskId,
+        partition: TopicPartition,
+        horizon: Horizon,
+    ) -> Result<(), StreamsError> {
+        let found = self.restoring.get_mut(&id);
+        let Some((restoring, replay)) =
+            found.and_then(|r| r.replays.remove(&partition).map(|replay| (r, replay)))
+        else {
+            return Ok(());
+        };
+        let Replay { store, restorer, from, changelog, .. } = replay;
+        let TaskStore { engine, position, .. } = &restoring.stores[store];
+        let known = changelog.horizon.tombstones_gone_below;
+        if horizon.tombstones_gone_below <= from.max(known) {
+            let stats = restorer.finish(position)?;
+            add(&self.env.counters.restored, stats.records);
+            tracing::info!(task = %id, changelog = %partition, records = stats.records, "store restored");
+            return Ok(());
+        }
+        tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
+        let engine = engine.clone();
+        drop(restorer);
+        let plan = RestorePlan::Rebuild { reason: "its changelog was compacted meanwhile" };
+        let changelog = Changelog { horizon, ..changelog };
+        let replay = self.replay_of(id, store, engine, &plan, changelog)?;
+        self.restore_fetcher.assign(&[(partition.clone(), Start::At(replay.from))])?;
+        if let Some(restoring) = self.restoring.get_mut(&id) {
+            restoring.replays.insert(partition, replay);
         }
         Ok(())
     }
