@@ -41,6 +41,9 @@ struct Args {
     /// Stop when everything is counted, and show the commonest words
     #[arg(long)]
     exit_when_done: bool,
+    /// The longest time in ms until a committed change is in the store's files
+    #[arg(long, default_value_t = 30_000)]
+    flush_ms: u64,
 }
 
 fn words(line: &str) -> Vec<String> {
@@ -135,7 +138,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     vltava.ensure_topic("counts", args.partitions).await?;
 
     let clock = SystemClock::new();
-    let settings = Settings { threads: args.threads, ..vltava.settings("word-count") };
+    let settings = Settings {
+        threads: args.threads,
+        flush_interval: Duration::from_millis(args.flush_ms),
+        ..vltava.settings("word-count")
+    };
     let streams = vltava.start(topology(args.no_cache)?, settings).await?;
 
     tokio::select! {

@@ -36,7 +36,7 @@ fn start(dir: &Path, extra: &[&str]) -> Child {
     let input = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/kjv.txt.gz");
     Command::new(example())
         .args(["--broker", dir.to_str().unwrap(), "--input", input, "--exit-when-done"])
-        .args(["--repeat", &REPEAT.to_string()])
+        .args(["--repeat", &REPEAT.to_string(), "--flush-ms", "50"]) // kills between and in flushes
         .args(extra)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -123,7 +123,7 @@ impl StreamThread {
                 continue;
             }
             busy = true;
-            if self.flush_rest(id)? {
+            if self.flush_settled(id)? {
                 continue;
             }
             if let Some(running) = self.running.remove(&id) {

@@ -284,9 +284,34 @@ impl StreamThread {
         }));
     }
 
-    /// Starts the last flush of a task that is closed; `false` if nothing is left to write. All its
-    /// commits are durable.
-    pub(super) fn flush_rest(&mut self, id: TaskId) -> Result<bool, StreamsError> {
+    /// Writes the stores of tasks that have had nothing to do for the flush interval: else what
+    /// their last commits changed would stay out of the files, and be replayed after a crash.
+    pub(super) fn flush_idle_tasks(&mut self) -> Result<bool, StreamsError> {
+        if self.unsent.is_some() {
+            return Ok(false); // what it holds is not in the changelog yet
+        }
+        let now = self.env.clock.monotonic();
+        let mut idle = Vec::new();
+        for (id, running) in &mut self.running {
+            if running.next_flush(self.env.settings.flush_interval).is_some_and(|due| due <= now)
+                && running.last_commit.is_none()
+                && !running.flush_under_way()
+                && !running.task.has_uncommitted()
+            {
+                running.flushes.iter_mut().for_each(|flush| flush.last = now);
+                idle.push(*id);
+            }
+        }
+        let any = !idle.is_empty();
+        for id in idle {
+            self.flush_settled(id)?;
+        }
+        Ok(any)
+    }
+
+    /// Starts to write what the stores of a task hold, whose commits are all durable; `false` if
+    /// nothing is left to write.
+    pub(super) fn flush_settled(&mut self, id: TaskId) -> Result<bool, StreamsError> {
         let mut ready = Vec::new();
         if let Some(running) = self.running.get_mut(&id) {
             let positions: Vec<Position> =

@@ -229,6 +229,7 @@ impl StreamThread {
         busy |= self.fetch()?;
         busy |= self.process()?;
         busy |= self.seal_if_due()?;
+        busy |= self.flush_idle_tasks()?;
         busy |= self.close_tasks()?;
         if self.stopping && self.is_idle() {
             self.membership = None;
@@ -290,7 +291,10 @@ impl StreamThread {
             .filter_map(|running| running.task.core_mut().schedules_mut().next_wall_clock())
             .min()
             .map(|due| Duration::from_millis(u64::try_from(due - wall).unwrap_or(0)));
-        let wait = [seal, punctuation].into_iter().flatten().min();
+        let interval = self.env.settings.flush_interval;
+        let flush = self.running.values_mut().filter_map(|r| r.next_flush(interval)).min();
+        let flush = flush.map(|due| due.saturating_sub(now));
+        let wait = [seal, punctuation, flush].into_iter().flatten().min();
         // A wait of nothing would spin: what is due now but cannot be done waits for a waker.
         wait.map(|wait| wait.max(Duration::from_millis(1)))
     }

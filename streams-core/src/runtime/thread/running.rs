@@ -28,6 +28,14 @@ impl Running {
         self.flushes.iter().any(|flush| flush.under_way)
     }
 
+    /// When changes that are in memory only should be in the files.
+    pub(super) fn next_flush(&mut self, interval: Duration) -> Option<Duration> {
+        let flushes = &self.flushes;
+        let stores = self.task.core_mut().stores_mut().iter_mut().zip(flushes);
+        let dirty = stores.filter(|(store, flush)| !flush.under_way && store.dirty_bytes() > 0);
+        dirty.map(|(_, flush)| flush.last + interval).min()
+    }
+
     /// Whether a store holds more unflushed changes than it may.
     pub(super) fn memory_full(&mut self, budget: usize) -> bool {
         let flushes = &self.flushes;
