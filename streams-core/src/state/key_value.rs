@@ -415,6 +415,10 @@ impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
         self.evict();
     }
 
+    fn has_uncommitted(&self) -> bool {
+        self.cache.has_uncommitted()
+    }
+
     fn dirty_bytes(&self) -> usize {
         self.cache.dirty_bytes()
     }

@@ -124,6 +124,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         self.dirty_bytes
     }
 
+    #[inline]
     pub(super) fn find(&mut self, key: &K) -> Option<Slot> {
         let hash = self.hash(key);
         let found = self.index.find(spread(hash), |&(h, slot)| {
@@ -135,6 +136,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
     }
 
     /// An entry in use. Slots come from this cache, so there is one.
+    #[inline]
     pub(super) fn at(&self, slot: Slot) -> &Entry<K, V> {
         match &self.slots[slot as usize] {
             Some(entry) => entry,
@@ -142,6 +144,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         }
     }
 
+    #[inline]
     fn at_mut(&mut self, slot: Slot) -> &mut Entry<K, V> {
         match &mut self.slots[slot as usize] {
             Some(entry) => entry,
@@ -190,6 +193,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
 
     /// Changes an entry in place: `change` gets the value and its time, and returns the new time;
     /// `weigh` is the weight of what it left. An entry that was and stays absent is left alone.
+    #[inline]
     pub(super) fn change(
         &mut self,
         slot: Slot,
@@ -245,6 +249,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
     }
 
     /// Makes an uncommitted entry the last in the order.
+    #[inline]
     fn append(&mut self, slot: Slot, is_first: bool) {
         if !is_first && self.order.last() == Some(&slot) {
             return;
@@ -276,6 +281,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         self.forwarded_to = forwarded_to;
     }
 
+    #[inline]
     fn counts(&self, slot: Slot, place: usize) -> bool {
         let entry = self.at(slot);
         entry.state == State::Uncommitted && entry.last as usize == place
@@ -406,21 +412,28 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         self.slots.iter().flatten().filter(|entry| entry.state != State::Clean)
     }
 
+    pub(super) fn has_uncommitted(&self) -> bool {
+        self.uncommitted > 0
+    }
+
     #[cfg(test)]
     pub(super) fn order_len(&self) -> usize {
         self.order.len()
     }
 
+    #[inline]
     fn hash(&self, key: &K) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 }
 
 /// The index takes its buckets from the low bits and its tags from the high ones.
+#[inline]
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
+#[inline]
 fn saturated(weight: usize) -> u32 {
     u32::try_from(weight).unwrap_or(u32::MAX)
 }

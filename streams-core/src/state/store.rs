@@ -37,6 +37,9 @@ pub trait Store: Any + Send {
     /// become clean.
     fn flushed(&mut self);
 
+    /// Whether entries were changed since the last seal.
+    fn has_uncommitted(&self) -> bool;
+
     /// Bytes held in memory for entries that are not clean.
     fn dirty_bytes(&self) -> usize;
 

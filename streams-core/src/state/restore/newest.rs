@@ -48,6 +48,7 @@ struct Entry {
 impl Entry {
     const DEAD: u32 = u32::MAX;
 
+    #[inline]
     fn read(buffer: &[u8], at: usize) -> Self {
         let field = |n: usize| {
             let at = at + n * 4;
@@ -56,29 +57,35 @@ impl Entry {
         Self { words: field(0), key_len: field(1), value_len: field(2) }
     }
 
+    #[inline]
     fn write(self, buffer: &mut [u8], at: usize) {
         buffer[at..at + 4].copy_from_slice(&self.words.to_le_bytes());
         buffer[at + 4..at + 8].copy_from_slice(&self.key_len.to_le_bytes());
         buffer[at + 8..at + HEAD].copy_from_slice(&self.value_len.to_le_bytes());
     }
 
+    #[inline]
     fn is_dead(self) -> bool {
         self.key_len == Self::DEAD
     }
 
+    #[inline]
     fn bytes(self) -> usize {
         self.words as usize * WORD
     }
 
     /// Room for a value.
+    #[inline]
     fn capacity(self) -> usize {
         self.bytes() - HEAD - self.key_len as usize
     }
 
+    #[inline]
     fn key(self, buffer: &[u8], at: usize) -> &[u8] {
         &buffer[at + HEAD..at + HEAD + self.key_len as usize]
     }
 
+    #[inline]
     fn value(self, buffer: &[u8], at: usize) -> Option<&[u8]> {
         let at = at + HEAD + self.key_len as usize;
         (self.value_len > 0).then(|| &buffer[at..at + self.value_len as usize - 1])
@@ -109,6 +116,15 @@ impl Newest {
                 let entry = self.index.find(spread(hash), |&(h, _)| h == hash);
                 (hash, entry.map_or(NOT_FOUND, |&(_, word)| word))
             }));
+            // Only reads, so that these misses overlap too; also the key's length settles most.
+            for ((_, word), (key, _)) in found.iter_mut().zip(records.clone()) {
+                if *word != NOT_FOUND {
+                    let entry = Entry::read(&self.buffer, *word as usize * WORD);
+                    if entry.key_len as usize != key.len() {
+                        *word = NOT_FOUND;
+                    }
+                }
+            }
             for (&(hash, word), (key, value)) in found.iter().zip(&mut records) {
                 if word == NOT_FOUND || !self.replace(word, key, value) {
                     self.put(hash, key, value);
@@ -122,6 +138,7 @@ impl Newest {
     }
 
     /// Replaces the value of the entry at `word`, if it is the key's and has room.
+    #[inline]
     fn replace(&mut self, word: u32, key: &[u8], value: Option<&[u8]>) -> bool {
         let at = word as usize * WORD;
         let mut entry = Entry::read(&self.buffer, at);
@@ -190,6 +207,7 @@ impl Newest {
         std::iter::from_fn(next).filter(|(_, entry)| !entry.is_dead())
     }
 
+    #[inline]
     fn key(&self, word: u32) -> &[u8] {
         let at = word as usize * WORD;
         Entry::read(&self.buffer, at).key(&self.buffer, at)
@@ -228,11 +246,13 @@ impl Newest {
 }
 
 /// The index takes its buckets from the low bits and its tags from the high ones.
+#[inline]
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The first eight bytes as a number with the same order.
+#[inline]
 fn prefix(key: &[u8]) -> u64 {
     match key.first_chunk() {
         Some(bytes) => u64::from_be_bytes(*bytes),
