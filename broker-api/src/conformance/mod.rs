@@ -8,6 +8,27 @@
 //! broker that is driven by steps makes one there, a broker with threads waits on the [`Alarm`],
 //! which is behind every waker that the check hands out.
 //!
+//! ```
+//! use std::sync::Arc;
+//! use broker_api::conformance::{Alarm, Harness, run_all};
+//! use broker_api::sim::{SimBroker, SimConfig};
+//! use broker_api::Broker;
+//!
+//! struct Stepped(SimBroker);
+//!
+//! impl Harness for Stepped {
+//!     fn broker(&self) -> Arc<dyn Broker> {
+//!         Arc::new(self.0.clone())
+//!     }
+//!
+//!     fn progress(&self, _: &Alarm) {
+//!         self.0.step(); // one with threads: alarm.wait()
+//!     }
+//! }
+//!
+//! run_all(&Stepped(SimBroker::new(SimConfig::default())));
+//! ```
+//!
 //! A broken promise panics, as an assertion in a test does, with the name of the check.
 
 // This is test code that is compiled outside tests: what fails shall panic.
