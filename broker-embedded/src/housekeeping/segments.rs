@@ -107,3 +107,50 @@ fn missing(dir: &SegmentDir, partition: &TopicPartition, at: Offset) -> Error {
     let reason = format!("the segment with offset {at} is missing");
     corrupt(&dir.path, 0, Some(partition.clone()), reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentWriter;
+    use crate::vfs::SimVfs;
+
+    /// Segments (base, end, generation) without records, and what is found from `log_start` to 30.
+    fn found(segments: &[(Offset, Offset, u64)], log_start: Offset) -> Vec<(Offset, Offset)> {
+        let vfs = SimVfs::new(1);
+        let partition = TopicPartition::new("t", 0);
+        let (path, topic) = ("/topics/0".into(), TopicId(1));
+        let dir = SegmentDir { vfs: Arc::new(vfs), path, topic, partition: partition.clone() };
+        dir.vfs.create_dir_all(&dir.path).unwrap();
+        for (base, end, generation) in segments {
+            let writer = SegmentWriter::create(&dir, *base, *generation).unwrap();
+            writer.seal(*end).unwrap().publish().unwrap();
+        }
+        let extents = chain(&dir, &partition, log_start, 30).unwrap();
+        let kept: Vec<_> = extents.iter().map(|e| e.segment().unwrap().base()).collect();
+        assert_eq!(dir.bases().unwrap(), kept, "the others are removed");
+        extents.iter().map(|extent| (extent.base, extent.end)).collect()
+    }
+
+    #[test]
+    fn segments_that_a_compaction_had_replaced_do_not_come_back() {
+        // 10 and 20 are old; the compaction had given all new segments their names.
+        let segments = [(0, 15, 9), (10, 20, 3), (15, 30, 9), (20, 30, 3)];
+        assert_eq!(found(&segments, 0), [(0, 15), (15, 30)]);
+        assert_eq!(found(&segments, 15), [(15, 30)]);
+        assert_eq!(found(&segments, 17), [(15, 30)]);
+    }
+
+    #[test]
+    fn a_compaction_that_was_interrupted_leaves_its_beginning_and_the_old_rest() {
+        assert_eq!(
+            found(&[(0, 15, 9), (10, 20, 3), (20, 30, 3)], 0),
+            [(0, 15), (15, 20), (20, 30)]
+        );
+    }
+
+    #[test]
+    fn segments_that_the_journal_does_not_know_are_removed() {
+        assert_eq!(found(&[(0, 30, 3), (30, 40, 5)], 0), [(0, 30)]);
+        assert_eq!(found(&[(0, 10, 3), (10, 30, 4)], 10), [(10, 30)]);
+    }
+}

@@ -75,7 +75,10 @@ fn compact(
     (kept, horizon, rounds)
 }
 
-fn records(log: &[Batch]) -> Vec<(Offset, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<Header>)> {
+/// Offset, timestamp, key, value, headers.
+type Record = (Offset, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<Header>);
+
+fn records(log: &[Batch]) -> Vec<Record> {
     let records = log.iter().flat_map(Batch::records).map(Result::unwrap);
     records
         .map(|r| {

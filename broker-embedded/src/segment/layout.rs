@@ -28,6 +28,8 @@ pub(super) struct Head {
     pub(super) max_append_time: Timestamp,
     /// The checksum over the checksums of all batches: tells two logs of the same base apart.
     pub(super) data_crc: u32,
+    /// Of segments that overlap, the one with the highest is the newest.
+    pub(super) generation: u64,
 }
 
 /// Why a head cannot be used.
@@ -50,6 +52,7 @@ impl Head {
         out.u64(self.batches);
         out.i64(self.max_append_time);
         out.u32(self.data_crc);
+        out.u64(self.generation);
         out.resize(HEAD_LEN - 4, 0);
         out.u32(crc32c::crc32c(&out));
         out
@@ -74,6 +77,7 @@ impl Head {
                 batches: take.u64()?,
                 max_append_time: take.i64()?,
                 data_crc: take.u32()?,
+                generation: take.u64()?,
             };
             Ok::<_, crate::codec::Malformed>((magic, format, head))
         };

@@ -138,6 +138,11 @@ impl Segment {
         self.head.base
     }
 
+    /// Of segments that overlap, the one with the highest is the newest.
+    pub(crate) fn generation(&self) -> u64 {
+        self.head.generation
+    }
+
     /// Where the log goes on after it. The last offsets before may be gone.
     pub(crate) fn next(&self) -> Offset {
         self.head.next

@@ -42,7 +42,7 @@ fn random_batches(seed: u64, count: usize) -> Vec<Batch> {
 }
 
 fn write(dir: &SegmentDir, base: Offset, batches: &[Batch], next: Offset) -> Segment {
-    let mut writer = SegmentWriter::create(dir, base).unwrap();
+    let mut writer = SegmentWriter::create(dir, base, 7).unwrap();
     batches.iter().for_each(|batch| writer.append(batch).unwrap());
     writer.seal(next).unwrap().publish().unwrap()
 }
@@ -72,7 +72,7 @@ fn the_bytes_of_log_and_index_are_as_documented() {
     assert_eq!(log[second + 32..], batches[1].bytes()[..]);
     let identity = "0000000000000000000000000000feed";
     let head = format!(
-        "{}00000001{}{}{}{}{}{}{}{}{}{}",
+        "{}00000001{}{}{}{}{}{}{}{}{}{}{}",
         hex(b"VLTVSEGM"),
         "00000000",         // partition
         identity,           // topic
@@ -82,8 +82,9 @@ fn the_bytes_of_log_and_index_are_as_documented() {
         "0000000000000002", // 2 batches
         "0000000000001388", // the latest append time, 5000
         "188e49e7",         // checksum of the checksums
-        "00".repeat(48),
-        "c06363c1", // checksum
+        "0000000000000007", // generation
+        "00".repeat(40),
+        "e3ca4102", // checksum
     );
     assert_eq!(hex(&log[..128]), head);
     let first = "9f1a2ea40000004a000000000000006400000000000000650000000000001388";
@@ -276,7 +277,7 @@ fn a_power_cut_leaves_the_old_segment_or_the_new_one() {
         let dir = dir(&vfs);
         vfs.cut_power_at(vfs.changes() + seed % 12);
         let replace = || {
-            let mut writer = SegmentWriter::create(&dir, 100)?;
+            let mut writer = SegmentWriter::create(&dir, 100, 8)?;
             new.iter().try_for_each(|batch| writer.append(batch))?;
             writer.seal(1_000)?.publish()
         };
@@ -309,7 +310,7 @@ fn an_open_segment_stays_readable_when_it_is_replaced_or_removed() {
 #[test]
 fn batches_out_of_order_are_refused() {
     let vfs = SimVfs::new(0);
-    let mut writer = SegmentWriter::create(&dir(&vfs), 100).unwrap();
+    let mut writer = SegmentWriter::create(&dir(&vfs), 100, 8).unwrap();
     writer.append(&batch(100, 0, &[b"a", b"b"])).unwrap();
     assert!(writer.append(&batch(101, 0, &[b"c"])).is_err());
     assert!(writer.seal(101).is_err());
@@ -335,7 +336,7 @@ fn errors_of_the_disk_come_back_as_errors() {
     let full = vfs.fork(0);
     full.set_capacity(Some(full.used() + 512));
     let dir = SegmentDir { vfs: Arc::new(full), ..dir };
-    let mut writer = SegmentWriter::create(&dir, 2_000).unwrap();
+    let mut writer = SegmentWriter::create(&dir, 2_000, 8).unwrap();
     writer.append(&batch(2_000, 0, &[&[0; 2_000]])).unwrap();
     assert!(matches!(writer.seal(3_000).map(|_| ()), Err(Error::DiskFull { .. })));
     assert_eq!(read_all(&Segment::open(&dir, 100).unwrap()).unwrap(), batches);

@@ -21,6 +21,7 @@ pub(crate) struct SegmentWriter {
     path: PathBuf,
     file: Arc<dyn VfsFile>,
     base: Offset,
+    generation: u64,
     next: Offset,
     seed: u32,
     buffer: Vec<u8>,
@@ -32,11 +33,12 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Begins the segment that starts at offset `base`.
+    /// Begins the segment that starts at offset `base`. After a crash it may be found together
+    /// with those that it replaces: its generation must be higher than theirs.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`]; here and in all that follows.
-    pub(crate) fn create(dir: &SegmentDir, base: Offset) -> Result<Self, Error> {
+    pub(crate) fn create(dir: &SegmentDir, base: Offset, generation: u64) -> Result<Self, Error> {
         let path = dir.file(base, "log.tmp");
         let create = || {
             if dir.vfs.exists(&path)? {
@@ -49,6 +51,7 @@ impl SegmentWriter {
             dir: dir.clone(),
             file,
             base,
+            generation,
             next: base,
             seed: layout::seed(dir.topic, dir.partition.partition, base),
             buffer: Vec::new(),
@@ -118,6 +121,7 @@ impl SegmentWriter {
             batches: self.batches,
             max_append_time: self.index.latest(),
             data_crc: self.data_crc,
+            generation: self.generation,
         };
         self.file
             .write_at(0, &head.encode())

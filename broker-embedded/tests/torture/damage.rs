@@ -14,13 +14,25 @@ fn small() -> Settings {
     Settings { journal_file_bytes: 16 << 10, reserve_bytes: 0, ..settings() }
 }
 
-/// A directory that was closed in good order.
-fn closed(seed: u64) -> SimVfs {
-    let mut world = World::on(SimVfs::new(seed), seed, small());
-    world.open().unwrap();
-    world.run(20).unwrap();
-    world.close().unwrap();
-    world.vfs
+/// A directory that was closed in good order and has a bit of everything: records in the journal
+/// and in segments, some of them compacted.
+fn closed() -> SimVfs {
+    let try_seed = |seed| {
+        let mut world = World::on(SimVfs::new(seed), seed, small());
+        world.open().unwrap();
+        world.run(20).unwrap();
+        world.close().unwrap();
+        let (state, _) = look(&world.vfs.fork(0)).unwrap();
+        let partitions = || state.topics.values().flat_map(|topic| &topic.partitions);
+        let records: usize = partitions().map(|p| p.records.len()).sum();
+        let compacted = partitions().any(|p| p.horizon.compacted_below > 0);
+        let is_segment = |path: &Path| {
+            path.starts_with("/data/topics") && path.extension().is_some_and(|e| e == "log")
+        };
+        let segments = world.vfs.files().iter().filter(|(path, _)| is_segment(path)).count();
+        (records > 20 && compacted && segments > 2).then_some(world.vfs)
+    };
+    (0..500).find_map(try_seed).expect("some script gets there")
 }
 
 /// What a broker on this disk shows.
@@ -33,7 +45,7 @@ fn look(vfs: &SimVfs) -> Result<(State, String), Error> {
 
 #[test]
 fn every_flipped_byte_is_reported_or_without_effect() {
-    let vfs = closed(1);
+    let vfs = closed();
     let intact = look(&vfs.fork(0)).unwrap();
     let (mut reported, mut blamed, mut harmless) = (0, 0, 0);
     for (path, len) in vfs.files() {

@@ -5,6 +5,9 @@
 //! partitions, and must contain everything that was acknowledged. `VLTAVA_SIM_SEEDS` says how many
 //! seeds are tried.
 
+// What fails shall panic: all of this is a test.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod damage;
 mod dice;
 mod faults;

@@ -6,6 +6,7 @@ use crate::world::World;
 /// Many short lives on one disk, each ended by a power cut at a random place.
 #[test]
 fn every_restart_finds_a_state_of_the_history_with_all_that_was_acknowledged() {
+    let (mut compacted, mut tombstones_gone) = (0, 0);
     for seed in seeds(400) {
         let mut world = World::new(seed);
         for _ in 0..6 {
@@ -22,7 +23,11 @@ fn every_restart_finds_a_state_of_the_history_with_all_that_was_acknowledged() {
             world.vfs.crash();
         }
         world.reopen_and_check().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        compacted += world.compacted;
+        tombstones_gone += world.tombstones_gone;
     }
+    println!("restarts that found something compacted: {compacted}, tombstones: {tombstones_gone}");
+    assert!(compacted > 0 && tombstones_gone > 0);
 }
 
 /// One script, with a power cut at each of its changes.
@@ -43,6 +48,47 @@ fn the_power_may_go_at_every_single_change_of_a_script() {
             world.session = None;
             world.vfs.crash();
             world.reopen_and_check().unwrap_or_else(|e| panic!("seed {seed}, cut {cut}: {e}"));
+        }
+    }
+}
+
+/// Much has gathered when the broker begins to tidy up: the power goes at each change of that, and
+/// again while it does the rest.
+#[test]
+fn the_power_may_go_at_every_change_of_housekeeping() {
+    let life = |seed, cut: Option<u64>| {
+        let mut world = World::new(seed);
+        world.tidies = false;
+        world.open().unwrap();
+        world.run(60).unwrap();
+        world.settle();
+        world.all_is_acknowledged();
+        world.tidies = true;
+        let before = world.vfs.changes();
+        if let Some(cut) = cut {
+            world.vfs.cut_power_at(before + cut);
+        }
+        world.settle();
+        (world, before)
+    };
+    for seed in seeds(160).step_by(40).map(|seed| seed * 3 + 1) {
+        let (world, before) = life(seed, None);
+        for cut in 0..world.vfs.changes() - before {
+            let context = |e| panic!("seed {seed}, cut {cut}: {e}");
+            let (mut world, _) = life(seed, Some(cut));
+            for _ in 0..2 {
+                world.session = None;
+                world.vfs.crash();
+                world.reopen_and_check().unwrap_or_else(context);
+                let operations = world.dice.within(0..20);
+                world.run(operations).unwrap_or_else(context);
+                let again = world.dice.within(0..60);
+                world.vfs.cut_power_at(world.vfs.changes() + again);
+                world.settle();
+            }
+            world.session = None;
+            world.vfs.crash();
+            world.reopen_and_check().unwrap_or_else(context);
         }
     }
 }

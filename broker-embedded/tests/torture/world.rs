@@ -23,6 +23,10 @@ pub(crate) const DIR: &str = "/data";
 pub(crate) struct World {
     pub(crate) vfs: SimVfs,
     pub(crate) dice: Dice,
+    /// Whether the broker gets to do its housekeeping.
+    pub(crate) tidies: bool,
+    /// Only a compacted topic, so that compaction has enough to do.
+    tables_only: bool,
     clock: Arc<ManualClock>,
     settings: Settings,
     pub(crate) session: Option<Session>,
@@ -35,8 +39,10 @@ pub(crate) struct World {
     acknowledged: usize,
     /// Offsets below were seen by durable readers.
     seen: BTreeMap<TopicPartition, Offset>,
-    opened: u64,
     written: u64,
+    /// Restarts that found something compacted, and without its tombstones.
+    pub(crate) compacted: u32,
+    pub(crate) tombstones_gone: u32,
 }
 
 /// An open broker with its handles.
@@ -52,10 +58,11 @@ pub(crate) struct Session {
 /// Small files, so that a short script sees them retire.
 pub(crate) fn settings() -> Settings {
     Settings {
-        journal_file_bytes: 48 << 10,
+        journal_file_bytes: 24 << 10,
         retired_journal_files: 1,
         memory_tail_bytes: 4 << 10,
-        segment_bytes: 16 << 10,
+        segment_bytes: 4 << 10,
+        compaction_memory_bytes: 256,
         reserve_bytes: 8 << 10,
         ..Settings::default()
     }
@@ -70,6 +77,8 @@ impl World {
         Self {
             vfs,
             dice: Dice::new(seed),
+            tidies: true,
+            tables_only: seed % 3 == 1,
             clock: Arc::new(ManualClock::new(1_000_000)),
             settings,
             session: None,
@@ -77,8 +86,9 @@ impl World {
             maybe: Vec::new(),
             acknowledged: 0,
             seen: BTreeMap::new(),
-            opened: 0,
             written: 0,
+            compacted: 0,
+            tombstones_gone: 0,
         }
     }
 
@@ -89,7 +99,7 @@ impl World {
 
     /// Opens the broker.
     pub(crate) fn open(&mut self) -> Result<(), Error> {
-        self.opened += 1;
+        self.settings.segment_bytes = self.dice.pick(&[1 << 10, 2 << 10, 4 << 10, 8 << 10]);
         let vfs = Arc::new(self.vfs.clone());
         let clock: Arc<dyn Clock> = self.clock.clone();
         let broker = SimulatedBroker::open(
@@ -134,6 +144,9 @@ impl World {
                 "{tp} ends at {now:?}, was read up to {end}"
             );
         }
+        let horizons = found.topics.values().flat_map(|t| &t.partitions).map(|p| p.horizon);
+        self.compacted += u32::from(horizons.clone().any(|h| h.compacted_below > 0));
+        self.tombstones_gone += u32::from(horizons.clone().any(|h| h.tombstones_gone_below > 0));
         // What the broker has removed by itself stays removed.
         let mut state = state;
         for tp in state.partitions() {
@@ -182,7 +195,18 @@ impl World {
     }
 
     pub(crate) fn step(&mut self) -> Step {
-        self.broker().step_journal()
+        let housekeeping_first = self.dice.one_in(2);
+        let broker = self.broker();
+        if !self.tidies {
+            return broker.step_journal();
+        }
+        if housekeeping_first && broker.step_housekeeping() == Step::Worked {
+            return Step::Worked;
+        }
+        match broker.step_journal() {
+            Step::Worked => Step::Worked,
+            Step::Idle => broker.step_housekeeping(),
+        }
     }
 
     /// Until there is nothing left to do.
@@ -224,21 +248,23 @@ impl World {
         match self.dice.within(0..20) {
             _ if self.state().topics.is_empty() => self.create_topic(),
             0 => self.create_topic(),
-            1 if self.dice.one_in(3) => self.delete_topic(),
-            2 => self.delete_records(),
-            3 => self.purge(),
+            1 if !self.tables_only && self.dice.one_in(3) => self.delete_topic(),
+            2 if !self.tables_only || self.dice.one_in(5) => self.delete_records(),
+            3 if !self.tables_only => self.purge(),
             4..=9 => self.append(),
             _ => self.commit(),
         }
     }
 
     fn create_topic(&mut self) -> Result<(), Error> {
-        let (name, policy, partitions) = self.dice.pick(&[
-            ("events", CleanupPolicy::Delete, 2),
+        let topics = [
             ("table", CleanupPolicy::Compact, 2),
+            ("events", CleanupPolicy::Delete, 2),
             ("short", CleanupPolicy::Delete, 1),
             ("other", CleanupPolicy::Delete, 3),
-        ]);
+        ];
+        let known = if self.tables_only { &topics[..1] } else { &topics };
+        let (name, policy, partitions) = self.dice.pick(known);
         let retention_bytes = (name == "short").then_some(8_000);
         let config =
             TopicConfig { cleanup_policy: policy, retention_bytes, ..TopicConfig::default() };
@@ -346,11 +372,12 @@ impl World {
         let append_time = self.clock.now().max(after.last_time);
         after.last_time = append_time;
         let compacted = after.topics[&*tp.topic].config.cleanup_policy.compacts();
+        let keys = if self.tables_only { 30 } else { 8 };
         let partition = after.partition(tp);
         let mut builder = BatchBuilder::new();
         for _ in 0..self.dice.within(1..6) {
             self.written += 1;
-            let key = format!("key {}", self.dice.within(0..8));
+            let key = format!("key {}", self.dice.within(0..keys));
             let length = if self.dice.one_in(20) { 9_000 } else { self.dice.within(0..400) };
             let value = format!("{:>1$}", self.written, length as usize);
             let key = (compacted || !self.dice.one_in(5)).then(|| key.into_bytes());
