@@ -36,6 +36,7 @@ use std::time::Duration;
 use broker_api::Timestamp;
 
 use crate::processor::{DeserializationHandler, Resolution};
+use crate::state::RawEntry;
 use crate::topology::Topology;
 
 use driver::Driver;
@@ -120,10 +121,7 @@ impl TopologyTestDriver {
     ///
     /// # Errors
     /// [`TestDriverError::UnknownStore`], [`TestDriverError::State`].
-    pub fn dump_store(
-        &self,
-        store: &str,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>, Timestamp)>, TestDriverError> {
+    pub fn dump_store(&self, store: &str) -> Result<Vec<RawEntry>, TestDriverError> {
         Ok(self.borrow().store(store)?.dump()?)
     }
 

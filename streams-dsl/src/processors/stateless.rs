@@ -6,12 +6,12 @@ use std::sync::Arc;
 use streams_core::processor::{Context, Processor};
 use streams_core::{Data, ProcessError, Record};
 
-type Types<K, V, K2, V2> = (K, V, K2, V2);
+type Marker<K, V, K2, V2> = PhantomData<fn(K, V) -> (K2, V2)>;
 
 /// Calls a function for each record.
 pub(crate) struct Stateless<K, V, K2, V2, F> {
     each: Arc<F>,
-    marker: PhantomData<fn(Types<K, V, K2, V2>)>,
+    marker: Marker<K, V, K2, V2>,
 }
 
 /// Makes the processors of a stateless operator, which share its function.

@@ -72,7 +72,10 @@ fn with_some_drops_and_counts() {
 fn count_asks_of_a_value_only_whether_it_is_null() {
     let unreadable = || {
         from_fns(
-            |v: &String, out: &mut Vec<u8>| Ok(out.extend(v.as_bytes())),
+            |v: &String, out: &mut Vec<u8>| {
+                out.extend(v.as_bytes());
+                Ok(())
+            },
             |_: &[u8]| -> Result<String, SerdeError> { Err(SerdeError::new("never to be read")) },
         )
     };
