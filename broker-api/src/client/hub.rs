@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
 /// Wakes every future that waits on a handle. Each of them can drive the handle, so none of them
-/// depends on another one being polled.
+/// depends on another one being polled; and what one finds out (that there is room again, for
+/// instance), the others see when they are polled for the same wake-up.
 #[derive(Default)]
 pub(super) struct Hub {
     waiting: Mutex<Waiting>,
@@ -28,7 +29,7 @@ impl Hub {
         Seat { number: waiting.next, hub: self.clone() }
     }
 
-    pub(super) fn wake_all(&self) {
+    fn wake_all(&self) {
         let woken = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut waiting.wakers)

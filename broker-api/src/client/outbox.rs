@@ -6,7 +6,6 @@ use std::task::Poll;
 
 use futures::channel::oneshot;
 
-use super::hub::Hub;
 use super::producer::ProducerConfig;
 use super::record::Record;
 use crate::partitioner::partition_of;
@@ -40,7 +39,6 @@ struct Parcel {
 pub(super) struct Outbox {
     config: ProducerConfig,
     producer: Box<dyn Producer>,
-    hub: Arc<Hub>,
     /// How many partitions a topic has.
     partitions: BTreeMap<Arc<str>, u32>,
     /// Where the records without a key of a topic go for now.
@@ -53,11 +51,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(config: ProducerConfig, producer: Box<dyn Producer>, hub: Arc<Hub>) -> Self {
+    pub(super) fn new(config: ProducerConfig, producer: Box<dyn Producer>) -> Self {
         Self {
             config,
             producer,
-            hub,
             partitions: BTreeMap::new(),
             keyless: BTreeMap::new(),
             filling: BTreeMap::new(),
@@ -182,7 +179,5 @@ impl Outbox {
             // A sender that has gone away does not want to know.
             let _ = sender.send(outcome.clone().map(place));
         }
-        // There is room again, and a partition to be sent to.
-        self.hub.wake_all();
     }
 }

@@ -59,7 +59,7 @@ impl Producer {
     pub fn with_config(broker: Arc<dyn Broker>, config: ProducerConfig) -> Result<Self, Error> {
         let hub = Arc::new(Hub::default());
         let producer = broker.producer(hub.waker())?;
-        let outbox = Arc::new(Mutex::new(Outbox::new(config, producer, hub.clone())));
+        let outbox = Arc::new(Mutex::new(Outbox::new(config, producer)));
         Ok(Self { broker, hub, outbox })
     }
 
