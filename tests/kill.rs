@@ -9,6 +9,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use support::{Counts, count, last_values, records, store, text};
 use vltava::Vltava;
@@ -19,17 +20,21 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// The example's binary, which cargo builds with the tests.
-fn example() -> PathBuf {
-    let mut dir = std::env::current_exe().unwrap();
-    dir.pop(); // deps
-    dir.pop();
-    let example = dir.join("examples/word_count");
-    if !example.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--example", "word_count"]).status();
+/// The example's binary, built anew if it is older than its source: `cargo test --test kill` alone
+/// does not build it.
+fn example() -> &'static Path {
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLE.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap(); // <target>/debug/deps/kill-…
+        let built = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--quiet", "--example", "word_count", "--target-dir"])
+            .arg(profile.parent().unwrap())
+            .status();
         assert!(built.unwrap().success());
-    }
-    example
+        profile.join("examples/word_count")
+    })
 }
 
 fn start(dir: &Path, extra: &[&str]) -> Child {

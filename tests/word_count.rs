@@ -138,3 +138,43 @@ async fn a_line_that_is_not_utf8_stops_the_application_or_is_left_out() {
     check(&vltava, dir.path(), &Counts::from(expected)).await;
     vltava.close().unwrap();
 }
+
+/// Damaged store files are found, at the latest when they are read; the store is then rebuilt from
+/// its changelog, and the counts are exact.
+#[tokio::test]
+async fn a_damaged_store_is_rebuilt_and_the_counts_are_exact() {
+    let text = text();
+    let lines: Vec<&str> = text.lines().collect();
+    let (first, second) = lines.split_at(lines.len() / 2);
+    let dir = tempfile::tempdir().unwrap();
+    let vltava = Vltava::open(dir.path()).unwrap();
+    fill(&vltava, 1, first.iter().copied()).await;
+    run(&vltava, 1, true).await;
+
+    let store = dir.path().join("state/word-count/1_0");
+    let mut tables = 0;
+    for file in std::fs::read_dir(&store).unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "sst") {
+            let mut bytes = std::fs::read(&file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            std::fs::write(&file, bytes).unwrap();
+            tables += 1;
+        }
+    }
+    assert!(tables > 0, "the first run has written no table file");
+
+    fill(&vltava, 1, second.iter().copied()).await;
+    let streams = vltava.start(topology(true), vltava.settings("word-count")).await.unwrap();
+    let found_at_once = streams.caught_up().await.is_ok();
+    let closed = streams.close().await;
+    if !found_at_once {
+        let error = closed.unwrap_err().to_string();
+        assert!(error.contains("is damaged") && error.contains("1_0"), "{error}");
+        let rebuilt = run(&vltava, 1, true).await;
+        assert!(rebuilt.restored >= count(first.iter().copied()).len() as u64, "{rebuilt:?}");
+    }
+    check(&vltava, dir.path(), &count(text.lines())).await;
+    vltava.close().unwrap();
+}

@@ -105,8 +105,9 @@ pub fn store(dir: &Path) -> Counts {
     let mut counts = Counts::new();
     for task in std::fs::read_dir(dir.join("state/word-count")).unwrap() {
         let task = task.unwrap();
-        if !task.file_name().to_string_lossy().starts_with("1_") {
-            continue;
+        let name = task.file_name().to_string_lossy().into_owned();
+        if !name.strip_prefix("1_").is_some_and(|n| n.parse::<u32>().is_ok()) {
+            continue; // a task without stores, or state that was set aside
         }
         let store = RocksDb::default().open(&task.path(), &["counts"]).unwrap().remove(0);
         for entry in store.scan(&[], None).unwrap() {
