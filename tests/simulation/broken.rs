@@ -68,11 +68,9 @@ impl Broker for Broken {
     fn producer(&self, waker: Waker) -> Result<Box<dyn Producer>, Error> {
         let inner = self.inner.producer(waker)?;
         Ok(match self.promise {
-            Promise::AcknowledgedIsDurable => Box::new(Eager {
-                broker: self.inner.clone(),
-                inner,
-                events: VecDeque::new(),
-            }),
+            Promise::AcknowledgedIsDurable => {
+                Box::new(Eager { broker: self.inner.clone(), inner, events: VecDeque::new() })
+            }
             _ => inner,
         })
     }

@@ -135,13 +135,8 @@ impl Fickle {
             commits_in_flight: dice.pick(&[1, 2, 16]),
             max_commit_bytes: dice.pick(&[2 << 10, 1 << 20]),
         };
-        let config = SimConfig {
-            seed: dice.number(),
-            faults,
-            capabilities,
-            appends_in_flight: 100,
-            clock,
-        };
+        let config =
+            SimConfig { seed: dice.number(), faults, capabilities, appends_in_flight: 100, clock };
         Self { broker: SimBroker::new(config), faults }
     }
 }

@@ -455,7 +455,8 @@ impl World {
             // Nobody is awake: only time can help.
             let due = app.threads.iter().filter_map(|thread| thread.due).min();
             let Some(due) = due else {
-                let threads: Vec<_> = app.threads.iter().map(|t| format!("{:?}", t.machine)).collect();
+                let threads: Vec<_> =
+                    app.threads.iter().map(|t| format!("{:?}", t.machine)).collect();
                 let what = format!("nobody is awake, and there is work: {threads:#?}");
                 return Err(Failure::violation(what));
             };

@@ -191,7 +191,9 @@ impl Task {
     /// Whether a commit would have something to say.
     pub fn has_uncommitted(&mut self) -> bool {
         let moved = self.queues.iter().zip(&self.committed).any(|(q, done)| q.position() > *done);
-        moved || self.core.outputs_mut().bytes() > 0
+        moved
+            || self.core.outputs_mut().bytes() > 0
+            || self.core.stores_mut().iter_mut().any(|store| store.has_uncommitted())
     }
 
     /// Bytes of outputs that wait for the seal.

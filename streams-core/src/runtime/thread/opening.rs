@@ -144,8 +144,7 @@ impl StreamThread {
         })?;
         let memory = self.env.settings.restore_memory_bytes;
         let spill = self.env.state_dir.join(id.to_string()).join(format!("{name}.restore"));
-        let restorer =
-            Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
+        let restorer = Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
         Ok(Replay { store, from: restorer.next_offset(), restorer, changelog, checking: None })
     }
 
