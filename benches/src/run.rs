@@ -1,6 +1,7 @@
 //! Runs an application over all of its input, or lets it restore its state, and prints what that
 //! took.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -9,27 +10,36 @@ use streams_core::runtime::Streams;
 
 use crate::Result;
 use crate::place::{INPUT, OUTPUT, Place};
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, thread_seconds};
 
 /// How often progress is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// A moment of a run.
-#[derive(Clone, Copy)]
 struct Moment {
     wall: f64,
     cpu: f64,
+    threads: BTreeMap<String, f64>,
 }
 
 impl Moment {
     fn now(place: &Place) -> Result<Self> {
-        Ok(Self { wall: place.seconds(), cpu: cpu_seconds()? })
+        Ok(Self { wall: place.seconds(), cpu: cpu_seconds()?, threads: thread_seconds()? })
     }
 
     /// Records per second and per CPU-second from here to `end`.
-    fn rates(self, end: Self, records: u64) -> (f64, f64) {
+    fn rates(&self, end: &Self, records: u64) -> (f64, f64) {
         let records = records as f64;
         (records / (end.wall - self.wall), records / (end.cpu - self.cpu).max(0.01))
+    }
+
+    /// The CPU-seconds of each thread from here to `end`, as JSON.
+    fn threads(&self, end: &Self) -> String {
+        let spent = end.threads.iter().map(|(name, seconds)| {
+            let spent = seconds - self.threads.get(name).unwrap_or(&0.0);
+            format!("\"{name}\":{spent:.2}")
+        });
+        spent.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -46,12 +56,12 @@ pub(crate) fn process(place: &Place, app: &str, topology: Topology) -> Result<()
     if consumed != total {
         return Err(format!("{consumed} records were processed instead of {total}").into());
     }
-    let (second_rate, second_cpu_rate) = half.1.rates(end, total - half.0);
+    let (second_rate, second_cpu_rate) = half.1.rates(&end, total - half.0);
     let second_half = format!(
         ",\"second_half_records_per_s\":{second_rate:.0},\
          \"second_half_records_per_cpu_s\":{second_cpu_rate:.0}"
     );
-    print(place, app, false, total, (start, end), &second_half)
+    print(place, app, false, total, (&start, &end), &second_half)
 }
 
 /// Waits until so many records are processed; answers how many there were, and when.
@@ -76,7 +86,7 @@ pub(crate) fn restore(place: &Place, app: &str, topology: Topology) -> Result<()
     let end = Moment::now(place)?;
     let restored = streams.metrics().restored;
     block_on(streams.close())?;
-    print(place, app, true, restored, (start, end), "")
+    print(place, app, true, restored, (&start, &end), "")
 }
 
 fn print(
@@ -84,7 +94,7 @@ fn print(
     app: &str,
     restore: bool,
     records: u64,
-    (start, end): (Moment, Moment),
+    (start, end): (&Moment, &Moment),
     second_half: &str,
 ) -> Result<()> {
     let repartitioned = place.end(&format!("{app}-counts-repartition"))?;
@@ -95,7 +105,9 @@ fn print(
         "{{\"app\":\"{app}\",\"restore\":{restore},\"guarantee\":\"eos\",\"topic\":\"{INPUT}\",\
          \"records\":{records},\"repartitioned\":{repartitioned},\"wall_s\":{wall:.2},\
          \"app_cpu_s\":{cpu:.2},\"broker_cpu_s\":0.00,\"records_per_s\":{rate:.0},\
-         \"records_per_cpu_s\":{cpu_rate:.0}{second_half},\"outputs\":{outputs}}}"
+         \"records_per_cpu_s\":{cpu_rate:.0}{second_half},\"outputs\":{outputs},\
+         \"threads\":{{{}}}}}",
+        start.threads(end)
     );
     Ok(())
 }
