@@ -30,6 +30,9 @@ pub fn murmur2(data: &[u8]) -> u32 {
 /// The partition of `key` among `partitions`, as Kafka's default partitioner chooses it.
 /// `partitions` must not be 0.
 pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
+    if partitions == 1 {
+        return 0;
+    }
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
 
