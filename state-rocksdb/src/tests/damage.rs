@@ -2,8 +2,6 @@
 
 use super::*;
 
-type Entries = Vec<(Vec<u8>, Vec<u8>)>;
-
 /// A directory with files of all kinds, and what it held at each flush.
 fn sample(dir: &Path) -> Vec<(Option<i64>, Entries)> {
     let store = open(&engine(), dir);

@@ -20,7 +20,9 @@ fn open(engine: &RocksDb, dir: &Path) -> Arc<dyn StoreEngine> {
     engine.open(dir, &["store"]).unwrap().remove(0)
 }
 
-fn contents(store: &dyn StoreEngine) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn contents(store: &dyn StoreEngine) -> Result<Entries, StateError> {
     store.scan(&[], None)?.map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec()))).collect()
 }
 
