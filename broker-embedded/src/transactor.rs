@@ -75,7 +75,7 @@ impl EmbeddedTransactor {
 impl Transactor for EmbeddedTransactor {
     fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>> {
         let core = self.client.core();
-        let size: usize = commit.batches.iter().map(|(_, batch)| batch.bytes().len()).sum();
+        let size = size_of(&commit);
         let limit = core.settings.max_commit_bytes;
         let result = if size > limit {
             Err(Error::TooLarge {
@@ -115,6 +115,13 @@ impl Transactor for EmbeddedTransactor {
             }
         });
     }
+}
+
+/// The bytes of what a commit carries.
+fn size_of(commit: &Commit) -> usize {
+    let batches: usize = commit.batches.iter().map(|(_, batch)| batch.bytes().len()).sum();
+    let offsets = commit.group.iter().flat_map(|group| &group.offsets);
+    batches + offsets.map(|(_, committed)| committed.metadata.len()).sum::<usize>()
 }
 
 /// The consumed offsets, if the member may still commit them.
@@ -176,7 +183,10 @@ pub(crate) fn room<E>(
     let queued = sequencer.queued_bytes;
     let full = queued > 0 && queued + entry.weight() > core.settings.max_queued_bytes;
     if full || mailbox.load() >= tickets {
-        sequencer.full.push(mailbox.waker().clone());
+        let waker = mailbox.waker();
+        if !sequencer.full.iter().any(|other| other.will_wake(waker)) {
+            sequencer.full.push(waker.clone());
+        }
         return Err(Error::Full);
     }
     Ok(())

@@ -1,4 +1,5 @@
 //! The contract's suite, on the real disk with threads and on the simulated one step by step.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::cell::RefCell;
 use std::path::Path;

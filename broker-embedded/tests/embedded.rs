@@ -1,4 +1,5 @@
 //! What the embedded broker promises beyond the contract.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! How long commits take. Not a test: `cargo test --test measure -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};

@@ -63,33 +63,66 @@ impl FrameHead {
     }
 }
 
-/// Makes `buffer` ready to take the entries of a frame.
-pub(crate) fn begin(buffer: &mut Vec<u8>) {
-    buffer.clear();
-    buffer.resize(HEAD_LEN, 0);
+/// The bytes of a frame while it is built, at an address that the disk can take them from.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
 }
 
-/// Completes a frame: `buffer` holds room for the head and then the entries. The payload's length
-/// in `head` is ignored and taken from the buffer. The padding is under the checksum too.
-pub(crate) fn finish(file_id: u64, head: FrameHead, buffer: &mut Vec<u8>) {
-    let payload = (buffer.len() - HEAD_LEN) as u32;
-    buffer.resize(buffer.len().next_multiple_of(ALIGN), 0);
-    let seed = seed(file_id, head.seq);
-    let payload_crc = crc32c::crc32c_append(seed, &buffer[HEAD_LEN..]);
-    let mut bytes = Vec::with_capacity(HEAD_LEN);
-    bytes.extend_from_slice(MAGIC);
-    bytes.u32(payload);
-    bytes.u64(file_id);
-    bytes.u64(head.seq);
-    bytes.u64(head.durable_seq);
-    bytes.i64(head.now);
-    bytes.u64(head.first_lsn);
-    bytes.u32(head.entries);
-    bytes.u32(payload_crc);
-    bytes.u32(0);
-    let head_crc = crc32c::crc32c_append(seed, &bytes);
-    bytes.u32(head_crc);
-    buffer[..HEAD_LEN].copy_from_slice(&bytes);
+impl Buffer {
+    /// Begins a frame whose entries take about `size` bytes; they are appended to what is returned.
+    pub(crate) fn begin(&mut self, size: usize) -> &mut Vec<u8> {
+        self.bytes.clear();
+        self.bytes.reserve(size + 3 * ALIGN);
+        // Where the address cannot be told, or the buffer has to move, it is only slower.
+        self.start = self.bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
+        self.bytes.resize(self.start + HEAD_LEN, 0);
+        &mut self.bytes
+    }
+
+    /// Completes the frame. The payload's length in `head` is ignored and taken from the buffer.
+    /// The padding is under the checksum too.
+    pub(crate) fn finish(&mut self, file_id: u64, head: FrameHead) {
+        let (start, buffer) = (self.start, &mut self.bytes);
+        let len = buffer.len() - start;
+        let payload = (len - HEAD_LEN) as u32;
+        buffer.resize(start + len.next_multiple_of(ALIGN), 0);
+        let frame = &mut buffer[start..];
+        let seed = seed(file_id, head.seq);
+        let payload_crc = crc32c::crc32c_append(seed, &frame[HEAD_LEN..]);
+        let mut bytes = Vec::with_capacity(HEAD_LEN);
+        bytes.extend_from_slice(MAGIC);
+        bytes.u32(payload);
+        bytes.u64(file_id);
+        bytes.u64(head.seq);
+        bytes.u64(head.durable_seq);
+        bytes.i64(head.now);
+        bytes.u64(head.first_lsn);
+        bytes.u32(head.entries);
+        bytes.u32(payload_crc);
+        bytes.u32(0);
+        let head_crc = crc32c::crc32c_append(seed, &bytes);
+        bytes.u32(head_crc);
+        frame[..HEAD_LEN].copy_from_slice(&bytes);
+    }
+
+    /// The frame.
+    pub(crate) fn frame(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Where in the frame a byte of the buffer is.
+    pub(crate) fn place(&self, at: usize) -> usize {
+        at - self.start
+    }
+
+    /// Gives memory back if it is more than `keep` bytes.
+    pub(crate) fn shrink(&mut self, keep: usize) {
+        if self.bytes.capacity() > keep {
+            *self = Self::default();
+        }
+    }
 }
 
 fn seed(file_id: u64, seq: u64) -> u32 {
@@ -118,11 +151,12 @@ mod tests {
     };
 
     fn built() -> Vec<u8> {
-        let mut buffer = vec![9; 10];
-        begin(&mut buffer);
-        buffer.extend_from_slice(b"hello");
-        finish(0x0102_0304_0506_0708, HEAD, &mut buffer);
-        buffer
+        let mut buffer = Buffer::default();
+        for entries in [&b"something before"[..], b"hello"] {
+            buffer.begin(5).extend_from_slice(entries);
+            buffer.finish(0x0102_0304_0506_0708, HEAD);
+        }
+        buffer.frame().to_vec()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use broker_api::{Error, Offset};
 
 use super::entry::Entry;
 use super::file::{HEAD_LEN, JournalFile};
-use super::frame::{self, ALIGN, FrameHead};
+use super::frame::{ALIGN, Buffer, FrameHead};
 use crate::core::Core;
 use crate::disk::io_error;
 use crate::sequencer::partition::Partition;
@@ -50,7 +50,7 @@ pub(crate) struct Writer {
     /// The last frame is a seal, or there is none.
     pub(crate) sealed: bool,
     frame: Option<Frame>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// What is written but not synced ([`Durability::Os`] only).
     unsynced: bool,
     /// When something was last written, and synced.
@@ -64,7 +64,7 @@ pub(crate) struct Writer {
 /// A frame on its way.
 struct Frame {
     entries: Vec<Queued>,
-    /// For each batch, where in the frame its bytes begin.
+    /// For each batch, where in the buffer its bytes begin.
     places: Vec<usize>,
     end_lsn: u64,
     seal: bool,
@@ -95,7 +95,7 @@ impl Writer {
             synced_seq: next_seq - 1,
             sealed,
             frame: None,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             unsynced: false,
             last_work: Duration::ZERO,
             last_sync: Duration::ZERO,
@@ -188,9 +188,10 @@ impl Writer {
             return false;
         }
         let mut places = Vec::new();
-        frame::begin(&mut self.buffer);
+        let size = entries.iter().map(|queued| queued.weight).sum();
+        let bytes = self.buffer.begin(size);
         for queued in &entries {
-            queued.entry.encode(&mut self.buffer, &mut places);
+            queued.entry.encode(bytes, &mut places);
         }
         let head = FrameHead {
             payload: 0, // taken from the buffer
@@ -200,15 +201,15 @@ impl Writer {
             first_lsn,
             entries: entries.len() as u32,
         };
-        frame::finish(self.file.id, head, &mut self.buffer);
+        self.buffer.finish(self.file.id, head);
         let seal = matches!(&entries[..], [only] if matches!(only.entry, Entry::IdleSeal));
-        self.small_frames = self.buffer.len() <= SMALL_FRAME;
+        self.small_frames = self.buffer.frame().len() <= SMALL_FRAME;
         self.frame = Some(Frame { entries, places, end_lsn, seal, written: false });
         true
     }
 
     fn write(&mut self, core: &Core) -> Result<(), Error> {
-        match self.file.file.write_at(self.at, &self.buffer) {
+        match self.file.file.write_at(self.at, self.buffer.frame()) {
             Ok(()) => {
                 if let Some(frame) = &mut self.frame {
                     frame.written = true;
@@ -251,7 +252,7 @@ impl Writer {
         let weight: usize = frame.entries.iter().map(|queued| queued.weight).sum();
         for queued in frame.entries {
             for (placed, place) in queued.entry.batches().iter().zip(&mut places) {
-                let at = (self.at + *place as u64) as u32; // settings keep files below 4 GiB
+                let at = (self.at + self.buffer.place(*place) as u64) as u32; // settings keep files below 4 GiB
                 placed.partition.publish(&self.file, &placed.batch, at, &mut wakes);
                 self.memory.add(&placed.partition, &placed.batch);
             }
@@ -261,14 +262,12 @@ impl Writer {
             queued.notify.durable(&mut wakes);
         }
         self.memory.evict(core.settings.memory_tail_bytes);
-        self.at += self.buffer.len() as u64;
+        self.at += self.buffer.frame().len() as u64;
         self.zeroed = self.zeroed.max(self.at);
         self.next_seq += 1;
         self.sealed = frame.seal;
         self.last_work = now;
-        if self.buffer.capacity() > KEEP_BUFFER {
-            self.buffer = Vec::new();
-        }
+        self.buffer.shrink(KEEP_BUFFER);
         let mut sequencer = core.lock();
         sequencer.durable_lsn = frame.end_lsn;
         sequencer.queued_bytes = sequencer.queued_bytes.saturating_sub(weight);
@@ -322,7 +321,10 @@ impl Writer {
         }
         let ahead = ZEROS_AHEAD.min(core.settings.journal_file_bytes);
         let len = (self.at + ahead - self.zeroed).next_multiple_of(ALIGN as u64);
-        match self.file.file.write_at(self.zeroed, &vec![0; len as usize]) {
+        // At an address from which the disk can take them directly.
+        let zeros = vec![0; len as usize + ALIGN];
+        let start = zeros.as_ptr().align_offset(ALIGN).min(ALIGN);
+        match self.file.file.write_at(self.zeroed, &zeros[start..start + len as usize]) {
             Ok(()) => self.zeroed += len,
             Err(e) if is_full(&e) && core.release_reserve() => {}
             Err(e) if is_full(&e) => self.small_frames = false, // not needed, only faster

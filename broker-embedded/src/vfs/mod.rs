@@ -12,6 +12,7 @@
 //! After a failed sync nothing is known: the pages may have been dropped, or be readable and never
 //! reach the disk. Only writing them again helps.
 
+mod direct;
 mod real;
 mod sim;
 #[cfg(test)]

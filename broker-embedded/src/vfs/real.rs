@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::direct::Direct;
 use super::{OpenMode, Vfs, VfsFile, VfsLock};
 
 /// The operating system's file system.
@@ -32,7 +33,7 @@ impl Vfs for RealVfs {
             .write(writes)
             .create_new(mode == OpenMode::CreateNew)
             .open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, direct: Direct::default() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -76,13 +77,19 @@ impl Vfs for RealVfs {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    direct: Direct,
+}
 
 impl VfsFile for RealFile {
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(read) = self.direct.read(&self.file, at, buf) {
+            return read;
+        }
         let mut read = 0;
         while read < buf.len() {
-            match self.0.read_at(&mut buf[read..], at + read as u64) {
+            match self.file.read_at(&mut buf[read..], at + read as u64) {
                 Ok(0) => break,
                 Ok(n) => read += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -93,19 +100,22 @@ impl VfsFile for RealFile {
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, at)
+        if let Some(written) = self.direct.write(&self.file, at, bytes) {
+            return written;
+        }
+        self.file.write_all_at(bytes, at)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }
 
