@@ -27,11 +27,9 @@ use broker_api::{Error, Offset, TopicId, TopicPartition};
 use crate::disk::io_error;
 use crate::vfs::Vfs;
 
-// Until the broker copies retired journal files.
-#[allow(unused_imports)]
 pub(crate) use self::{
     compaction::{Compaction, CompactionPlanner, CompactionSettings, Round},
-    reader::{Read, Scan, Segment},
+    reader::Segment,
     writer::{SealedSegment, SegmentWriter},
 };
 

@@ -71,7 +71,7 @@ fn the_power_may_go_at_every_change_of_housekeeping() {
         world.settle();
         (world, before)
     };
-    for seed in seeds(160).step_by(40).map(|seed| seed * 3 + 1) {
+    for seed in seeds(240).step_by(120).map(|seed| seed * 3 + 1) {
         let (world, before) = life(seed, None);
         for cut in 0..world.vfs.changes() - before {
             let context = |e| panic!("seed {seed}, cut {cut}: {e}");
