@@ -22,8 +22,11 @@ pub struct Child {
 
 /// Where a node forwards to.
 pub struct Children<K, V> {
-    nodes: Vec<(Arc<str>, Box<dyn Push<K, V>>)>,
+    nodes: Vec<Named<K, V>>,
 }
+
+/// A child with its types, by its name.
+type Named<K, V> = (Arc<str>, Box<dyn Push<K, V>>);
 
 impl<K: Data, V: Data> Children<K, V> {
     /// Gives the children of `node` their types back.

@@ -1,17 +1,17 @@
 //! Tasks: one partition of a sub-topology, with its inputs, nodes, stores and outputs.
 
 mod core;
+mod machine;
 mod metadata;
 mod outputs;
 mod record_queue;
 mod schedules;
 mod stores;
-mod task;
 
 pub use self::core::{TaskCore, TaskSettings};
+pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::OffsetMetadata;
 pub use outputs::Outputs;
 pub use record_queue::RecordQueue;
 pub use schedules::Schedules;
 pub use stores::Stores;
-pub use task::{Sealed, SealedChangelog, Task, TaskStore};

@@ -13,4 +13,4 @@ mod spec;
 pub(crate) use arena::ArenaNode;
 pub use builder::TopologyBuilder;
 pub use graph::{BuiltTask, SubTopology, TaskSource, Topology};
-pub use spec::{InternalTopic, NodeKind, NodeSpec, StoreSpec, TopicResolver, TypeTag};
+pub use spec::{InternalTopic, MakeStore, NodeKind, NodeSpec, StoreSpec, TopicResolver, TypeTag};

@@ -181,6 +181,9 @@ impl NodeSpec {
     }
 }
 
+/// Makes a store on the engine of a task.
+pub type MakeStore = Arc<dyn Fn(Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync>;
+
 /// A store as declared.
 #[derive(Clone)]
 pub struct StoreSpec {
@@ -192,7 +195,7 @@ pub struct StoreSpec {
     /// How changelog records become entries.
     pub format: Arc<dyn ChangelogFormat>,
     /// Makes the store of a task on its engine.
-    pub make: Arc<dyn Fn(Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync>,
+    pub make: MakeStore,
 }
 
 impl StoreSpec {

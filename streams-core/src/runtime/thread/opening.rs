@@ -2,14 +2,13 @@
 //! trusted, what has to be replayed.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use broker_api::{
     CommittedOffset, Error, Horizon, Offset, OffsetSpec, Start, TaskId, TopicId, TopicPartition,
 };
+use futures::future::BoxFuture;
 
 use super::super::metrics::add;
 use super::running::{Running, StoreFlush};
@@ -24,7 +23,7 @@ pub(super) enum Opening {
     /// Nothing was done yet.
     Wanted,
     /// The broker was asked.
-    Asking(Pin<Box<dyn Future<Output = Result<Found, Error>> + Send>>),
+    Asking(BoxFuture<'static, Result<Found, Error>>),
 }
 
 /// What the broker knows about a task.
@@ -48,7 +47,7 @@ struct Replay {
     from: Offset,
     changelog: Changelog,
     /// At its end: what the changelog has forgotten by then.
-    checking: Option<Pin<Box<dyn Future<Output = Result<Horizon, Error>> + Send>>>,
+    checking: Option<BoxFuture<'static, Result<Horizon, Error>>>,
 }
 
 impl StreamThread {
