@@ -126,6 +126,7 @@ impl Host for Embedded {
 pub(crate) struct Fickle {
     broker: SimBroker,
     faults: Faults,
+    compacts: bool,
 }
 
 impl Fickle {
@@ -137,7 +138,7 @@ impl Fickle {
         };
         let config =
             SimConfig { seed: dice.number(), faults, capabilities, appends_in_flight: 100, clock };
-        Self { broker: SimBroker::new(config), faults }
+        Self { broker: SimBroker::new(config), faults, compacts: faults.compaction > 0 }
     }
 }
 
@@ -181,6 +182,6 @@ impl Host for Fickle {
     }
 
     fn keeps_changelogs(&self) -> bool {
-        self.faults.compaction == 0
+        !self.compacts
     }
 }

@@ -347,6 +347,9 @@ impl World {
             let dice = &mut self.dice;
             // A process without a log of its own loses what it did not flush, however it ends.
             self.engine.crash(|unflushed| dice.within(0..unflushed as u64 + 1) as usize);
+            if dice.one_in(8) {
+                self.engine = LossyEngine::new(); // somebody has deleted the state directory
+            }
             self.host.restart(end, dice)?;
             match self.open().and_then(|()| self.check()) {
                 Err(Failure::Broke(_)) if self.host.is_doomed() && attempt < 5 => {}
