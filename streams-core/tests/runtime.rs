@@ -1,5 +1,6 @@
 //! A stream thread on the simulated broker, step by step: what the simulation of the whole once
 //! found, each as a small story.
+#![allow(clippy::unwrap_used)]
 
 use std::future::Future;
 use std::pin::pin;

@@ -29,7 +29,7 @@ pub(crate) struct Broken {
 }
 
 impl Broken {
-    pub(crate) fn new(inner: Arc<dyn Broker>, promise: Promise) -> Arc<dyn Broker> {
+    pub(crate) fn between(inner: Arc<dyn Broker>, promise: Promise) -> Arc<dyn Broker> {
         Arc::new(Self { inner, promise })
     }
 }

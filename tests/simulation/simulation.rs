@@ -150,23 +150,23 @@ fn must_turn_red(what: &str, wrap: crate::world::Wrap) {
 #[test]
 fn acknowledging_before_durable_is_noticed() {
     must_turn_red("the acknowledged line", |broker, _| {
-        Broken::new(broker, Promise::AcknowledgedIsDurable)
+        Broken::between(broker, Promise::AcknowledgedIsDurable)
     });
 }
 
 #[test]
 fn flushing_stores_before_durable_is_noticed() {
     must_turn_red("its changelog is durable up to", |broker, _| {
-        Broken::new(broker, Promise::FlushedIsDurable)
+        Broken::between(broker, Promise::FlushedIsDurable)
     });
 }
 
 #[test]
 fn a_lost_entry_in_the_middle_is_noticed() {
-    must_turn_red("", |broker, _| Broken::new(broker, Promise::NothingIsLost));
+    must_turn_red("", |broker, _| Broken::between(broker, Promise::NothingIsLost));
 }
 
 #[test]
 fn outputs_and_offsets_in_two_entries_are_noticed() {
-    must_turn_red("", |broker, _| Broken::new(broker, Promise::CommitsAreAtomic));
+    must_turn_red("", |broker, _| Broken::between(broker, Promise::CommitsAreAtomic));
 }
