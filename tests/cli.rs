@@ -1,5 +1,7 @@
 //! The `vltava` command line, run as a user runs it: the real binary on a temporary directory.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

@@ -106,7 +106,7 @@ pub fn store(dir: &Path) -> Counts {
     for task in std::fs::read_dir(dir.join("state/word-count")).unwrap() {
         let task = task.unwrap();
         let name = task.file_name().to_string_lossy().into_owned();
-        if !name.strip_prefix("1_").is_some_and(|n| n.parse::<u32>().is_ok()) {
+        if name.strip_prefix("1_").is_none_or(|n| n.parse::<u32>().is_err()) {
             continue; // a task without stores, or state that was set aside
         }
         let store = RocksDb::default().open(&task.path(), &["counts"]).unwrap().remove(0);
