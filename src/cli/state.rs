@@ -67,6 +67,8 @@ pub(crate) fn replay(broker: &dyn Broker, args: &Replay, stop: &Stop) -> Result<
             std::thread::park();
         }
     }
+    // The watermark rises before anything goes, so what was compacted meanwhile is noticed here.
+    check_compaction(broker, &limits)?;
     print_entries(args, &store)
 }
 
@@ -120,15 +122,14 @@ fn changelog(broker: &dyn Broker, args: &Replay) -> Result<TopicDescription, Fai
     }
 }
 
-/// Up to which offset (exclusive) each partition answers the question.
+/// Up to which offset (exclusive) each partition answers a question.
+type Limits = BTreeMap<TopicPartition, Offset>;
+
+/// How far each partition is to be read.
 ///
 /// # Errors
 /// If what is asked for has been compacted away, or is not written yet.
-fn limits(
-    broker: &dyn Broker,
-    args: &Replay,
-    topic: &TopicDescription,
-) -> Result<BTreeMap<TopicPartition, Offset>, Failure> {
+fn limits(broker: &dyn Broker, args: &Replay, topic: &TopicDescription) -> Result<Limits, Failure> {
     let partitions = partitions(topic);
     let offsets = |spec| {
         let asked: Vec<_> = partitions.iter().map(|tp| (tp.clone(), spec)).collect();
@@ -146,32 +147,34 @@ fn limits(
         (None, Some(time)) => offsets(OffsetSpec::AppendedAfter(time))?,
         (None, None) => ends.clone(),
     };
-    let limits: Vec<_> = partitions.into_iter().zip(limits).collect();
-    for (partition, limit) in &limits {
-        check_horizon(broker, partition, *limit)?;
-    }
-    Ok(limits.into_iter().collect())
+    let limits = partitions.into_iter().zip(limits).collect();
+    check_compaction(broker, &limits)?;
+    check_deletion(broker, &limits)?;
+    Ok(limits)
 }
 
-fn check_horizon(
-    broker: &dyn Broker,
-    partition: &TopicPartition,
-    limit: Offset,
-) -> Result<(), Failure> {
-    let horizon = block_on(broker.admin().horizon(partition))?;
-    let partition = partition.clone();
-    if 0 < limit && limit < horizon.compacted_below {
-        let compacted_below = horizon.compacted_below;
-        return Err(Failure::Compacted { partition, compacted_below, asked: limit });
+fn check_compaction(broker: &dyn Broker, limits: &Limits) -> Result<(), Failure> {
+    for (partition, &asked) in limits.iter().filter(|(_, limit)| **limit > 0) {
+        let compacted_below = block_on(broker.admin().horizon(partition))?.compacted_below;
+        if asked < compacted_below {
+            let partition = partition.clone();
+            return Err(Failure::Compacted { partition, compacted_below, asked });
+        }
     }
-    if 0 < limit && limit < horizon.log_start {
-        return Err(Failure::Deleted { partition, log_start: horizon.log_start });
-    }
-    if 0 < horizon.log_start && 0 < limit {
-        eprintln!(
-            "vltava: the records of {partition} below offset {} are deleted; what only they held is missing",
-            horizon.log_start
-        );
+    Ok(())
+}
+
+fn check_deletion(broker: &dyn Broker, limits: &Limits) -> Result<(), Failure> {
+    for (partition, &limit) in limits.iter().filter(|(_, limit)| **limit > 0) {
+        let log_start = block_on(broker.admin().horizon(partition))?.log_start;
+        if limit < log_start {
+            return Err(Failure::Deleted { partition: partition.clone(), log_start });
+        }
+        if log_start > 0 {
+            eprintln!(
+                "vltava: the records of {partition} below offset {log_start} are deleted; what only they held is missing"
+            );
+        }
     }
     Ok(())
 }
