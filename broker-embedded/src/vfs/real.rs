@@ -119,7 +119,33 @@ impl VfsFile for RealFile {
     }
 }
 
-/// Holds the file open: closing it gives the lock back.
-struct RealLock(#[allow(dead_code)] File);
+/// Gives the lock back when it is dropped. Closing the file would not do: a child process that is just
+/// being started elsewhere in this process has it open too until it runs its program.
+struct RealLock(File);
 
 impl VfsLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of a directory was not given back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_although_a_child_process_has_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = File::options().write(true).create_new(true).open(&path).unwrap();
+        file.try_lock().unwrap();
+        let inherited = file.try_clone().unwrap();
+        drop(RealLock(file));
+        assert!(RealVfs.lock(&path, "the next").unwrap().is_ok());
+        drop(inherited);
+    }
+}
