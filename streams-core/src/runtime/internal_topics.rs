@@ -1,7 +1,7 @@
 //! What must be there before the first task: the number of partitions of every topic, the internal
 //! topics (created if missing), and the list of tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker_api::{Admin, Error, NewTopic, TaskId, TopicConfig, TopicId};
@@ -15,6 +15,8 @@ use crate::topology::{SubTopology, Topology};
 pub struct Plan {
     /// Full names and numbers of partitions of the topics, by the names that the topology uses.
     topics: BTreeMap<String, (Arc<str>, u32)>,
+    /// The full names of the repartition topics.
+    repartition: BTreeSet<Arc<str>>,
     /// The changelog of each store.
     changelogs: BTreeMap<String, (Arc<str>, TopicId)>,
     /// All tasks.
@@ -83,7 +85,9 @@ impl Plan {
                 };
                 let name = format!("{application}-{topic}");
                 ensure(admin, &name, partitions, TopicConfig::default()).await?;
-                self.topics.insert(topic.clone(), (name.into(), partitions));
+                let name: Arc<str> = name.into();
+                self.repartition.insert(name.clone());
+                self.topics.insert(topic.clone(), (name, partitions));
             }
             if left.len() == before {
                 let node = left.first().map(ToString::to_string).unwrap_or_default();
@@ -111,6 +115,11 @@ impl Plan {
             node: "the topology".into(),
             missing: format!("topic {name}"),
         })
+    }
+
+    /// Whether a topic, by its full name, is one of the application's repartition topics.
+    pub fn is_repartition(&self, topic: &str) -> bool {
+        self.repartition.contains(topic)
     }
 
     /// The changelog topic of a store; `None`: it is not logged.

@@ -53,7 +53,8 @@ pub struct Streams {
 
 struct Shared {
     stop: AtomicBool,
-    running: Vec<AtomicBool>,
+    /// Of each thread: whether all its tasks are running.
+    running: Mutex<Vec<bool>>,
     /// The last question of [`Streams::caught_up`].
     asked: AtomicU64,
     /// Of each thread: the question at which it had nothing left to do.
@@ -96,7 +97,7 @@ impl Streams {
         let process_id = process_id(&env.state_dir, &*env.clock)?;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
-            running: (0..threads).map(|_| AtomicBool::new(false)).collect(),
+            running: Mutex::new(vec![false; threads]),
             asked: AtomicU64::new(0),
             caught_up: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             alive: AtomicUsize::new(threads),
@@ -270,9 +271,12 @@ impl Shared {
 
     /// `question`: the last one that was asked before the thread's step began.
     fn report(&self, number: usize, thread: &StreamThread, question: u64) {
-        self.running[number].store(thread.is_running(), Ordering::Release);
-        let all = self.running.iter().all(|running| running.load(Ordering::Acquire));
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running[number] = thread.is_running();
+        let all = running.iter().all(|running| *running);
+        // Under the lock: a thread that saw less must not have the last word.
         self.set_state(if all { State::Running } else { State::Rebalancing });
+        drop(running);
         if thread.is_caught_up()
             && self.caught_up[number].swap(question, Ordering::AcqRel) != question
         {

@@ -110,11 +110,11 @@ impl StreamThread {
                     (c.store, base + c.batch, batch.next_offset() - batch.base_offset())
                 })
                 .collect();
-            let purge = if running.internal {
-                sealed.offsets.iter().map(|(tp, at)| (tp.clone(), at.offset)).collect()
-            } else {
-                Vec::new()
-            };
+            let consumed = sealed.offsets.iter();
+            let purge = consumed
+                .filter(|(partition, _)| self.env.plan.is_repartition(&partition.topic))
+                .map(|(partition, at)| (partition.clone(), at.offset))
+                .collect();
             commit.batches.extend(sealed.batches);
             offsets.extend(sealed.offsets);
             let mut flushes = Vec::new();
