@@ -19,6 +19,7 @@ use super::show::Printing;
   vltava consume lines --until-end --max-messages 10
   vltava consume counts --value-type i64 --until-end
   vltava state replay --app word-count --store counts --value-type i64
+  vltava app reset --app word-count
 
 Exit codes: 0 done, 1 error, 2 command line not understood, 130 interrupted before all was written."
 )]
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     /// Look into the state of applications, as their changelogs tell it
     #[command(subcommand)]
     State(StateCommand),
+    /// See which applications there are, and make one begin anew
+    #[command(subcommand)]
+    App(AppCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +69,9 @@ pub(crate) enum TopicsCommand {
     Delete {
         /// The topic
         name: String,
+        /// Even if it is an internal topic of an application, which then does not start any more
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -182,6 +189,61 @@ pub(crate) struct Replay {
     pub(crate) only_key: Option<String>,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppCommand {
+    /// List the applications that have internal topics or local state here
+    List {
+        #[command(flatten)]
+        state: StateDir,
+    },
+    /// Make an application begin anew: without state, at the beginning of its input
+    Reset(Reset),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateDir {
+    /// Where the applications keep their local state: Settings::state_dir. Default: state/ in the
+    /// broker's directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Deletes the application's local state, its changelog and repartition topics, and moves its
+committed offsets; says what it does. Topics that the application has written stay as they are.
+It cannot run meanwhile: the directory would be in use. If it is interrupted, run it again.
+
+Examples:
+  vltava app reset --app word-count --dry-run
+  vltava app reset --app word-count
+  vltava app reset --app word-count --input-topic lines --to latest"
+)]
+pub(crate) struct Reset {
+    /// The application's id
+    #[arg(long, value_name = "APP")]
+    pub(crate) app: String,
+    /// Move the offsets of this topic; may be repeated. Without it: of all that the application
+    /// has read
+    #[arg(long = "input-topic", value_name = "T")]
+    pub(crate) input_topics: Vec<String>,
+    /// Where reading begins: with the first record that is there, or with those to come
+    #[arg(long, value_enum, default_value = "earliest")]
+    pub(crate) to: To,
+    #[command(flatten)]
+    pub(crate) state: StateDir,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Where an application that was reset begins to read.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum To {
+    Earliest,
+    Latest,
 }
 
 /// Where consuming begins.

@@ -28,6 +28,14 @@ pub(crate) enum Failure {
     Stopped,
     #[error("record {offset} of {partition}: the {part} {reason}")]
     Undecodable { partition: TopicPartition, offset: Offset, part: &'static str, reason: String },
+    #[error("there is no application '{app}' here; {known}")]
+    UnknownApp { app: String, known: String },
+    #[error(
+        "topic '{topic}' is {what} of application '{app}', which does not start without it; to make the application begin anew: vltava app reset --app {app}; to delete the topic all the same: --force"
+    )]
+    Internal { topic: String, what: String, app: String },
+    #[error("{}: {message}", path.display())]
+    State { path: PathBuf, message: String },
     #[error("application '{app}' has no store '{store}' with a changelog; {known}")]
     UnknownStore { app: String, store: String, known: String },
     #[error(
@@ -40,8 +48,8 @@ pub(crate) enum Failure {
     Deleted { partition: TopicPartition, log_start: Offset },
     #[error("{topic} ends at offset {end}; it has no record at offset {asked} yet")]
     NotYet { topic: String, end: Offset, asked: Offset },
-    #[error("--only-key: {0}")]
-    Key(String),
+    #[error("{name}: {reason}")]
+    Argument { name: &'static str, reason: String },
     #[error("writing to standard output failed: {0}")]
     Output(#[source] io::Error),
     #[error("signals cannot be caught: {0}")]
@@ -51,7 +59,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Key(_) => 2,
+            Self::Argument { .. } => 2,
             Self::Interrupted(_) | Self::Stopped => 130,
             _ => 1,
         }

@@ -1,6 +1,7 @@
 //! Bytes as text and back: the types of keys and values, and the format of printed records.
 
 use std::fmt::Display;
+use std::io::IsTerminal;
 use std::str::FromStr;
 
 use broker_api::{Offset, RecordRef, Timestamp, TopicPartition};
@@ -21,12 +22,15 @@ pub(crate) struct Printing {
     /// %v value, %% a per cent sign; and \t, \n, \r, \\, \xHH
     #[arg(long, default_value = "%k\\t%v\\n")]
     pub(crate) format: Format,
+    /// A terminal must not act on what data contains.
+    #[arg(skip = std::io::stdout().is_terminal())]
+    terminal: bool,
 }
 
 /// What the bytes of a key or value mean.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Type {
-    /// UTF-8 text
+    /// UTF-8 text; on a terminal, control characters but \t and \n are shown as \r or \xHH
     String,
     /// A signed number of 8 bytes, the highest first
     I64,
@@ -36,9 +40,10 @@ pub(crate) enum Type {
 
 impl Type {
     /// Appends bytes as text; the error says why they are not of this type.
-    fn show(self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    fn show(self, bytes: &[u8], terminal: bool, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::String => match std::str::from_utf8(bytes) {
+                Ok(text) if terminal => escape_controls(text, out),
                 Ok(_) => out.extend_from_slice(bytes),
                 Err(_) => return Err("is not UTF-8, so not a string".into()),
             },
@@ -76,6 +81,18 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
             b'\r' => out.extend_from_slice(b"\\r"),
             b' '..=b'~' => out.push(*byte),
             _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+}
+
+fn escape_controls(text: &str, out: &mut Vec<u8>) {
+    let mut utf8 = [0; 4];
+    for letter in text.chars() {
+        let bytes = letter.encode_utf8(&mut utf8).as_bytes();
+        if !letter.is_control() || matches!(letter, '\t' | '\n') {
+            out.extend_from_slice(bytes);
+        } else {
+            escape(bytes, out);
         }
     }
 }
@@ -211,28 +228,27 @@ impl Printing {
             Part::Offset => put_number(shown.offset, out),
             Part::Timestamp => put_number(shown.timestamp, out),
             Part::AppendTime => put_number(shown.append_time, out),
-            Part::Key => shown.put("key", self.key_type, shown.key, out)?,
-            Part::Value => shown.put("value", self.value_type, shown.value, out)?,
+            Part::Key => self.show_data("key", self.key_type, shown.key, shown, out)?,
+            Part::Value => self.show_data("value", self.value_type, shown.value, shown, out)?,
         }
         Ok(())
     }
-}
 
-impl Shown<'_> {
-    fn put(
+    fn show_data(
         &self,
         part: &'static str,
         kind: Type,
         bytes: Option<&[u8]>,
+        shown: &Shown<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let Some(bytes) = bytes else {
             out.extend_from_slice(b"null");
             return Ok(());
         };
-        kind.show(bytes, out).map_err(|reason| Failure::Undecodable {
-            partition: self.partition.clone(),
-            offset: self.offset,
+        kind.show(bytes, self.terminal, out).map_err(|reason| Failure::Undecodable {
+            partition: shown.partition.clone(),
+            offset: shown.offset,
             part,
             reason,
         })
@@ -262,7 +278,8 @@ mod tests {
         let shown = Shown::new(&partition, batch.append_time(), &record);
         let mut out = Vec::new();
         let (key_type, value_type) = types;
-        let printing = Printing { key_type, value_type, format: format.parse().unwrap() };
+        let format = format.parse().unwrap();
+        let printing = Printing { key_type, value_type, format, terminal: false };
         match printing.show(&shown, &mut out) {
             Ok(()) => String::from_utf8(out).unwrap(),
             Err(failure) => failure.to_string(),
@@ -296,10 +313,26 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_is_not_shown_control_characters() {
+        let number = [0, 0, 0, 0, 0, 0, 0, 5]; // a count, taken for text
+        let text = "a\tb\nc\rd\u{1b}[2Jé\u{85}\\".as_bytes();
+        for (bytes, plain) in [
+            (&number[..], r"\x00\x00\x00\x00\x00\x00\x00\x05"),
+            (text, "a\tb\nc\\rd\\x1b[2Jé\\xc2\\x85\\"),
+        ] {
+            let (mut shown, mut piped) = (Vec::new(), Vec::new());
+            Type::String.show(bytes, true, &mut shown).unwrap();
+            assert_eq!(String::from_utf8(shown).unwrap(), plain);
+            Type::String.show(bytes, false, &mut piped).unwrap();
+            assert_eq!(piped, bytes);
+        }
+    }
+
+    #[test]
     fn bytes_come_back_from_their_text() {
         let all: Vec<u8> = (0..=255).collect();
         let mut text = Vec::new();
-        Type::Bytes.show(&all, &mut text).unwrap();
+        Type::Bytes.show(&all, true, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.is_ascii() && text.starts_with(r"\x00\x01") && text.contains("xyz"));
         assert_eq!(Type::Bytes.parse(&text).unwrap(), all);

@@ -9,30 +9,21 @@ use broker_api::{
 };
 use futures::executor::block_on;
 
+use super::apps::Apps;
 use super::args::Replay;
 use super::reader::Reader;
 use super::show::Shown;
 use super::topics::{bounds, partitions, print};
 use super::{Failure, Stop};
 
-pub(crate) fn stores(broker: &dyn Broker, app: &str) -> Result<(), Failure> {
+pub(crate) fn stores(broker: &dyn Broker, apps: &Apps, app: &str) -> Result<(), Failure> {
     let mut text = String::from("store\tpartition\tfirst offset\tend offset\n");
-    for (store, topic) in changelogs(broker, app)? {
+    for (store, topic) in apps.changelogs(app)? {
         for (partition, (first, end)) in bounds(broker, &topic)?.into_iter().enumerate() {
             text += &format!("{store}\t{partition}\t{first}\t{end}\n");
         }
     }
     print(text)
-}
-
-/// The changelogs of an application, with the names of their stores.
-fn changelogs(broker: &dyn Broker, app: &str) -> Result<Vec<(String, TopicDescription)>, Failure> {
-    let store_of = |name: &str| {
-        let store = name.strip_prefix(app)?.strip_prefix('-')?.strip_suffix("-changelog")?;
-        Some(store.to_owned())
-    };
-    let topics = block_on(broker.admin().topics())?.into_iter();
-    Ok(topics.filter_map(|topic| Some((store_of(&topic.name)?, topic))).collect())
 }
 
 /// What a changelog says of one key.
@@ -43,11 +34,17 @@ struct Entry {
     append_time: Timestamp,
 }
 
-pub(crate) fn replay(broker: &dyn Broker, args: &Replay, stop: &Stop) -> Result<(), Failure> {
-    let topic = changelog(broker, args)?;
+pub(crate) fn replay(
+    broker: &dyn Broker,
+    apps: &Apps,
+    args: &Replay,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let topic = changelog(apps, args)?;
     let printing = &args.printing;
     let only_key = args.only_key.as_deref().map(|key| printing.key_type.parse(key));
-    let only_key = only_key.transpose().map_err(Failure::Key)?;
+    let only_key =
+        only_key.transpose().map_err(|reason| Failure::Argument { name: "--only-key", reason })?;
     let limits = limits(broker, args, &topic)?;
     let starts: Vec<_> = limits.keys().map(|tp| (tp.clone(), Start::Earliest)).collect();
     let mut reader = Reader::new(broker, Isolation::ReadCommitted, &starts)?;
@@ -107,8 +104,8 @@ fn print_entries(args: &Replay, store: &Contents) -> Result<(), Failure> {
     out.flush().map_err(Failure::Output)
 }
 
-fn changelog(broker: &dyn Broker, args: &Replay) -> Result<TopicDescription, Failure> {
-    let mut known = changelogs(broker, &args.app)?;
+fn changelog(apps: &Apps, args: &Replay) -> Result<TopicDescription, Failure> {
+    let mut known = apps.changelogs(&args.app)?;
     match known.iter().position(|(store, _)| *store == args.store) {
         Some(found) => Ok(known.swap_remove(found).1),
         None => {

@@ -6,6 +6,7 @@ use broker_api::{Broker, NewTopic, OffsetSpec, TopicConfig, TopicDescription, To
 use futures::executor::block_on;
 
 use super::Failure;
+use super::apps::Apps;
 use super::args::{CreateTopic, TopicsCommand};
 
 fn create(broker: &dyn Broker, args: &CreateTopic) -> Result<(), Failure> {
@@ -18,7 +19,11 @@ fn create(broker: &dyn Broker, args: &CreateTopic) -> Result<(), Failure> {
     print(format!("topic {} created with {} partitions\n", args.name, args.partitions))
 }
 
-pub(crate) fn run(broker: &dyn Broker, command: &TopicsCommand) -> Result<(), Failure> {
+pub(crate) fn run(
+    broker: &dyn Broker,
+    apps: impl FnOnce() -> Result<Apps, Failure>,
+    command: &TopicsCommand,
+) -> Result<(), Failure> {
     match command {
         TopicsCommand::Create(args) => create(broker, args),
         TopicsCommand::List => {
@@ -26,11 +31,18 @@ pub(crate) fn run(broker: &dyn Broker, command: &TopicsCommand) -> Result<(), Fa
             print(topics.iter().map(|topic| format!("{}\n", topic.name)).collect())
         }
         TopicsCommand::Describe { name } => describe(broker, name),
-        TopicsCommand::Delete { name } => {
-            block_on(broker.admin().delete_topic(name))?;
-            print(format!("topic {name} deleted\n"))
-        }
+        TopicsCommand::Delete { name, force } => delete(broker, &apps()?, name, *force),
     }
+}
+
+/// Deletes a topic; one that an application needs, only by force.
+fn delete(broker: &dyn Broker, apps: &Apps, name: &str, force: bool) -> Result<(), Failure> {
+    if let Some((app, what)) = apps.internal_topic(name).filter(|_| !force) {
+        let (topic, what, app) = (name.into(), what.to_string(), app.into());
+        return Err(Failure::Internal { topic, what, app });
+    }
+    block_on(broker.admin().delete_topic(name))?;
+    print(format!("topic {name} deleted\n"))
 }
 
 fn describe(broker: &dyn Broker, name: &str) -> Result<(), Failure> {
