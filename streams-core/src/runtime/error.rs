@@ -34,15 +34,28 @@ pub enum StreamsError {
     },
     /// An internal topic of an earlier start has another number of partitions.
     #[error(
-        "topic '{topic}' has {found} partitions, but {needed} are needed; the number of partitions of an application cannot change: delete its internal topics and state, or use another application id"
+        "topic '{topic}' has {found} partitions, but {needed} are needed; the number of partitions of an application cannot change: run `vltava app reset --app {application}` to process its input from the beginning, or use another application id"
     )]
     PartitionsChanged {
+        /// The application.
+        application: String,
         /// The topic.
         topic: String,
         /// How many it has.
         found: u32,
         /// How many the topology needs.
         needed: u32,
+    },
+    /// An internal topic is missing, or another one has its name, although the application has
+    /// committed offsets that rely on what it held. Nothing was created or changed.
+    #[error(
+        "topic '{topic}' of application '{application}' was deleted, but the application has consumed input whose results were in it; going on would give wrong results: run `vltava app reset --app {application}` to process its input from the beginning"
+    )]
+    InternalTopicLost {
+        /// The application.
+        application: String,
+        /// The topic.
+        topic: String,
     },
     /// A setting that cannot be.
     #[error("setting {name}: {reason}")]

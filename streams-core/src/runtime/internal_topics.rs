@@ -1,24 +1,32 @@
 //! What must be there before the first task: the number of partitions of every topic, the internal
 //! topics (created if missing), and the list of tasks.
+//!
+//! Everything is looked at before anything is created. An internal topic that is missing is made
+//! anew only if no committed offset of the application relies on it ([`WrittenTopics`]): else input
+//! that was consumed would never be seen again, and its results would be gone in silence. A store
+//! that is new in the topology has no such offset, and starts empty, as in Kafka.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker_api::{Admin, Error, NewTopic, TaskId, TopicConfig, TopicId};
+use broker_api::{
+    Admin, CommittedOffset, Error, NewTopic, TaskId, TopicConfig, TopicDescription, TopicPartition,
+};
 
 use super::StreamsError;
 use crate::error::BuildError;
+use crate::task::WrittenTopics;
 use crate::topology::{SubTopology, Topology};
 
 /// The topology on the partitions of its topics.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Full names and numbers of partitions of the topics, by the names that the topology uses.
-    topics: BTreeMap<String, (Arc<str>, u32)>,
-    /// The full names of the repartition topics.
-    repartition: BTreeSet<Arc<str>>,
+    /// The topics that are read and written, by the names that the topology uses.
+    topics: BTreeMap<String, TopicDescription>,
+    /// Which of them the application owns.
+    repartition: Vec<String>,
     /// The changelog of each store.
-    changelogs: BTreeMap<String, (Arc<str>, TopicId)>,
+    changelogs: BTreeMap<String, TopicDescription>,
     /// All tasks.
     pub tasks: Vec<TaskId>,
     /// The identity of the broker's data.
@@ -30,45 +38,106 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::UnknownTopic`] for a source or sink topic that does not exist,
-    /// [`StreamsError::PartitionsChanged`] if an internal topic of an earlier start does not fit.
+    /// [`StreamsError::PartitionsChanged`] if an internal topic of an earlier start does not fit,
+    /// [`StreamsError::InternalTopicLost`] if one is gone that is needed. Then nothing is created.
     pub async fn make(
         topology: &Topology,
         application: &str,
         admin: &dyn Admin,
     ) -> Result<Self, StreamsError> {
-        let mut plan = Self { cluster_id: admin.cluster_id().await?, ..Self::default() };
-        let parts = topology.subtopologies();
-        for topic in parts.iter().flat_map(|p| p.sources.iter().chain(&p.sinks)) {
-            if !topology.internal_topics().contains_key(topic) {
-                let found = admin.topic(topic).await?;
-                plan.topics.insert(topic.clone(), (found.name, found.partitions));
-            }
-        }
-        plan.repartition_topics(topology, application, admin).await?;
-        for (number, part) in parts.iter().enumerate() {
-            let partitions = plan.partitions_of(part).unwrap_or(0);
-            let subtopology = number as u32;
-            plan.tasks.extend((0..partitions).map(|partition| TaskId { subtopology, partition }));
-            for store in &part.stores {
-                if let Some(config) = topology.stores().get(store).and_then(|s| s.changelog.clone())
-                {
-                    let name = format!("{application}-{store}-changelog");
-                    let id = ensure(admin, &name, partitions, config).await?;
-                    plan.changelogs.insert(store.clone(), (name.into(), id));
+        let cluster_id = admin.cluster_id().await?;
+        let existing = admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
+        let mut draft = Draft { application, existing, ..Draft::default() };
+        draft.own_topics(topology)?;
+        draft.repartition_topics(topology)?;
+        draft.changelogs(topology);
+        draft.check(&admin.group_offsets(application).await?)?;
+
+        let Draft { mut topics, internal, tasks, .. } = draft;
+        let mut plan = Self { tasks, cluster_id, ..Self::default() };
+        for (usage, wanted) in internal {
+            let made = ensure(admin, application, wanted).await?;
+            match usage {
+                Usage::Repartition(topic) => {
+                    plan.repartition.push(topic.clone());
+                    topics.insert(topic, made);
+                }
+                Usage::Changelog(store) => {
+                    plan.changelogs.insert(store, made);
                 }
             }
         }
+        plan.topics = topics;
         Ok(plan)
+    }
+
+    /// A topic that the topology names.
+    ///
+    /// # Errors
+    /// [`BuildError::Unknown`].
+    pub fn topic(&self, name: &str) -> Result<&TopicDescription, BuildError> {
+        self.topics.get(name).ok_or_else(|| BuildError::Unknown {
+            node: "the topology".into(),
+            missing: format!("topic {name}"),
+        })
+    }
+
+    /// Whether a topic, by its full name, is one of the application's repartition topics.
+    pub fn is_repartition(&self, topic: &str) -> bool {
+        self.repartition.iter().any(|own| self.topics.get(own).is_some_and(|t| *t.name == *topic))
+    }
+
+    /// The changelog topic of a store; `None`: it is not logged.
+    pub fn changelog(&self, store: &str) -> Option<&TopicDescription> {
+        self.changelogs.get(store)
+    }
+
+    /// The internal topics that the tasks of a sub-topology write.
+    pub fn written_by(&self, part: &SubTopology) -> WrittenTopics {
+        let changelogs = part.stores.iter().filter_map(|store| self.changelogs.get(store));
+        let sinks = part.sinks.iter().filter(|sink| self.repartition.contains(sink));
+        let repartition = sinks.filter_map(|sink| self.topics.get(sink));
+        WrittenTopics::of(changelogs.chain(repartition).map(|t| (&*t.name, t.id)))
+    }
+}
+
+/// What an internal topic is for.
+enum Usage {
+    /// Under this name in the topology.
+    Repartition(String),
+    /// Of this store.
+    Changelog(String),
+}
+
+/// A plan as it is found out, before anything is created.
+#[derive(Default)]
+struct Draft<'a> {
+    application: &'a str,
+    existing: BTreeMap<Arc<str>, TopicDescription>,
+    topics: BTreeMap<String, TopicDescription>,
+    partitions: BTreeMap<String, u32>,
+    internal: Vec<(Usage, NewTopic)>,
+    tasks: Vec<TaskId>,
+}
+
+impl Draft<'_> {
+    /// The topics that the application does not own must exist.
+    fn own_topics(&mut self, topology: &Topology) -> Result<(), Error> {
+        let parts = topology.subtopologies();
+        for topic in parts.iter().flat_map(|p| p.sources.iter().chain(&p.sinks)) {
+            if !topology.internal_topics().contains_key(topic) {
+                let found = self.existing.get(&**topic).cloned();
+                let found = found.ok_or_else(|| Error::UnknownTopic { topic: topic.clone() })?;
+                self.partitions.insert(topic.clone(), found.partitions);
+                self.topics.insert(topic.clone(), found);
+            }
+        }
+        Ok(())
     }
 
     /// A repartition topic has as many partitions as it asks for, else as the sub-topology that
     /// writes it has tasks; found from the sources on.
-    async fn repartition_topics(
-        &mut self,
-        topology: &Topology,
-        application: &str,
-        admin: &dyn Admin,
-    ) -> Result<(), StreamsError> {
+    fn repartition_topics(&mut self, topology: &Topology) -> Result<(), BuildError> {
         let mut missing: Vec<&String> = topology.internal_topics().keys().collect();
         while !missing.is_empty() {
             let before = missing.len();
@@ -83,71 +152,89 @@ impl Plan {
                     left.push(topic);
                     continue;
                 };
-                let name = format!("{application}-{topic}");
-                ensure(admin, &name, partitions, TopicConfig::default()).await?;
-                let name: Arc<str> = name.into();
-                self.repartition.insert(name.clone());
-                self.topics.insert(topic.clone(), (name, partitions));
+                let name = format!("{}-{topic}", self.application);
+                let new = NewTopic { name, partitions, config: TopicConfig::default() };
+                self.internal.push((Usage::Repartition(topic.clone()), new));
+                self.partitions.insert(topic.clone(), partitions);
             }
             if left.len() == before {
                 let node = left.first().map(ToString::to_string).unwrap_or_default();
                 let reason =
                     "its number of partitions depends on itself; give it one (repartition)".into();
-                return Err(BuildError::Invalid { node, reason }.into());
+                return Err(BuildError::Invalid { node, reason });
             }
             missing = left;
         }
         Ok(())
     }
 
+    /// A changelog has a partition for each task.
+    fn changelogs(&mut self, topology: &Topology) {
+        for (number, part) in topology.subtopologies().iter().enumerate() {
+            let partitions = self.partitions_of(part).unwrap_or(0);
+            let subtopology = number as u32;
+            self.tasks.extend((0..partitions).map(|partition| TaskId { subtopology, partition }));
+            for store in &part.stores {
+                if let Some(config) = topology.stores().get(store).and_then(|s| s.changelog.clone())
+                {
+                    let name = format!("{}-{store}-changelog", self.application);
+                    let new = NewTopic { name, partitions, config };
+                    self.internal.push((Usage::Changelog(store.clone()), new));
+                }
+            }
+        }
+    }
+
     /// The largest number of partitions among the sources; `None` while one is not known.
     fn partitions_of(&self, part: &SubTopology) -> Option<u32> {
-        let counts = part.sources.iter().map(|topic| self.topics.get(topic).map(|t| t.1));
+        let counts = part.sources.iter().map(|topic| self.partitions.get(topic).copied());
         counts.collect::<Option<Vec<u32>>>().map(|counts| counts.into_iter().max().unwrap_or(0))
     }
 
-    /// The full name and number of partitions of a topic.
-    ///
-    /// # Errors
-    /// [`BuildError::Unknown`].
-    pub fn topic(&self, name: &str) -> Result<(Arc<str>, u32), BuildError> {
-        self.topics.get(name).cloned().ok_or_else(|| BuildError::Unknown {
-            node: "the topology".into(),
-            missing: format!("topic {name}"),
-        })
-    }
-
-    /// Whether a topic, by its full name, is one of the application's repartition topics.
-    pub fn is_repartition(&self, topic: &str) -> bool {
-        self.repartition.contains(topic)
-    }
-
-    /// The changelog topic of a store; `None`: it is not logged.
-    pub fn changelog(&self, store: &str) -> Option<&(Arc<str>, TopicId)> {
-        self.changelogs.get(store)
+    /// Whether the internal topics that there are fit, and none is gone that `offsets` rely on.
+    fn check(&self, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<(), StreamsError> {
+        for (_, wanted) in &self.internal {
+            let found = self.existing.get(&*wanted.name);
+            let id = found.map(|found| found.id);
+            let lost =
+                |at: &CommittedOffset| WrittenTopics::is_lost(&at.metadata, &wanted.name, id);
+            if offsets.iter().any(|(_, at)| lost(at)) {
+                return Err(StreamsError::InternalTopicLost {
+                    application: self.application.into(),
+                    topic: wanted.name.clone(),
+                });
+            }
+            if let Some(found) = found {
+                fits(self.application, found, wanted.partitions)?;
+            }
+        }
+        Ok(())
     }
 }
 
 async fn ensure(
     admin: &dyn Admin,
-    name: &str,
-    partitions: u32,
-    config: TopicConfig,
-) -> Result<TopicId, StreamsError> {
-    let new = NewTopic { name: name.into(), partitions, config };
-    match admin.create_topic(new).await {
-        Ok(id) => Ok(id),
-        Err(Error::TopicExists { .. }) => {
-            let found = admin.topic(name).await?;
-            if found.partitions != partitions {
-                return Err(StreamsError::PartitionsChanged {
-                    topic: name.into(),
-                    found: found.partitions,
-                    needed: partitions,
-                });
-            }
-            Ok(found.id)
-        }
-        Err(error) => Err(error.into()),
+    application: &str,
+    wanted: NewTopic,
+) -> Result<TopicDescription, StreamsError> {
+    let (name, partitions) = (wanted.name.clone(), wanted.partitions);
+    match admin.create_topic(wanted).await {
+        Ok(_) | Err(Error::TopicExists { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
+    let found = admin.topic(&name).await?;
+    fits(application, &found, partitions)?;
+    Ok(found)
+}
+
+fn fits(application: &str, found: &TopicDescription, needed: u32) -> Result<(), StreamsError> {
+    if found.partitions == needed {
+        return Ok(());
+    }
+    Err(StreamsError::PartitionsChanged {
+        application: application.into(),
+        topic: found.name.to_string(),
+        found: found.partitions,
+        needed,
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker_api::{Batch, CommittedOffset, Offset, TaskId, Timestamp, TopicPartition};
 
-use super::{OffsetMetadata, Outputs, RecordQueue, TaskCore};
+use super::{OffsetMetadata, Outputs, RecordQueue, TaskCore, WrittenTopics};
 use crate::error::{ProcessError, StateError};
 use crate::processor::{PunctuationKind, Signal};
 use crate::state::{ChangelogWriter, Position, StoreEngine};
@@ -17,6 +17,7 @@ pub struct Task {
     sources: Vec<TaskSource>,
     queues: Vec<RecordQueue>,
     stores: Vec<TaskStore>,
+    written: WrittenTopics,
     committed: Vec<Offset>,
     processed: u64,
 }
@@ -52,11 +53,17 @@ pub struct SealedChangelog {
 }
 
 impl Task {
-    /// A task whose stores are restored. `queues` are its inputs.
-    pub fn new(built: BuiltTask, queues: Vec<RecordQueue>, stores: Vec<TaskStore>) -> Self {
+    /// A task whose stores are restored. `queues` are its inputs, `written` the internal topics on
+    /// which its commits rely.
+    pub fn new(
+        built: BuiltTask,
+        queues: Vec<RecordQueue>,
+        stores: Vec<TaskStore>,
+        written: WrittenTopics,
+    ) -> Self {
         let committed = queues.iter().map(RecordQueue::position).collect();
         let BuiltTask { core, sources } = built;
-        Self { core, sources, queues, stores, committed, processed: 0 }
+        Self { core, sources, queues, stores, written, committed, processed: 0 }
     }
 
     /// Its id.
@@ -231,7 +238,8 @@ impl Task {
             if queue.position() > *committed {
                 *committed = queue.position();
                 let times = OffsetMetadata { partition_time: queue.time(), stream_time };
-                let offset = CommittedOffset { offset: queue.position(), metadata: times.encode() };
+                let metadata = times.encode(&self.written);
+                let offset = CommittedOffset { offset: queue.position(), metadata };
                 offsets.push((queue.partition().clone(), offset));
             }
         }

@@ -1,8 +1,15 @@
-//! The text that rides with every committed offset: times that must survive a restart.
+//! The text that rides with every committed offset: times that must survive a restart, and the
+//! internal topics on which the offset relies.
 //!
-//! Layout, version 1: `1;<partition time>;<stream time>`, both in decimal.
+//! Layout, version 1: `1;<partition time>;<stream time>;<topics>`; the times in decimal. `<topics>`
+//! has for each internal topic that the task writes (changelogs, repartition topics) 16 hexadecimal
+//! digits: the CRC-32C of its name, and the CRC-32C of its identity (16 bytes, big-endian). Commas
+//! are between them. The offset says that input was consumed, and these topics have what became of
+//! it: should one of them be gone, the offset is worth nothing.
 
-use broker_api::Timestamp;
+use std::sync::Arc;
+
+use broker_api::{Timestamp, TopicId};
 
 /// What is remembered of a partition besides its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +24,9 @@ impl OffsetMetadata {
     /// Nothing was read yet.
     pub const NONE: Self = Self { partition_time: -1, stream_time: -1 };
 
-    /// As text.
-    pub fn encode(self) -> String {
-        format!("1;{};{}", self.partition_time, self.stream_time)
+    /// As text, with the topics that the task writes.
+    pub fn encode(self, written: &WrittenTopics) -> String {
+        format!("1;{};{};{}", self.partition_time, self.stream_time, written.0)
     }
 
     /// From text. What is not understood counts as nothing: times are then learnt anew.
@@ -35,6 +42,38 @@ impl OffsetMetadata {
     }
 }
 
+/// The internal topics that a task writes, as its committed offsets remember them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrittenTopics(Arc<str>);
+
+impl WrittenTopics {
+    /// These topics.
+    pub fn of<'a>(topics: impl IntoIterator<Item = (&'a str, TopicId)>) -> Self {
+        let topics = topics
+            .into_iter()
+            .map(|(name, id)| format!("{:08x}{:08x}", name_crc(name), id_crc(id)));
+        Self(topics.collect::<Vec<_>>().join(",").into())
+    }
+
+    /// Whether the metadata of a committed offset says that the topic of this name was written and
+    /// had another identity than it has now (`None`: it does not exist).
+    pub fn is_lost(metadata: &str, name: &str, now: Option<TopicId>) -> bool {
+        let topics = metadata.strip_prefix("1;").and_then(|rest| rest.splitn(3, ';').nth(2));
+        let name = format!("{:08x}", name_crc(name));
+        let ids = topics.unwrap_or_default().split(',').filter_map(|t| t.strip_prefix(&*name));
+        let now = now.map(|id| format!("{:08x}", id_crc(id)));
+        ids.into_iter().any(|id| Some(id) != now.as_deref())
+    }
+}
+
+fn name_crc(name: &str) -> u32 {
+    crc32c::crc32c(name.as_bytes())
+}
+
+fn id_crc(id: TopicId) -> u32 {
+    crc32c::crc32c(&id.0.to_be_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,10 +81,23 @@ mod tests {
     #[test]
     fn times_come_back_and_foreign_text_is_ignored() {
         let times = OffsetMetadata { partition_time: 17, stream_time: 23 };
-        assert_eq!(times.encode(), "1;17;23");
+        assert_eq!(times.encode(&WrittenTopics::default()), "1;17;23;");
         assert_eq!(OffsetMetadata::decode("1;17;23"), times);
         for foreign in ["", "AQAB", "2;17;23", "1;17", "1;x;2"] {
             assert_eq!(OffsetMetadata::decode(foreign), OffsetMetadata::NONE, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_written_topic_is_lost_when_it_is_gone_or_another_one() {
+        let written = WrittenTopics::of([("app-s-changelog", TopicId(7)), ("x", TopicId(8))]);
+        let metadata = OffsetMetadata { partition_time: 17, stream_time: 23 }.encode(&written);
+        assert_eq!(metadata, "1;17;23;dfa4dd8a96bafe01,a93c5f93c8a9c225");
+        assert_eq!(OffsetMetadata::decode(&metadata).stream_time, 23);
+        let lost = |name, id| WrittenTopics::is_lost(&metadata, name, id);
+        assert!(!lost("app-s-changelog", Some(TopicId(7))) && !lost("x", Some(TopicId(8))));
+        assert!(lost("app-s-changelog", Some(TopicId(8))) && lost("x", None));
+        assert!(!lost("another", None), "it was never written");
+        assert!(!WrittenTopics::is_lost("", "x", None), "an offset that was reset");
     }
 }

@@ -10,7 +10,7 @@ mod stores;
 
 pub use self::core::{TaskCore, TaskSettings};
 pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
-pub use metadata::OffsetMetadata;
+pub use metadata::{OffsetMetadata, WrittenTopics};
 pub use outputs::Outputs;
 pub use record_queue::RecordQueue;
 pub use schedules::Schedules;

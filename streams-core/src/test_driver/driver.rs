@@ -11,7 +11,7 @@ use super::{TestDriverError, TestDriverSettings};
 use crate::error::BuildError;
 use crate::processor::PunctuationKind;
 use crate::state::{LossyEngine, Position, StateEngine, Store, StoreEngine};
-use crate::task::{RecordQueue, Task, TaskSettings, TaskStore};
+use crate::task::{RecordQueue, Task, TaskSettings, TaskStore, WrittenTopics};
 use crate::topology::{SubTopology, Topology};
 
 /// All partitions have this number.
@@ -227,7 +227,7 @@ fn task(
             queues.push(queue);
         }
     }
-    Ok(Task::new(built, queues, task_stores))
+    Ok(Task::new(built, queues, task_stores, WrittenTopics::default()))
 }
 
 /// Each record of a batch in a batch of its own.

@@ -96,10 +96,11 @@ impl StreamThread {
                 continue;
             };
             let name = &part.stores[index];
-            let (topic, _) = self.env.plan.changelog(name).cloned().ok_or_else(|| {
-                BuildError::Unknown { node: name.clone(), missing: "its changelog".into() }
+            let topic = self.env.plan.changelog(name).ok_or_else(|| BuildError::Unknown {
+                node: name.clone(),
+                missing: "its changelog".into(),
             })?;
-            let partition = TopicPartition { topic, partition: id.partition };
+            let partition = TopicPartition::new(topic.name.clone(), id.partition);
             let plan = RestorePlan::decide(position.as_ref(), &changelog);
             if let (RestorePlan::Rebuild { reason }, Some(_)) = (&plan, &position) {
                 tracing::warn!(task = %id, store = %name, %reason, "the store is rebuilt");
@@ -274,8 +275,9 @@ impl StreamThread {
         };
         let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
         let plan = env.plan.clone();
-        let mut built =
-            env.topology.build_task(id, settings, engines, &|topic| plan.topic(topic))?;
+        let mut built = env.topology.build_task(id, settings, engines, &|topic| {
+            plan.topic(topic).map(|t| (t.name.clone(), t.partitions))
+        })?;
 
         let mut stores = restored.stores;
         for store in &mut stores {
@@ -288,11 +290,11 @@ impl StreamThread {
         let mut starts = Vec::new();
         for (number, source) in built.sources.iter().enumerate() {
             for topic in &source.topics {
-                let (topic, partitions) = env.plan.topic(topic)?;
-                if id.partition >= partitions {
+                let topic = env.plan.topic(topic)?;
+                if id.partition >= topic.partitions {
                     continue; // fewer partitions than its neighbours
                 }
-                let partition = TopicPartition { topic, partition: id.partition };
+                let partition = TopicPartition::new(topic.name.clone(), id.partition);
                 let committed = restored.offsets.iter().find(|(tp, _)| *tp == partition);
                 let times = committed
                     .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
@@ -313,7 +315,8 @@ impl StreamThread {
         self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
         let last = env.clock.monotonic();
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
-        let task = Task::new(built, queues, stores);
+        let part = &env.topology.subtopologies()[id.subtopology as usize];
+        let task = Task::new(built, queues, stores, env.plan.written_by(part));
         let internal = self.is_internal(id);
         let running = Running { task, internal, last_commit: None, flushes };
         self.running.insert(id, running);
@@ -344,14 +347,14 @@ async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, Error> {
     for store in &part.stores {
         changelogs.push(match env.plan.changelog(store) {
             None => None,
-            Some((topic, topic_id)) => {
-                let partition = TopicPartition::new(topic.clone(), id.partition);
+            Some(topic) => {
+                let partition = TopicPartition::new(topic.name.clone(), id.partition);
                 // Also what is applied but not durable: the task's commits may still be on their way.
                 let ends = admin.offsets(&[(partition.clone(), OffsetSpec::Latest)]).await?;
                 let horizon = admin.horizon(&partition).await?;
                 Some(Changelog {
                     cluster_id: env.plan.cluster_id.clone(),
-                    topic_id: *topic_id,
+                    topic_id: topic.id,
                     horizon,
                     end: ends.first().copied().unwrap_or(0),
                 })

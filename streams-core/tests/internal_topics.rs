@@ -1,0 +1,136 @@
+//! Internal topics that are gone while the application remembers what it has read: it must not go
+//! on as if nothing had been.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::sync::Arc;
+
+use broker_api::sim::Fault;
+use broker_api::{Broker, NewTopic, TopicConfig, TopicPartition};
+use streams_core::HasSerde;
+use streams_core::runtime::StreamsError;
+use streams_core::state::{LossyEngine, StoreOptions};
+use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec, Topology, TopologyBuilder};
+
+use world::{CHANGELOG, Count, World, counts, now};
+
+const REPARTITION: &str = "app-words-repartition";
+
+/// Source, repartition topic, count; beside the count, perhaps a store that nobody fills.
+fn repartitioned(extra_store: bool) -> Topology {
+    let mut builder = TopologyBuilder::new();
+    let (text, count) = (String::serde(), i64::serde());
+    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let topic = "words-repartition";
+    builder.add_internal_topic(topic, InternalTopic::default());
+    builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
+    let to = NodeSpec::sink("to", vec!["in".into()], topic, text.clone(), text.clone(), None);
+    builder.add(to).unwrap();
+    let from = NodeSpec::source("from", vec![topic.into()], text.clone(), text.clone());
+    builder.add(from).unwrap();
+    builder.add(NodeSpec::processor("count", vec!["from".into()], Count::default)).unwrap();
+    for name in ["counts", "extra"].into_iter().take(1 + usize::from(extra_store)) {
+        let store = StoreSpec::key_value(name, text.clone(), count.clone(), options);
+        builder.add_state_store(store, &["count"]).unwrap();
+    }
+    builder.add(NodeSpec::sink("sink", vec!["count".into()], "out", text, count, None)).unwrap();
+    builder.build().unwrap()
+}
+
+fn world() -> World {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(repartitioned(false));
+    world.write(&[("a", b"-"), ("a", b"-")]);
+    world.run_once();
+    world
+}
+
+fn lost(world: &World, topic: &str) {
+    let error = world.try_thread().map(|mut thread| world.run(&mut thread)).unwrap_err();
+    let expected =
+        StreamsError::InternalTopicLost { topic: topic.into(), application: "app".into() };
+    assert_eq!(error, expected);
+    assert!(error.to_string().contains("vltava app reset --app app"), "{error}");
+}
+
+#[test]
+fn a_deleted_changelog_is_refused_with_and_without_files_and_nothing_is_created() {
+    for files in [true, false] {
+        let mut world = world();
+        world.delete_topic(CHANGELOG);
+        if !files {
+            world.engine = LossyEngine::new();
+        }
+        lost(&world, CHANGELOG);
+        assert!(!world.topics().contains(&CHANGELOG.to_owned()));
+    }
+}
+
+#[test]
+fn a_changelog_that_was_deleted_and_made_anew_is_refused() {
+    let world = world();
+    world.delete_topic(CHANGELOG);
+    let config = TopicConfig::compacted();
+    let topic = NewTopic { name: CHANGELOG.into(), partitions: 1, config };
+    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    lost(&world, CHANGELOG);
+}
+
+#[test]
+fn a_deleted_repartition_topic_is_refused() {
+    let world = world();
+    world.delete_topic(REPARTITION);
+    lost(&world, REPARTITION);
+    assert!(!world.topics().contains(&REPARTITION.to_owned()));
+}
+
+#[test]
+fn a_store_that_is_new_in_the_topology_starts_empty_and_is_remembered_from_then_on() {
+    let mut world = world();
+    world.topology = Arc::new(repartitioned(true));
+    world.write(&[("a", b"-")]);
+    world.run_once();
+    assert_eq!(world.read("out"), counts(&[("a", 1), ("a", 2), ("a", 3)]));
+    world.delete_topic("app-extra-changelog");
+    lost(&world, "app-extra-changelog");
+}
+
+#[test]
+fn a_store_that_left_the_topology_is_not_missed() {
+    let mut world = world();
+    world.topology = Arc::new(repartitioned(true));
+    world.write(&[("a", b"-")]);
+    world.run_once();
+    world.topology = Arc::new(repartitioned(false));
+    world.delete_topic("app-extra-changelog");
+    world.write(&[("a", b"-")]);
+    world.run_once();
+    assert_eq!(world.read("out").last(), counts(&[("a", 4)]).last());
+}
+
+#[test]
+fn a_start_after_a_reset_is_a_first_start() {
+    let mut world = world();
+    world.forget_group("app");
+    world.delete_topic(CHANGELOG);
+    world.delete_topic(REPARTITION);
+    for files in [true, false] {
+        if !files {
+            world.engine = LossyEngine::new();
+        }
+        world.run_once();
+        assert_eq!(world.read(CHANGELOG), counts(&[("a", 2)]), "counted from the beginning, once");
+    }
+}
+
+#[test]
+fn gaps_and_compaction_of_a_changelog_are_no_loss() {
+    let world = world();
+    let partition = TopicPartition::new(CHANGELOG, 0);
+    world.broker.inject(Fault::Gap { partition: partition.clone(), length: 3 });
+    world.broker.inject(Fault::Compact { partition });
+    world.write(&[("a", b"-")]);
+    world.run_once();
+    assert_eq!(world.read("out").last(), counts(&[("a", 3)]).last());
+}

@@ -1,0 +1,218 @@
+//! A stream thread on the simulated broker, driven step by step: what its tests share.
+#![allow(dead_code, unreachable_pub)] // each test uses its part
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use broker_api::sim::{SimBroker, SimConfig};
+use broker_api::{
+    BatchBuilder, Broker, Commit, CommittedOffset, Fetcher, FetcherConfig, GroupCommit,
+    ManualClock, NewTopic, Start, TopicConfig, TopicPartition,
+};
+use streams_core::processor::{
+    Context as ProcessorContext, InitContext, Processor, PunctuationKind, StoreHandle,
+};
+use streams_core::runtime::{Inline, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv};
+use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
+use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
+use streams_core::{BuildError, HasSerde, ProcessError, Record};
+
+pub const CHANGELOG: &str = "app-counts-changelog";
+
+/// Counts keys; with every tick of the wall clock it only changes the key `ticks`.
+#[derive(Default)]
+pub struct Count {
+    store: Option<StoreHandle<KeyValueStore<String, i64>>>,
+}
+
+impl Processor for Count {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = i64;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.store = Some(cx.store("counts")?);
+        cx.schedule(Duration::from_secs(1), PunctuationKind::WallClock)
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut ProcessorContext<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        let count = self.add(&record.key, cx)?;
+        cx.forward(record.with_value(count));
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: PunctuationKind,
+        _: i64,
+        cx: &mut ProcessorContext<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        self.add("ticks", cx).map(|_| ())
+    }
+}
+
+impl Count {
+    fn add(
+        &self,
+        key: &str,
+        cx: &mut ProcessorContext<'_, String, i64>,
+    ) -> Result<i64, ProcessError> {
+        let store = cx.store(self.store.unwrap());
+        let updated = store.update(&key.to_owned(), |value, _| {
+            *value.get_or_insert(0) += 1;
+            0
+        })?;
+        Ok(updated.new.copied().unwrap_or_default())
+    }
+}
+
+pub fn topology() -> Topology {
+    let mut builder = TopologyBuilder::new();
+    let (key, value, count) = (String::serde(), String::serde(), i64::serde());
+    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let source = NodeSpec::source("source", vec!["in".into()], key.clone(), value);
+    builder.add(source).unwrap();
+    let node = NodeSpec::processor("count", vec!["source".into()], Count::default);
+    builder.add(node).unwrap();
+    let store = StoreSpec::key_value("counts", key.clone(), count.clone(), options);
+    builder.add_state_store(store, &["count"]).unwrap();
+    builder.add(NodeSpec::sink("sink", vec!["count".into()], "out", key, count, None)).unwrap();
+    builder.build().unwrap()
+}
+
+pub struct World {
+    pub broker: SimBroker,
+    pub clock: Arc<ManualClock>,
+    pub engine: LossyEngine,
+    pub settings: Settings,
+    pub topology: Arc<Topology>,
+}
+
+impl World {
+    pub fn new(max_commit_bytes: usize) -> Self {
+        let clock = Arc::new(ManualClock::new(1_000));
+        let mut config = SimConfig { clock: clock.clone(), ..SimConfig::default() };
+        config.capabilities.max_commit_bytes = max_commit_bytes;
+        let broker = SimBroker::new(config);
+        for name in ["in", "out"] {
+            let config = TopicConfig::default();
+            let topic = NewTopic { name: name.into(), partitions: 1, config };
+            now(&broker, broker.admin().create_topic(topic)).unwrap();
+        }
+        let settings = Settings::new("app", "state");
+        let topology = Arc::new(topology());
+        Self { broker, clock, engine: LossyEngine::new(), settings, topology }
+    }
+
+    pub fn thread(&self) -> StreamThread {
+        self.try_thread().unwrap()
+    }
+
+    pub fn try_thread(&self) -> Result<StreamThread, StreamsError> {
+        let admin = self.broker.admin();
+        let plan = now(&self.broker, Plan::make(&self.topology, "app", &*admin))?;
+        let env = ThreadEnv::new(
+            self.topology.clone(),
+            Arc::new(plan),
+            Arc::new(self.settings.clone()),
+            Arc::new(self.broker.clone()),
+            Arc::new(self.engine.clone()),
+            self.clock.clone(),
+            Arc::new(Inline),
+        );
+        StreamThread::new(env, "p", 0, Waker::noop().clone())
+    }
+
+    pub fn write(&self, records: &[(&str, &[u8])]) {
+        let mut producer = self.broker.producer(Waker::noop().clone()).unwrap();
+        for (key, value) in records {
+            let mut batch = BatchBuilder::new();
+            batch.push(5, Some(key.as_bytes()), Some(value), &[]).unwrap();
+            producer.append(&TopicPartition::new("in", 0), batch.finish().unwrap()).unwrap();
+        }
+        self.broker.settle(1_000);
+    }
+
+    /// Starts the application, lets it process what there is, and stops it.
+    pub fn run_once(&self) {
+        let mut thread = self.thread();
+        self.run(&mut thread).unwrap();
+        thread.stop();
+        assert_eq!(self.run(&mut thread).unwrap(), Next::Stopped);
+    }
+
+    pub fn delete_topic(&self, name: &str) {
+        now(&self.broker, self.broker.admin().delete_topic(name)).unwrap();
+    }
+
+    /// Sets what the application has consumed to nothing, as a reset does.
+    pub fn forget_group(&self, group: &str) {
+        let offsets = now(&self.broker, self.broker.admin().group_offsets(group)).unwrap();
+        let offsets = offsets.into_iter().map(|(tp, _)| (tp, CommittedOffset::default()));
+        let group = GroupCommit { group: group.into(), token: None, offsets: offsets.collect() };
+        let mut transactor = self.broker.transactor("reset", Waker::noop().clone()).unwrap();
+        transactor.submit(Commit { batches: Vec::new(), group: Some(group) }).unwrap();
+        self.broker.settle(1_000);
+    }
+
+    pub fn topics(&self) -> Vec<String> {
+        let topics = now(&self.broker, self.broker.admin().topics()).unwrap();
+        topics.iter().map(|topic| topic.name.to_string()).collect()
+    }
+
+    /// Keys and values of a topic.
+    pub fn read(&self, topic: &str) -> Vec<(String, i64)> {
+        let config = FetcherConfig::default();
+        let mut reader: Box<dyn Fetcher> =
+            self.broker.fetcher(config, Waker::noop().clone()).unwrap();
+        reader.assign(&[(TopicPartition::new(topic, 0), Start::Earliest)]).unwrap();
+        let mut found = Vec::new();
+        while let Poll::Ready(fetched) = reader.poll(1 << 20) {
+            for batch in fetched.unwrap().iter().flat_map(|part| &part.batches) {
+                for record in batch.records() {
+                    let record = record.unwrap();
+                    let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+                    let value = record.value.unwrap().try_into().unwrap();
+                    found.push((key, i64::from_be_bytes(value)));
+                }
+            }
+        }
+        found
+    }
+
+    /// Steps broker and thread until neither has anything to do.
+    pub fn run(&self, thread: &mut StreamThread) -> Result<Next, StreamsError> {
+        let mut idle = 0;
+        for _ in 0..10_000 {
+            let busy = self.broker.step();
+            let next = thread.step()?;
+            idle = if busy || next == Next::Again { 0 } else { idle + 1 };
+            if idle > 3 || next == Next::Stopped {
+                return Ok(next);
+            }
+        }
+        panic!("it never comes to rest: {thread:?}");
+    }
+}
+
+pub fn now<T>(broker: &SimBroker, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    loop {
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => broker.step(),
+        };
+    }
+}
+
+pub fn counts(of: &[(&str, i64)]) -> Vec<(String, i64)> {
+    of.iter().map(|(key, count)| ((*key).to_owned(), *count)).collect()
+}
