@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +15,9 @@ use std::time::Duration;
 use clap::Parser;
 use flate2::read::GzDecoder;
 use futures::TryStreamExt;
-use vltava::broker_api::{Clock, CommittedOffset, SystemClock, client::Record};
+use tracing_subscriber::EnvFilter;
+use vltava::broker_api::client::{Record, Transaction};
+use vltava::broker_api::{Clock, CommittedOffset, SystemClock};
 use vltava::prelude::*;
 use vltava::streams_core::runtime::Metrics;
 
@@ -45,6 +47,9 @@ struct Args {
     /// The longest time in ms until a committed change is in the store's files
     #[arg(long, default_value_t = 30_000)]
     flush_ms: u64,
+    /// How often to say how far it is, in ms
+    #[arg(long, default_value_t = 500)]
+    progress_ms: u64,
 }
 
 fn words(line: &str) -> Vec<String> {
@@ -68,45 +73,56 @@ fn topology(no_cache: bool) -> Result<Topology, Box<dyn Error>> {
     Ok(builder.build()?)
 }
 
-/// Writes the lines in transactions. How far it came is committed together with the lines, so that
-/// a load that was killed goes on where it was.
-async fn load(vltava: &Vltava, input: &Path, repeat: u64) -> Result<(), Box<dyn Error>> {
-    let progress = TopicPartition::new("lines", 0);
-    let loaded = vltava.broker().admin().group_offsets("word-count-loader").await?;
-    let loaded = loaded.iter().find(|(at, _)| *at == progress).map_or(0, |(_, o)| o.offset);
+/// The loader's consumer group: its offset of `lines-0` is the number of lines that are loaded.
+const LOADER: &str = "word-count-loader";
+const TRANSACTION_BYTES: usize = 256 << 10;
 
-    let mut producer = TransactionalProducer::new(vltava.broker(), "word-count-loader")?;
+/// Writes the lines in transactions. How far it came, and in which file, is committed together with
+/// the lines, so that a load that was killed goes on where it was.
+async fn load(vltava: &Vltava, input: &Path, repeat: u64) -> Result<(), Box<dyn Error>> {
+    let name = input.file_name().unwrap_or_default().display();
+    let source = format!("{name} ({} bytes)", input.metadata()?.len());
+    let mut loaded = 0;
+    for (_, before) in vltava.broker().admin().group_offsets(LOADER).await? {
+        loaded = before.offset;
+        if before.metadata != source {
+            let other = "use another --broker directory for another --input";
+            return Err(format!("{} was loaded, this is {source}: {other}", before.metadata).into());
+        }
+    }
+
+    let mut producer = TransactionalProducer::new(vltava.broker(), LOADER)?;
     let mut transaction = producer.begin();
-    let mut number = 0;
+    let (mut number, mut bytes) = (0, 0);
     for _ in 0..repeat {
         let file: Box<dyn Read> = match input.extension() {
             Some(gz) if gz == "gz" => Box::new(GzDecoder::new(File::open(input)?)),
             _ => Box::new(File::open(input)?),
         };
         for line in BufReader::new(file).lines() {
-            let line = line?;
             number += 1;
+            let line = line.map_err(|e| format!("line {number}: {e}"))?;
             if number <= loaded {
                 continue;
             }
-            transaction.send("lines", Record::of_value(line))?;
-            if number % 2_000 == 0 {
-                commit(transaction, &progress, number).await?;
-                transaction = producer.begin();
+            if bytes + line.len() > TRANSACTION_BYTES {
+                commit(transaction, number - 1, &source).await?;
+                (transaction, bytes) = (producer.begin(), 0);
             }
+            bytes += line.len() + 100; // what a record takes besides, amply
+            let sent = transaction.send("lines", Record::of_value(line));
+            sent.map_err(|e| format!("line {number}: {e}"))?;
         }
     }
-    commit(transaction, &progress, number.max(loaded)).await
+    Ok(commit(transaction, number.max(loaded), &source).await?)
 }
 
-async fn commit(
-    mut transaction: vltava::broker_api::client::Transaction<'_>,
-    progress: &TopicPartition,
-    number: i64,
-) -> Result<(), Box<dyn Error>> {
-    let offset = CommittedOffset { offset: number, metadata: String::new() };
-    transaction.send_offsets("word-count-loader", [(progress.clone(), offset)])?;
-    Ok(transaction.commit().await?)
+async fn commit(mut transaction: Transaction<'_>, lines: i64, of: &str) -> Result<(), String> {
+    let offset = CommittedOffset { offset: lines, metadata: of.into() };
+    let at = TopicPartition::new("lines", 0);
+    let error = |e| format!("line {lines}: {e}");
+    transaction.send_offsets(LOADER, [(at, offset)]).map_err(error)?;
+    transaction.commit().await.map_err(error)
 }
 
 async fn work(vltava: &Vltava, streams: &Streams, args: &Args) -> Result<(), Box<dyn Error>> {
@@ -120,19 +136,22 @@ async fn work(vltava: &Vltava, streams: &Streams, args: &Args) -> Result<(), Box
     Ok(())
 }
 
-async fn progress(streams: &Streams) {
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
+async fn progress(streams: &Streams, every: Duration) {
+    // A terminal is shown one line that changes.
+    let (begin, end) = if std::io::stderr().is_terminal() { ("\r", "\x1b[K") } else { ("", "\n") };
+    let mut tick = tokio::time::interval(every);
     loop {
         tick.tick().await;
         let Metrics { consumed, restored, rebuilt, .. } = streams.metrics();
-        eprintln!(
-            "{consumed} lines processed ({restored} changes replayed, {rebuilt} stores rebuilt)"
-        );
+        let since_start = format!("{restored} changes replayed, {rebuilt} stores rebuilt");
+        eprint!("{begin}{consumed} lines processed ({since_start}){end}");
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -155,11 +174,15 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     };
     let streams = vltava.start(topology(args.no_cache)?, settings).await?;
 
-    tokio::select! {
-        done = work(&vltava, &streams, &args) => done?,
-        () = progress(&streams) => {}
-        _ = tokio::signal::ctrl_c() => {}
+    let done = tokio::select! {
+        done = work(&vltava, &streams, &args) => done,
+        () = progress(&streams, Duration::from_millis(args.progress_ms)) => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    if std::io::stderr().is_terminal() {
+        eprintln!();
     }
+    done?;
     let (metrics, seconds) = (streams.metrics(), clock.monotonic().as_secs_f64());
     streams.close().await?;
 

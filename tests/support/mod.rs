@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use futures::TryStreamExt;
 use vltava::Vltava;
@@ -41,6 +43,25 @@ pub fn count<'a>(lines: impl Iterator<Item = &'a str>) -> Counts {
         }
     }
     counts
+}
+
+/// The word-count example's binary, built anew if it is older than its source: a test that is run
+/// alone does not build it.
+pub fn example() -> &'static Path {
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLE.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap(); // <target>/debug/deps/<test>
+        let release = profile.file_name().is_some_and(|name| name == "release");
+        let built = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--quiet", "--example", "word_count", "--target-dir"])
+            .arg(profile.parent().unwrap())
+            .args(release.then_some("--release"))
+            .status();
+        assert!(built.unwrap().success());
+        profile.join("examples/word_count")
+    })
 }
 
 /// The topology of the word-count example.
