@@ -54,6 +54,11 @@ async fn an_application_whose_changelog_was_deleted_is_reset_and_counts_everythi
     let dir = TempDir::new().unwrap();
     run(dir.path(), &TEXT).await;
     ok(dir.path(), &["topics", "delete", "--force", CHANGELOG]);
+    let vltava = Vltava::open(dir.path()).unwrap();
+    let refused = vltava.start(topology(true), vltava.settings("word-count")).await;
+    let reason = refused.err().unwrap().to_string();
+    assert!(reason.contains("`vltava app reset --app word-count`"), "{reason}");
+    vltava.close().unwrap();
     let said = ok(dir.path(), &["app", "reset", "--app", "word-count"]);
     for step in
         ["deleted the local state in ", "deleted topic word-count-counts-repartition", "lines-1 "]
