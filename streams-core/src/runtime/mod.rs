@@ -17,6 +17,7 @@ mod metrics;
 mod parker;
 mod seal_policy;
 mod settings;
+mod shares;
 mod streams;
 mod thread;
 

@@ -20,7 +20,8 @@ pub struct Settings {
     /// The longest time from a record to the commit that contains it, while there is more to
     /// process. Default: 100 ms. A thread that has caught up commits at once.
     pub commit_interval: Duration,
-    /// Bytes that all stores of the process may hold in memory. Default: 256 MiB.
+    /// Bytes that all stores of the process may hold in memory; shared evenly among those that are
+    /// open. Default: 256 MiB.
     pub state_memory_bytes: usize,
     /// The longest time that a committed change stays out of the store's files. Default: 30 s.
     /// After a crash, as much of the changelog is replayed.
@@ -30,8 +31,8 @@ pub struct Settings {
     /// Bytes of output after which a generation is sealed early. Default: 16 MiB. At most half of
     /// the broker's largest commit is used.
     pub seal_bytes: usize,
-    /// Bytes of memory for restoring a store; beyond it, sorted runs are spilled to disk.
-    /// Default: 256 MiB.
+    /// Bytes of memory for restoring stores; shared evenly among those that are restored at one
+    /// time. Beyond it, sorted runs are spilled to disk. Default: 256 MiB.
     pub restore_memory_bytes: usize,
     /// How often consumed records of repartition topics are deleted. Default: 1 s.
     pub purge_interval: Duration,

@@ -89,15 +89,20 @@ pub struct RestoreStats {
     pub spills: u64,
 }
 
-/// A tail is applied in batches of about this size, so that what was replayed before an interruption
+/// A tail is applied in parts of about this size, so that what was replayed before an interruption
 /// need not be replayed again.
 const TAIL_BYTES: usize = 16 << 20;
 
 /// Replays a changelog into a store.
 ///
-/// Both ways keep the newest value of every key, up to a bound of memory. A tail then becomes a
-/// batch. A rebuild becomes sorted runs on disk and at the end a bulk load of their merge; dropping
-/// the restorer before leaves the store as it was.
+/// Both ways keep the newest value of every key, up to a bound of memory. A tail is then
+/// [full](Restorer::is_full), and its part wants to be [applied](Restorer::apply_part). A rebuild
+/// becomes sorted runs on disk and at the end a bulk load of their merge; dropping the restorer
+/// before leaves the store as it was.
+///
+/// A part moves the store's position, and so says that no deletion before was missed. Whoever has
+/// read it must make sure of that first: compaction must not have removed deletions
+/// from where the part began, *after* it was read.
 pub struct Restorer {
     engine: Arc<dyn StoreEngine>,
     format: Arc<dyn ChangelogFormat>,
@@ -132,12 +137,11 @@ impl Restorer {
         memory_bytes: usize,
         spill_dir: PathBuf,
     ) -> Result<Self, StateError> {
-        let (next_offset, target, memory_bytes) = match plan {
-            RestorePlan::UpToDate => (changelog.end, Target::Tail, memory_bytes),
-            // A batch is a second copy.
-            RestorePlan::Tail { from } => (*from, Target::Tail, (memory_bytes / 2).min(TAIL_BYTES)),
+        let (next_offset, target) = match plan {
+            RestorePlan::UpToDate => (changelog.end, Target::Tail),
+            RestorePlan::Tail { from } => (*from, Target::Tail),
             RestorePlan::Rebuild { .. } => {
-                (changelog.horizon.log_start, Target::Rebuild(Runs::new(spill_dir)), memory_bytes)
+                (changelog.horizon.log_start, Target::Rebuild(Runs::new(spill_dir)))
             }
         };
         let stream_time = match target {
@@ -150,18 +154,46 @@ impl Restorer {
             next_offset,
             stream_time,
         };
-        Ok(Self {
+        let mut restorer = Self {
             engine,
             format,
             position,
             newest: Newest::default(),
             target,
-            memory_bytes: memory_bytes.min(MOST_MEMORY),
+            memory_bytes: 0,
             stats: RestoreStats::default(),
             records: EntryBatch::new(),
             key: Vec::new(),
             value: Vec::new(),
-        })
+        };
+        restorer.set_memory(memory_bytes);
+        Ok(restorer)
+    }
+
+    /// How much memory it may use from now on.
+    pub fn set_memory(&mut self, bytes: usize) {
+        self.memory_bytes = match self.target {
+            Target::Tail => (bytes / 2).min(TAIL_BYTES), // a batch is a second copy
+            Target::Rebuild(_) => bytes.min(MOST_MEMORY),
+        };
+    }
+
+    /// Whether what was fed of a tail should be applied before more is.
+    pub fn is_full(&self) -> bool {
+        matches!(self.target, Target::Tail) && self.newest.memory() > self.memory_bytes
+    }
+
+    /// Applies what was fed of a tail; the store is then at [`Restorer::next_offset`]. To be called
+    /// only when it is known that no deletion was missed. A rebuild has no parts: nothing happens.
+    ///
+    /// # Errors
+    /// [`StateError`]; then the restorer must be dropped.
+    pub fn apply_part(&mut self) -> Result<(), StateError> {
+        if matches!(self.target, Target::Tail) {
+            self.engine.apply(&mut self.newest.to_batch(), &self.position)?;
+            self.newest.clear();
+        }
+        Ok(())
     }
 
     /// The first offset that is still wanted.
@@ -195,14 +227,11 @@ impl Restorer {
         self.records.clear();
         let next_offset = batch.next_offset().min(end);
         self.position.next_offset = self.position.next_offset.max(next_offset);
-        if self.newest.memory() > self.memory_bytes {
-            match &mut self.target {
-                Target::Tail => self.engine.apply(&mut self.newest.to_batch(), &self.position)?,
-                Target::Rebuild(runs) => {
-                    runs.add(self.newest.sorted())?;
-                    self.stats.spills += 1;
-                }
-            }
+        if let Target::Rebuild(runs) = &mut self.target
+            && self.newest.memory() > self.memory_bytes
+        {
+            runs.add(self.newest.sorted())?;
+            self.stats.spills += 1;
             self.newest.clear();
         }
         Ok(())

@@ -60,7 +60,8 @@ impl StreamThread {
         let settings = self.env.settings.clone();
         let now = self.env.clock.monotonic();
         let output_bytes = self.running.values_mut().map(|r| r.task.output_bytes()).sum();
-        let memory = settings.state_memory_bytes / settings.threads / 2;
+        let stores: usize = self.running.values().map(|r| r.task.core().stores().len()).sum();
+        let memory = self.store_budget() * stores / 2;
         let counters = SealCounters {
             uncommitted: self.since.is_some() || self.seal_requested,
             caught_up: self.has_nothing_to_process(),

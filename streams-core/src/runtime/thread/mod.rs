@@ -29,6 +29,7 @@ use self::flushing::Flushing;
 use self::opening::{Opening, Restoring};
 use self::running::Running;
 use super::metrics::Counters;
+use super::shares::Shares;
 use super::{Background, Plan, Settings, StreamsError};
 use crate::state::StateEngine;
 use crate::topology::Topology;
@@ -54,6 +55,10 @@ pub struct ThreadEnv {
     pub state_dir: PathBuf,
     pub(in crate::runtime) counters: Arc<Counters>,
     flushing: Arc<Flushing>,
+    /// The stores of running tasks, which share the memory for state.
+    stores: Shares,
+    /// The stores that are being restored, which share the memory for that.
+    restores: Shares,
 }
 
 impl ThreadEnv {
@@ -80,6 +85,8 @@ impl ThreadEnv {
             state_dir,
             counters: Arc::default(),
             flushing: Arc::default(),
+            stores: Shares::default(),
+            restores: Shares::default(),
         }
     }
 
@@ -124,6 +131,8 @@ pub struct StreamThread {
     inputs: BTreeMap<TopicPartition, TaskId>,
     paused: BTreeSet<TopicPartition>,
     nothing_fetched: bool,
+    /// What each store was last allowed to hold in memory.
+    shared_budget: Option<usize>,
 
     /// When the present generation processed its first record.
     since: Option<Duration>,
@@ -199,6 +208,7 @@ impl StreamThread {
             inputs: BTreeMap::new(),
             paused: BTreeSet::new(),
             nothing_fetched: false,
+            shared_budget: None,
             since: None,
             seal_requested: false,
             generation: 0,

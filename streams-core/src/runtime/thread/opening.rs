@@ -11,6 +11,7 @@ use broker_api::{
 use futures::future::BoxFuture;
 
 use super::super::metrics::add;
+use super::super::shares::Share;
 use super::running::{Running, StoreFlush};
 use super::{StreamThread, StreamsError, ThreadEnv};
 use crate::error::BuildError;
@@ -43,11 +44,13 @@ pub(super) struct Restoring {
 struct Replay {
     store: usize,
     restorer: Restorer,
-    /// Where it began.
+    /// Where it, or its present part, began.
     from: Offset,
     changelog: Changelog,
-    /// At its end: what the changelog has forgotten by then.
+    at_end: bool,
+    /// At its end, and that of a part: what the changelog has forgotten by then.
     checking: Option<BoxFuture<'static, Result<Horizon, Error>>>,
+    _share: Share,
 }
 
 impl StreamThread {
@@ -142,10 +145,13 @@ impl StreamThread {
             node: "the topology".into(),
             missing: name.clone(),
         })?;
-        let memory = self.env.settings.restore_memory_bytes;
+        let share = self.env.restores.take(1);
+        let memory = self.env.restores.each(self.env.settings.restore_memory_bytes);
         let spill = self.env.state_dir.join(id.to_string()).join(format!("{name}.restore"));
         let restorer = Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
-        Ok(Replay { store, from: restorer.next_offset(), restorer, changelog, checking: None })
+        let from = restorer.next_offset();
+        let (at_end, checking) = (false, None);
+        Ok(Replay { store, from, restorer, changelog, at_end, checking, _share: share })
     }
 
     fn unlogged(&self, position: Option<Position>) -> Position {
@@ -185,14 +191,17 @@ impl StreamThread {
     }
 
     fn replay(&mut self, part: &broker_api::Fetched) -> Result<(), StreamsError> {
+        let memory = self.env.restores.each(self.env.settings.restore_memory_bytes);
         let mut replays = self.restoring.values_mut().flat_map(|r| &mut r.replays);
         let Some((partition, replay)) = replays.find(|(tp, _)| **tp == part.partition) else {
             return Ok(());
         };
+        replay.restorer.set_memory(memory);
         for batch in &part.batches {
             replay.restorer.feed(batch, replay.changelog.end)?;
         }
-        if part.position >= replay.changelog.end {
+        replay.at_end = part.position >= replay.changelog.end;
+        if replay.at_end || replay.restorer.is_full() {
             self.restore_fetcher.unassign(std::slice::from_ref(partition));
             let (admin, partition) = (self.env.broker.admin(), partition.clone());
             replay.checking = Some(Box::pin(async move { admin.horizon(&partition).await }));
@@ -219,32 +228,39 @@ impl StreamThread {
         Ok(busy)
     }
 
-    /// Ends a replay that has come to its end, unless the changelog was compacted meanwhile: a
-    /// deletion that was still to be read may be gone. Then it begins anew.
+    /// Ends a replay that has come to its end, or applies its part, unless the changelog was
+    /// compacted meanwhile: a deletion that was still to be read may be gone. Then it begins anew.
     fn end_replay(
         &mut self,
         id: TaskId,
         partition: TopicPartition,
         horizon: Horizon,
     ) -> Result<(), StreamsError> {
-        let found = self.restoring.get_mut(&id);
-        let Some((restoring, replay)) =
-            found.and_then(|r| r.replays.remove(&partition).map(|replay| (r, replay)))
-        else {
+        let Some(restoring) = self.restoring.get_mut(&id) else {
             return Ok(());
         };
-        let Replay { store, restorer, from, changelog, .. } = replay;
-        let TaskStore { engine, position, .. } = &restoring.stores[store];
-        let known = changelog.horizon.tombstones_gone_below;
-        if horizon.tombstones_gone_below <= from.max(known) {
-            let stats = restorer.finish(position)?;
+        let Some(mut replay) = restoring.replays.remove(&partition) else {
+            return Ok(());
+        };
+        let TaskStore { engine, position, .. } = &restoring.stores[replay.store];
+        let known = replay.changelog.horizon.tombstones_gone_below;
+        if horizon.tombstones_gone_below <= replay.from.max(known) {
+            if !replay.at_end {
+                replay.restorer.apply_part()?;
+                (replay.from, replay.checking) = (replay.restorer.next_offset(), None);
+                self.restore_fetcher.assign(&[(partition.clone(), Start::At(replay.from))])?;
+                restoring.replays.insert(partition, replay);
+                return Ok(());
+            }
+            let stats = replay.restorer.finish(position)?;
             add(&self.env.counters.restored, stats.records);
             tracing::info!(task = %id, changelog = %partition, records = stats.records, "store restored");
             return Ok(());
         }
         tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
         let engine = engine.clone();
-        drop(restorer);
+        let Replay { store, changelog, restorer, .. } = replay;
+        drop(restorer); // and with it what it has spilled
         let plan = RestorePlan::Rebuild { reason: "its changelog was compacted meanwhile" };
         let changelog = Changelog { horizon, ..changelog };
         let replay = self.replay_of(id, store, engine, &plan, changelog)?;
@@ -318,9 +334,10 @@ impl StreamThread {
         let part = &env.topology.subtopologies()[id.subtopology as usize];
         let task = Task::new(built, queues, stores, env.plan.written_by(part));
         let internal = self.is_internal(id);
-        let running = Running { task, internal, last_commit: None, flushes };
+        let share = env.stores.take(flushes.len());
+        let running = Running { task, internal, last_commit: None, flushes, _share: share };
         self.running.insert(id, running);
-        self.share_memory();
+        self.shared_budget = None; // the new stores have no share yet
         tracing::info!(task = %id, thread = %self.transactional_id, "task running");
         Ok(())
     }

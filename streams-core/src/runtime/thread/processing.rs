@@ -42,6 +42,7 @@ impl StreamThread {
         if self.unsent.is_some() || self.generation >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
+        self.share_memory();
         let now = self.env.clock.now();
         let mut done = self.process_some(now, true)?;
         if done == 0 {
@@ -121,16 +122,18 @@ impl StreamThread {
         Ok(any)
     }
 
-    /// How many bytes each store may hold in memory.
+    /// How many bytes each store may hold in memory: all stores of the process share evenly.
     pub(super) fn store_budget(&self) -> usize {
-        let settings = &self.env.settings;
-        let stores: usize = self.running.values().map(|r| r.task.core().stores().len()).sum();
-        settings.state_memory_bytes / settings.threads / stores.max(1)
+        self.env.stores.each(self.env.settings.state_memory_bytes)
     }
 
-    /// Shares the memory among the stores that there are now.
+    /// Gives the stores their shares of the memory, when these have changed: also when another
+    /// thread has got or lost stores.
     pub(super) fn share_memory(&mut self) {
         let budget = self.store_budget();
+        if self.shared_budget.replace(budget) == Some(budget) {
+            return;
+        }
         for running in self.running.values_mut() {
             for store in running.task.core_mut().stores_mut().iter_mut() {
                 store.set_budget(budget);

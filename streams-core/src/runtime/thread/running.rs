@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use broker_api::Ticket;
 
+use super::super::shares::Share;
 use crate::task::Task;
 
 pub(super) struct Running {
@@ -15,6 +16,8 @@ pub(super) struct Running {
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
     pub(super) flushes: Vec<StoreFlush>,
+    /// Its stores' part in the memory for state.
+    pub(super) _share: Share,
 }
 
 #[derive(Clone, Copy, Debug)]

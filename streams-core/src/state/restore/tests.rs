@@ -120,6 +120,9 @@ proptest! {
             for batch in &batches {
                 if batch.next_offset() > restorer.next_offset() && batch.base_offset() < end {
                     restorer.feed(batch, end).unwrap();
+                    if restorer.is_full() {
+                        restorer.apply_part().unwrap();
+                    }
                 }
             }
             prop_assert!(restorer.next_offset() <= end);
