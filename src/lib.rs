@@ -44,6 +44,8 @@ pub use streams_core;
 pub use streams_dsl;
 
 pub use local::Vltava;
+/// Serdes, and the macro that gives own types theirs: `vltava::serde!(Order => json)`.
+pub use streams_core::serde;
 
 /// What most applications use.
 pub mod prelude {

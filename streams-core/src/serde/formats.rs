@@ -1,6 +1,5 @@
-//! Serdes for own types: JSON through serde, or any pair of functions.
+//! Serdes for own types: JSON or bincode through serde, or any pair of functions.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,34 +9,64 @@ use serde::de::DeserializeOwned;
 
 use super::{DynSerde, Serde, SerdeError};
 
-/// Values as JSON text.
-#[derive(Debug, Default)]
-pub struct Json<T> {
-    last_len: AtomicUsize,
-    marker: PhantomData<fn() -> T>,
+/// Gives own types their serde, in one line: `serde!(Order => json)` or `serde!(Order => bincode)`.
+/// Several types may stand before the arrow, with commas between them. They must implement serde's
+/// `Serialize` and `Deserialize`; then every operator finds their serde by itself ([`HasSerde`]).
+///
+/// - `json`: text, readable by everybody; see [`json`].
+/// - `bincode`: compact binary; see `bincode`. Needs the feature `bincode`.
+///
+/// For another format implement [`HasSerde`] with [`from_fns`].
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use streams_core::serde::HasSerde;
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Order {
+///     customer: String,
+///     cents: u64,
+/// }
+/// streams_core::serde!(Order => json);
+///
+/// let order = Order { customer: "Ada".into(), cents: 250 };
+/// let mut out = Vec::new();
+/// Order::serde().put(&order, &mut out)?;
+/// assert_eq!(out, br#"{"customer":"Ada","cents":250}"#);
+/// # Ok::<(), streams_core::SerdeError>(())
+/// ```
+///
+/// [`HasSerde`]: crate::serde::HasSerde
+/// [`json`]: crate::serde::json()
+/// [`from_fns`]: crate::serde::from_fns()
+#[macro_export]
+macro_rules! serde {
+    ($($type:ty),+ => json) => { $crate::serde!(@by json: $($type),+); };
+    ($($type:ty),+ => bincode) => { $crate::serde!(@by bincode: $($type),+); };
+    (@by $format:ident: $($type:ty),+) => {$(
+        impl $crate::serde::HasSerde for $type {
+            fn serde() -> $crate::serde::DynSerde<Self> {
+                $crate::serde::$format()
+            }
+        }
+    )+};
 }
 
-impl<T: Serialize + DeserializeOwned + 'static> Serde<T> for Json<T> {
-    fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-        let start = out.len();
-        serde_json::to_writer(&mut *out, value).map_err(|e| SerdeError::new(e.to_string()))?;
-        self.last_len.store(out.len() - start, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn get(&self, bytes: &[u8], _: &Bytes) -> Result<T, SerdeError> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| SerdeError::new(format!("not the JSON expected: {e}")))
-    }
-
-    fn weight(&self, _: &T) -> usize {
-        size_of::<T>() + self.last_len.load(Ordering::Relaxed)
-    }
-}
-
-/// The JSON serde of a type.
+/// The JSON serde of a type. The bytes are UTF-8 text without white space, the fields in their order.
+///
+/// # Errors
+/// Encoding fails for what JSON cannot express (maps whose keys are no text or numbers), decoding for
+/// all that is not the JSON of the type. Infinite floats and NaN become `null`, which does not decode.
 pub fn json<T: Serialize + DeserializeOwned + 'static>() -> DynSerde<T> {
-    Arc::new(Json { last_len: AtomicUsize::new(0), marker: PhantomData })
+    from_fns(
+        |value: &T, out: &mut Vec<u8>| {
+            serde_json::to_writer(out, value).map_err(|e| SerdeError::new(e.to_string()))
+        },
+        |bytes: &[u8]| {
+            serde_json::from_slice(bytes)
+                .map_err(|e| SerdeError::new(format!("not the JSON expected: {e}")))
+        },
+    )
 }
 
 /// A serde made of two functions.

@@ -2,7 +2,8 @@
 //!
 //! A [`Serde`] encodes and decodes one type. The usual types bring theirs through [`HasSerde`]:
 //! integers and floats (big-endian, as in Kafka), `bool`, `String`, [`Text`], [`Bytes`], `Vec<u8>`,
-//! `()` and `Option<T>`. Every operator also takes a serde by hand.
+//! `()` and `Option<T>`. Own types get theirs in one line, [`serde!`](crate::serde!). Every operator also
+//! takes a serde by hand.
 //!
 //! Nullability is in the type: `Option<T>` carries nulls, `()` stands for "whatever it is, null
 //! too", and every other type has none.
@@ -20,6 +21,8 @@
 //! # Ok::<(), streams_core::SerdeError>(())
 //! ```
 
+#[cfg(feature = "bincode")]
+mod bincode;
 mod formats;
 mod primitives;
 mod text;
@@ -29,7 +32,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use crate::error::SerdeError;
-pub use formats::{FromFns, Json, from_fns, json};
+#[cfg(feature = "bincode")]
+pub use bincode::bincode;
+pub use formats::{FromFns, from_fns, json};
 pub use primitives::nullable;
 pub use text::Text;
 
@@ -71,7 +76,7 @@ pub type DynSerde<T> = Arc<dyn Serde<T>>;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no serde, so its values cannot be written or read",
     label = "needs a serde for `{Self}`",
-    note = "implement `HasSerde` for `{Self}`, or give a serde by hand: the `_with` form of the operator takes one"
+    note = "declare one (`vltava::serde!({Self} => json)`), implement `HasSerde` for `{Self}`, or give a serde by hand: the `_with` form of the operator takes one"
 )]
 pub trait HasSerde: Sized + 'static {
     /// The serde.
