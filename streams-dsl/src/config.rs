@@ -109,6 +109,22 @@ macro_rules! with_serdes {
     };
 }
 
+/// Lets a configuration choose partitions.
+macro_rules! with_partitioner {
+    ($type:ident) => {
+        impl<K, V> $type<K, V> {
+            /// The same with this choice of partitions; the last argument is how many there are.
+            pub fn with_partitioner(
+                mut self,
+                choose: impl Fn(&K, &V, u32) -> u32 + Send + Sync + 'static,
+            ) -> Self {
+                self.partitioner = Some(Arc::new(choose));
+                self
+            }
+        }
+    };
+}
+
 /// The name of an operator in the topology. A plain string is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named(pub(crate) Option<String>);
@@ -144,17 +160,7 @@ pub struct Produced<K, V> {
 }
 
 with_serdes!(Produced { partitioner: None });
-
-impl<K, V> Produced<K, V> {
-    /// The same with this choice of partitions; the last argument is how many there are.
-    pub fn with_partitioner(
-        mut self,
-        choose: impl Fn(&K, &V, u32) -> u32 + Send + Sync + 'static,
-    ) -> Self {
-        self.partitioner = Some(Arc::new(choose));
-        self
-    }
-}
+with_partitioner!(Produced);
 
 /// How a stream is grouped. Its name is that of the repartition topic, which then is shared by all
 /// aggregations of the grouping, and of the node that selects the key.
@@ -176,20 +182,12 @@ pub struct Repartitioned<K, V> {
 }
 
 with_serdes!(Repartitioned { partitions: None, partitioner: None });
+with_partitioner!(Repartitioned);
 
 impl<K, V> Repartitioned<K, V> {
     /// The same with this many partitions; otherwise as many as the input has.
     pub fn with_number_of_partitions(mut self, partitions: u32) -> Self {
         self.partitions = Some(partitions);
-        self
-    }
-
-    /// The same with this choice of partitions; the last argument is how many there are.
-    pub fn with_partitioner(
-        mut self,
-        choose: impl Fn(&K, &V, u32) -> u32 + Send + Sync + 'static,
-    ) -> Self {
-        self.partitioner = Some(Arc::new(choose));
         self
     }
 }
