@@ -11,7 +11,7 @@ mod stores;
 pub use self::core::{TaskCore, TaskSettings};
 pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::{OffsetMetadata, WrittenTopics};
-pub use outputs::Outputs;
+pub use outputs::{OutputTopic, Outputs};
 pub use record_queue::RecordQueue;
 pub use schedules::Schedules;
 pub use stores::Stores;

@@ -2,12 +2,41 @@
 
 use std::sync::Arc;
 
-use broker_api::{Batch, BatchBuilder, Header, Timestamp, TopicPartition};
+use broker_api::{Batch, BatchBuilder, Header, Timestamp, TopicDescription, TopicPartition};
 
 use crate::error::ProcessError;
 
-/// A batch is finished when it reaches this many bytes.
+/// A batch is finished when it reaches this many bytes, or when the next record would make it larger
+/// than its topic takes.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// A topic that a task writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputTopic {
+    /// Its full name.
+    pub name: Arc<str>,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// The largest batch that it takes, in bytes.
+    pub max_message_bytes: u32,
+}
+
+impl OutputTopic {
+    /// A topic whose batches are as large as any topic may allow.
+    pub fn unlimited(name: Arc<str>, partitions: u32) -> Self {
+        Self { name, partitions, max_message_bytes: u32::MAX }
+    }
+}
+
+impl From<&TopicDescription> for OutputTopic {
+    fn from(topic: &TopicDescription) -> Self {
+        Self {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            max_message_bytes: topic.config.max_message_bytes,
+        }
+    }
+}
 
 /// The output topics of a task, with the batches that are being filled.
 #[derive(Default)]
@@ -22,17 +51,20 @@ pub struct Outputs {
 struct Topic {
     name: Arc<str>,
     partitions: Vec<BatchBuilder>,
+    max_message_bytes: usize,
     next_partition: u32,
 }
 
 impl Outputs {
     /// Adds a topic; its number is the answer.
-    pub fn add(&mut self, name: Arc<str>, partitions: u32) -> usize {
+    pub fn add(&mut self, topic: OutputTopic) -> usize {
+        let OutputTopic { name, partitions, max_message_bytes } = topic;
         if let Some(known) = self.topics.iter().position(|topic| topic.name == name) {
             return known;
         }
         let partitions = (0..partitions).map(|_| BatchBuilder::new()).collect();
-        self.topics.push(Topic { name, partitions, next_partition: 0 });
+        let max_message_bytes = max_message_bytes as usize;
+        self.topics.push(Topic { name, partitions, max_message_bytes, next_partition: 0 });
         self.topics.len() - 1
     }
 
@@ -57,7 +89,7 @@ impl Outputs {
     /// Appends a record.
     ///
     /// # Errors
-    /// [`ProcessError::Output`] if the record is too large for a batch or the topic lacks the
+    /// [`ProcessError::Output`] if the record is larger than the topic takes or the topic lacks the
     /// partition.
     pub fn send(
         &mut self,
@@ -80,8 +112,17 @@ impl Outputs {
             return Err(ProcessError::Output { topic, error });
         };
         let was_empty = builder.is_empty();
+        let limit = entry.max_message_bytes;
+        if !was_empty && builder.bytes() + most_bytes(key, value, headers) > limit {
+            self.finish(topic, partition)?;
+        }
+        let entry = &mut self.topics[topic];
+        let builder = &mut entry.partitions[partition as usize];
         if let Err(error) = builder.push(timestamp, key, value, headers) {
             return Err(ProcessError::Output { topic: entry.name.to_string(), error });
+        }
+        if builder.bytes() > limit {
+            return Err(too_large(&entry.name, builder.bytes(), limit));
         }
         if builder.bytes() >= BATCH_BYTES {
             self.finish(topic, partition)?;
@@ -123,4 +164,24 @@ impl Outputs {
         self.finished_bytes = 0;
         Ok(std::mem::take(&mut self.finished))
     }
+}
+
+/// What a record takes at most, in a batch that has others.
+fn most_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> usize {
+    const NUMBERS: usize = 48; // lengths, timestamp, offset: seven numbers, each as long as can be
+    const LENGTHS: usize = 10;
+    let bytes = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let header = |h: &Header| h.name.len() + bytes(h.value.as_deref()) + LENGTHS;
+    NUMBERS + bytes(key) + bytes(value) + headers.iter().map(header).sum::<usize>()
+}
+
+#[cold]
+fn too_large(topic: &str, size: usize, limit: usize) -> ProcessError {
+    let error = broker_api::Error::TooLarge {
+        what: format!("a record for {topic}"),
+        size: size as u64,
+        limit: limit as u64,
+        setting: "max.message.bytes",
+    };
+    ProcessError::Output { topic: topic.into(), error }
 }

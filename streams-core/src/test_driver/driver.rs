@@ -11,7 +11,7 @@ use super::{TestDriverError, TestDriverSettings};
 use crate::error::BuildError;
 use crate::processor::PunctuationKind;
 use crate::state::{LossyEngine, Position, StateEngine, Store, StoreEngine};
-use crate::task::{RecordQueue, Task, TaskSettings, TaskStore, WrittenTopics};
+use crate::task::{OutputTopic, RecordQueue, Task, TaskSettings, TaskStore, WrittenTopics};
 use crate::topology::{SubTopology, Topology};
 
 /// All partitions have this number.
@@ -202,8 +202,9 @@ fn task(
         application_id: settings.application_id.as_str().into(),
         deserialization_handler: settings.deserialization_handler.clone(),
     };
-    let resolve =
-        |topic: &str| -> Result<(Arc<str>, u32), BuildError> { Ok((names.full(topic), 1)) };
+    let resolve = |topic: &str| -> Result<OutputTopic, BuildError> {
+        Ok(OutputTopic::unlimited(names.full(topic), 1))
+    };
     let mut built = topology.build_task(id, task_settings, engines.clone(), &resolve)?;
     built.core.set_wall_clock(settings.start);
     built.core.schedules_mut().start(settings.start);
@@ -213,7 +214,7 @@ fn task(
         let logged = topology.stores().get(name).is_some_and(|store| store.changelog.is_some());
         let changelog = logged.then(|| {
             let topic: Arc<str> = format!("{}-{name}-changelog", settings.application_id).into();
-            let output = built.core.outputs_mut().add(topic.clone(), 1);
+            let output = built.core.outputs_mut().add(OutputTopic::unlimited(topic.clone(), 1));
             (output, TopicPartition { topic, partition: PARTITION })
         });
         task_stores.push(TaskStore { changelog, engine, position: position(-1) });

@@ -10,7 +10,7 @@ use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec};
 use crate::error::BuildError;
 use crate::processor::{Child, Erased, Resolution, Source};
 use crate::state::{LossyEngine, StateEngine, StoreEngine};
-use crate::task::{TaskCore, TaskSettings};
+use crate::task::{OutputTopic, TaskCore, TaskSettings};
 
 /// A checked topology. Immutable; share it behind an [`Arc`].
 pub struct Topology {
@@ -139,7 +139,8 @@ impl Topology {
                 .open("".as_ref(), &names)
                 .map_err(|e| BuildError::Invalid { node: "state".into(), reason: e.to_string() })?;
             let id = TaskId { subtopology: number as u32, partition: 0 };
-            self.build_task(id, settings.clone(), engines, &|topic| Ok((topic.into(), 1)))?;
+            let topics = |topic: &str| Ok(OutputTopic::unlimited(topic.into(), 1));
+            self.build_task(id, settings.clone(), engines, &topics)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::serde::DynSerde;
 use crate::state::{
     ChangelogFormat, KeyValueFormat, KeyValueStore, Store, StoreEngine, StoreOptions,
 };
-use crate::task::TaskCore;
+use crate::task::{OutputTopic, TaskCore};
 
 /// The types of keys and values, compared when a topology is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub enum NodeKind {
     },
 }
 
-/// Tells the full name and the number of partitions of a topic that the topology names.
-pub type TopicResolver<'a> = &'a dyn Fn(&str) -> Result<(Arc<str>, u32), BuildError>;
+/// Tells of a topic that the topology names what writing it needs.
+pub type TopicResolver<'a> = &'a dyn Fn(&str) -> Result<OutputTopic, BuildError>;
 
 type MakeSource = dyn Fn(Vec<Child>) -> Result<Box<dyn Source>, BuildError> + Send + Sync;
 type MakePush =
@@ -153,8 +153,7 @@ impl NodeSpec {
     ) -> Self {
         let to = topic.to_string();
         let make = move |cx: &mut MakeContext<'_>, _| -> Result<Erased, BuildError> {
-            let (topic, partitions) = (cx.topics)(&to)?;
-            let output = cx.task.outputs_mut().add(topic, partitions);
+            let output = cx.task.outputs_mut().add((cx.topics)(&to)?);
             let node = SinkNode::new(output, key.clone(), value.clone(), partitioner.clone());
             let push: Box<dyn Push<K, V>> = Box::new(node);
             Ok(Box::new(push))

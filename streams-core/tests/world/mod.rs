@@ -1,6 +1,7 @@
 //! A stream thread on the simulated broker, driven step by step: what its tests share.
 #![allow(dead_code, unreachable_pub)] // each test uses its part
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use broker_api::{
 use streams_core::processor::{
     Context as ProcessorContext, InitContext, Processor, PunctuationKind, StoreHandle,
 };
-use streams_core::runtime::{Inline, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv};
+use streams_core::runtime::{
+    Inline, Metrics, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv,
+};
 use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
@@ -94,6 +97,7 @@ pub struct World {
     pub engine: LossyEngine,
     pub settings: Settings,
     pub topology: Arc<Topology>,
+    metrics: RefCell<Option<ThreadEnv>>,
 }
 
 impl World {
@@ -109,7 +113,14 @@ impl World {
         }
         let settings = Settings::new("app", "state");
         let topology = Arc::new(topology());
-        Self { broker, clock, engine: LossyEngine::new(), settings, topology }
+        Self {
+            broker,
+            clock,
+            engine: LossyEngine::new(),
+            settings,
+            topology,
+            metrics: RefCell::default(),
+        }
     }
 
     pub fn thread(&self) -> StreamThread {
@@ -128,7 +139,13 @@ impl World {
             self.clock.clone(),
             Arc::new(Inline),
         );
+        self.metrics.replace(Some(env.clone()));
         StreamThread::new(env, "p", 0, Waker::noop().clone())
+    }
+
+    /// What the last thread has counted.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.borrow().as_ref().unwrap().metrics()
     }
 
     pub fn write(&self, records: &[(&str, &[u8])]) {

@@ -153,10 +153,8 @@ impl StreamThread {
         }
         self.running.clear();
         self.paused.clear();
-        self.in_flight.clear();
-        self.unsent = None;
+        self.count_given_up();
         self.since = None;
-        self.generation = 0;
         self.seal_requested = false;
         let closing = std::mem::take(&mut self.closing);
         for task in closing {

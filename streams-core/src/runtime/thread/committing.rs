@@ -7,7 +7,7 @@ use broker_api::{
     Commit, Error, GroupCommit, Offset, TaskId, Ticket, TopicPartition, TransactorEvent,
 };
 
-use super::super::metrics::add;
+use super::super::metrics::{Tally, add};
 use super::super::{SealCounters, should_seal};
 use super::{StreamThread, StreamsError};
 use crate::error::StateError;
@@ -17,6 +17,7 @@ use crate::state::{EntryBatch, Position};
 pub(super) struct InFlight {
     ticket: Ticket,
     parts: Vec<TaskPart>,
+    tally: Tally,
     applied: bool,
 }
 
@@ -37,8 +38,8 @@ pub(super) struct TaskPart {
 pub(super) struct Unsent {
     commit: Commit,
     parts: Vec<TaskPart>,
-    /// How many records were processed for it.
-    records: usize,
+    /// What was counted for it.
+    tally: Tally,
 }
 
 /// A store flush that has ended.
@@ -70,7 +71,7 @@ impl StreamThread {
             age: self.since.map_or_else(Default::default, |since| now.saturating_sub(since)),
             output_bytes,
             requested: self.seal_requested
-                || self.generation >= self.generation_limit
+                || self.generation.processed >= self.generation_limit
                 || self.dirty_bytes() > memory,
         };
         let seal_bytes = settings.seal_bytes.min(self.capabilities.max_commit_bytes / 2);
@@ -90,7 +91,7 @@ impl StreamThread {
     fn seal(&mut self) -> Result<(), StreamsError> {
         self.since = None;
         self.seal_requested = false;
-        let records = std::mem::take(&mut self.generation);
+        let mut tally = std::mem::take(&mut self.generation);
         let now = self.env.clock.monotonic();
         let budget = self.store_budget();
         let mut commit = Commit::default();
@@ -102,6 +103,9 @@ impl StreamThread {
             }
             let sealed = running.task.seal();
             let sealed = sealed.map_err(|error| StreamsError::Process { task: *id, error })?;
+            for (reason, n) in running.task.core_mut().take_dropped() {
+                *tally.dropped.entry(reason).or_default() += n;
+            }
             let base = commit.batches.len();
             let changelogs = sealed
                 .changelogs
@@ -136,11 +140,11 @@ impl StreamThread {
             let group = self.env.settings.application_id.clone();
             commit.group = Some(GroupCommit { group, token: self.token, offsets });
         }
-        self.submit(Unsent { commit, parts, records })
+        self.submit(Unsent { commit, parts, tally })
     }
 
     fn submit(&mut self, unsent: Unsent) -> Result<(), StreamsError> {
-        let Unsent { commit, parts, records } = unsent;
+        let Unsent { commit, parts, tally } = unsent;
         match self.transactor.submit(commit) {
             Ok(ticket) => {
                 add(&self.env.counters.commits, 1);
@@ -151,25 +155,27 @@ impl StreamThread {
                         running.last_commit = Some(ticket);
                     }
                 }
-                self.in_flight.push_back(InFlight { ticket, parts, applied: false });
+                self.in_flight.push_back(InFlight { ticket, parts, tally, applied: false });
                 self.poll_transactor()?; // an embedded broker has applied it already
                 Ok(())
             }
             Err(refused) => match refused.error {
                 Error::Full => {
-                    self.unsent = Some(Unsent { commit: *refused.submitted, parts, records });
+                    self.unsent = Some(Unsent { commit: *refused.submitted, parts, tally });
                     Ok(())
                 }
                 Error::StaleMember { .. } => {
                     // The membership will tell; what it takes back is opened anew.
                     tracing::warn!(thread = %self.transactional_id, "a commit was refused: the thread is no member any more");
+                    self.generation = tally; // given up with the rest
                     self.start_over()?;
                     self.join_anew()
                 }
-                error @ Error::TooLarge { .. } if records > 1 => {
+                error @ Error::TooLarge { .. } if tally.processed > 1 => {
                     // The same again in smaller portions.
-                    self.generation_limit = records / 2;
+                    self.generation_limit = tally.processed / 2;
                     tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit was too large; its records are processed again, fewer at a time");
+                    self.generation = tally; // given up with the rest
                     self.start_over()
                 }
                 error => Err(error.into()),
@@ -188,6 +194,9 @@ impl StreamThread {
                 TransactorEvent::Durable { ticket } => self.durable(ticket),
                 TransactorEvent::Doubt { ticket } => {
                     tracing::warn!(thread = %self.transactional_id, ?ticket, "it is not known whether a commit took effect; its tasks are opened anew");
+                    for flight in self.in_flight.drain(..) {
+                        add(&self.env.counters.given_up, flight.tally.processed as u64);
+                    }
                     self.start_over()?;
                 }
                 TransactorEvent::Fenced => {
@@ -230,6 +239,7 @@ impl StreamThread {
             let Some(flight) = self.in_flight.pop_front() else {
                 return;
             };
+            self.env.counters.committed(flight.tally);
             for part in flight.parts {
                 if let Some(running) = self.running.get_mut(&part.task)
                     && running.last_commit == Some(flight.ticket)
@@ -348,6 +358,17 @@ impl StreamThread {
             }
         }
         Ok(busy)
+    }
+
+    /// Counts and forgets what is not committed yet, before the tasks are opened anew. What the
+    /// broker has accepted keeps its place in the order, and will be durable.
+    pub(super) fn count_given_up(&mut self) {
+        for flight in self.in_flight.drain(..) {
+            self.env.counters.committed(flight.tally);
+        }
+        let present = std::mem::take(&mut self.generation).processed;
+        let unsent = self.unsent.take().map_or(0, |unsent| unsent.tally.processed);
+        add(&self.env.counters.given_up, (present + unsent) as u64);
     }
 
     /// How many changelog records the application has replayed.

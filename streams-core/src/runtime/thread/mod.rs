@@ -28,7 +28,7 @@ use self::committing::{FlushDone, InFlight, Unsent};
 use self::flushing::Flushing;
 use self::opening::{Opening, Restoring};
 use self::running::Running;
-use super::metrics::Counters;
+use super::metrics::{Counters, Tally};
 use super::shares::Shares;
 use super::{Background, Plan, Settings, StreamsError};
 use crate::state::StateEngine;
@@ -137,9 +137,9 @@ pub struct StreamThread {
     /// When the present generation processed its first record.
     since: Option<Duration>,
     seal_requested: bool,
-    /// How many records the present generation has processed, and how many it may: fewer after a
+    /// What the present generation has counted, and how many records it may process: fewer after a
     /// commit that was too large.
-    generation: usize,
+    generation: Tally,
     generation_limit: usize,
     in_flight: VecDeque<InFlight>,
     unsent: Option<Unsent>,
@@ -160,7 +160,7 @@ impl std::fmt::Debug for StreamThread {
             .field("closing", &self.closing)
             .field("revoked", &self.revoked)
             .field("paused", &self.paused)
-            .field("generation", &self.generation)
+            .field("generation", &self.generation.processed)
             .field("in_flight", &self.in_flight.len())
             .field("unsent", &self.unsent.is_some())
             .field("flushes_running", &self.flushes_running)
@@ -211,7 +211,7 @@ impl StreamThread {
             shared_budget: None,
             since: None,
             seal_requested: false,
-            generation: 0,
+            generation: Tally::default(),
             generation_limit: usize::MAX,
             in_flight: VecDeque::new(),
             unsent: None,

@@ -291,15 +291,15 @@ impl StreamThread {
         };
         let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
         let plan = env.plan.clone();
-        let mut built = env.topology.build_task(id, settings, engines, &|topic| {
-            plan.topic(topic).map(|t| (t.name.clone(), t.partitions))
-        })?;
+        let mut built = env
+            .topology
+            .build_task(id, settings, engines, &|topic| Ok(plan.topic(topic)?.into()))?;
 
         let mut stores = restored.stores;
-        for store in &mut stores {
-            if let Some((output, partition)) = &mut store.changelog {
-                let partitions = partition.partition + 1;
-                *output = built.core.outputs_mut().add(partition.topic.clone(), partitions);
+        let part = &env.topology.subtopologies()[id.subtopology as usize];
+        for (store, name) in stores.iter_mut().zip(&part.stores) {
+            if let (Some((output, _)), Some(topic)) = (&mut store.changelog, plan.changelog(name)) {
+                *output = built.core.outputs_mut().add(topic.into());
             }
         }
         let mut queues = Vec::new();
@@ -331,7 +331,6 @@ impl StreamThread {
         self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
         let last = env.clock.monotonic();
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
-        let part = &env.topology.subtopologies()[id.subtopology as usize];
         let task = Task::new(built, queues, stores, env.plan.written_by(part));
         let internal = self.is_internal(id);
         let share = env.stores.take(flushes.len());

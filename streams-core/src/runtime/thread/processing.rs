@@ -2,7 +2,6 @@
 
 use std::task::Poll;
 
-use super::super::metrics::add;
 use super::{StreamThread, StreamsError};
 use crate::processor::PunctuationKind;
 
@@ -39,7 +38,7 @@ impl StreamThread {
     }
 
     pub(super) fn process(&mut self) -> Result<bool, StreamsError> {
-        if self.unsent.is_some() || self.generation >= self.generation_limit {
+        if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
         self.share_memory();
@@ -48,9 +47,7 @@ impl StreamThread {
         if done == 0 {
             done = self.process_some(now, false)?;
         }
-        self.generation += done;
         if done > 0 {
-            add(&self.env.counters.processed, done as u64);
             self.resume_inputs();
         }
         let punctuated = self.punctuate(now)?;
@@ -67,7 +64,7 @@ impl StreamThread {
     fn process_some(&mut self, now: i64, internal: bool) -> Result<usize, StreamsError> {
         let budget = self.store_budget();
         let mut all = 0;
-        let most = self.generation_limit - self.generation;
+        let most = self.generation_limit - self.generation.processed;
         for (id, running) in self.running.iter_mut().rev() {
             if running.internal != internal
                 || self.closing.contains(id)
@@ -83,9 +80,9 @@ impl StreamThread {
             }
             if done > 0 {
                 all += done;
-                count_dropped(&self.env, running);
+                self.generation.processed += done;
                 if !internal {
-                    add(&self.env.counters.consumed, done as u64);
+                    self.generation.consumed += done;
                 }
             }
         }
@@ -138,14 +135,6 @@ impl StreamThread {
             for store in running.task.core_mut().stores_mut().iter_mut() {
                 store.set_budget(budget);
             }
-        }
-    }
-}
-
-fn count_dropped(env: &super::ThreadEnv, running: &mut super::Running) {
-    if !running.task.core().dropped().is_empty() {
-        for (reason, n) in running.task.core_mut().take_dropped() {
-            env.counters.add_dropped(reason, n);
         }
     }
 }

@@ -1,0 +1,55 @@
+//! Outputs that are larger than what a topic, or a commit, takes at once.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use broker_api::{Broker, Error, TopicConfig};
+use streams_core::ProcessError;
+use streams_core::runtime::StreamsError;
+
+use world::{World, counts, now};
+
+fn limit(world: &World, topic: &str, max_message_bytes: u32) {
+    let config = TopicConfig { max_message_bytes, ..TopicConfig::default() };
+    now(&world.broker, world.broker.admin().configure_topic(topic, config)).unwrap();
+}
+
+#[test]
+fn batches_are_cut_by_the_limit_of_their_topic() {
+    let world = World::new(1 << 20);
+    limit(&world, "out", 300);
+    world.write(&[("a", &b"-"[..]); 100]);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    let out = world.read("out");
+    assert_eq!(out.len(), 100);
+    assert_eq!(out[99..], counts(&[("a", 100)]));
+    assert_eq!((world.metrics().processed, world.metrics().given_up), (100, 0));
+}
+
+#[test]
+fn a_record_above_the_limit_of_its_topic_is_a_clear_error() {
+    let world = World::new(1 << 20);
+    limit(&world, "out", 150);
+    world.write(&[("a", b"-"), (&"b".repeat(100), b"-")]);
+    let mut thread = world.thread();
+    let error = world.run(&mut thread).unwrap_err();
+    let StreamsError::Process { error: ProcessError::Output { topic, error }, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(topic, "out");
+    assert!(matches!(error, Error::TooLarge { limit: 150, setting: "max.message.bytes", .. }));
+    drop(thread);
+    assert_eq!(world.read("out"), []);
+}
+
+#[test]
+fn records_that_are_processed_again_are_counted_once() {
+    let world = World::new(600);
+    world.write(&[("a", &b"-"[..]); 100]);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    let metrics = world.metrics();
+    assert_eq!((metrics.processed, metrics.consumed), (100, 100));
+    assert!(metrics.given_up > 0, "the first commit was too large");
+}
