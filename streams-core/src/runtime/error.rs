@@ -1,6 +1,6 @@
 //! What ends a stream application.
 
-use broker_api::TaskId;
+use broker_api::{Offset, TaskId, TopicPartition};
 
 use crate::error::{BuildError, ProcessError, StateError};
 
@@ -56,6 +56,33 @@ pub enum StreamsError {
         application: String,
         /// The topic.
         topic: String,
+    },
+    /// No offset of an input is committed, and `auto_offset_reset` is `None`.
+    #[error(
+        "application '{application}' has no committed offset of {partition}; set auto_offset_reset to earliest or latest, or commit one"
+    )]
+    NoOffset {
+        /// The application.
+        application: String,
+        /// The input.
+        partition: TopicPartition,
+    },
+    /// A committed offset is not in the log, and `auto_offset_reset` is `None` or must not be used,
+    /// because the partition belongs to a repartition topic.
+    #[error(
+        "application '{application}' is at offset {offset} of {partition}, but the log holds {log_start} to {end}; set auto_offset_reset to earliest or latest if it is an input topic, or run `vltava app reset --app {application}` to process all input from the beginning"
+    )]
+    OffsetLost {
+        /// The application.
+        application: String,
+        /// The input.
+        partition: TopicPartition,
+        /// How far it was read.
+        offset: Offset,
+        /// First offset present.
+        log_start: Offset,
+        /// End of the log.
+        end: Offset,
     },
     /// A setting that cannot be.
     #[error("setting {name}: {reason}")]

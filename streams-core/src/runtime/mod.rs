@@ -26,6 +26,6 @@ pub use error::StreamsError;
 pub use internal_topics::Plan;
 pub use metrics::Metrics;
 pub use seal_policy::{SealCounters, should_seal};
-pub use settings::{Settings, log_and_continue, log_and_fail};
+pub use settings::{AutoOffsetReset, Settings, log_and_continue, log_and_fail};
 pub use streams::{State, Streams};
 pub use thread::{Next, StreamThread, ThreadEnv};

@@ -36,8 +36,25 @@ pub struct Settings {
     pub restore_memory_bytes: usize,
     /// How often consumed records of repartition topics are deleted. Default: 1 s.
     pub purge_interval: Duration,
+    /// Where reading of an input begins if no offset of it is committed, or the committed one is
+    /// not in the log any more. Default: earliest.
+    pub auto_offset_reset: AutoOffsetReset,
     /// What happens to records that cannot be decoded. Default: [`log_and_fail`].
     pub deserialization_handler: DeserializationHandler,
+}
+
+/// Where reading begins without a committed offset that can be used: Kafka's `auto.offset.reset`.
+/// Repartition topics are not concerned: the application has written them itself, and must not miss
+/// anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoOffsetReset {
+    /// At the first record that the log still has.
+    #[default]
+    Earliest,
+    /// At the end: only what comes from then on. Until a first commit every start begins there.
+    Latest,
+    /// Nowhere: the application stops with an error.
+    None,
 }
 
 impl Settings {
@@ -54,6 +71,7 @@ impl Settings {
             seal_bytes: 16 << 20,
             restore_memory_bytes: 256 << 20,
             purge_interval: Duration::from_secs(1),
+            auto_offset_reset: AutoOffsetReset::Earliest,
             deserialization_handler: log_and_fail(),
         }
     }

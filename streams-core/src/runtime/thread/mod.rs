@@ -11,6 +11,7 @@ mod flushing;
 mod opening;
 mod processing;
 mod running;
+mod starting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use super::super::metrics::add;
 use super::super::shares::Share;
 use super::running::{Running, StoreFlush};
+use super::starting::Input;
 use super::{StreamThread, StreamsError, ThreadEnv};
 use crate::error::BuildError;
 use crate::state::{Changelog, Position, RestorePlan, Restorer, StoreEngine};
@@ -24,18 +25,20 @@ pub(super) enum Opening {
     /// Nothing was done yet.
     Wanted,
     /// The broker was asked.
-    Asking(BoxFuture<'static, Result<Found, Error>>),
+    Asking(BoxFuture<'static, Result<Found, StreamsError>>),
 }
 
 /// What the broker knows about a task.
 pub(super) struct Found {
     offsets: Vec<(TopicPartition, CommittedOffset)>,
+    inputs: Vec<Input>,
     changelogs: Vec<Option<Changelog>>,
 }
 
 /// A task whose stores are being brought up to date.
 pub(super) struct Restoring {
     offsets: Vec<(TopicPartition, CommittedOffset)>,
+    inputs: Vec<Input>,
     stores: Vec<TaskStore>,
     /// By changelog partition: what is still replayed.
     replays: BTreeMap<TopicPartition, Replay>,
@@ -88,10 +91,11 @@ impl StreamThread {
         let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
         let engines =
             if names.is_empty() { Vec::new() } else { self.env.engine.open(&dir, &names)? };
-        let mut restoring =
-            Restoring { offsets: found.offsets, stores: Vec::new(), replays: BTreeMap::new() };
+        let Found { offsets, inputs, changelogs } = found;
+        let (stores, replays) = (Vec::new(), BTreeMap::new());
+        let mut restoring = Restoring { offsets, inputs, stores, replays };
         let mut starts = Vec::new();
-        for (index, (engine, changelog)) in engines.into_iter().zip(found.changelogs).enumerate() {
+        for (index, (engine, changelog)) in engines.into_iter().zip(changelogs).enumerate() {
             let position = engine.position()?;
             let Some(changelog) = changelog else {
                 let next = self.unlogged(position);
@@ -306,24 +310,24 @@ impl StreamThread {
         let mut starts = Vec::new();
         for (number, source) in built.sources.iter().enumerate() {
             for topic in &source.topics {
-                let topic = env.plan.topic(topic)?;
-                if id.partition >= topic.partitions {
+                let topic = &env.plan.topic(topic)?.name;
+                let mut inputs = restored.inputs.iter();
+                let Some(input) = inputs.find(|input| input.partition.topic == *topic) else {
                     continue; // fewer partitions than its neighbours
-                }
-                let partition = TopicPartition::new(topic.name.clone(), id.partition);
+                };
+                let partition = input.partition.clone();
                 let committed = restored.offsets.iter().find(|(tp, _)| *tp == partition);
                 let times = committed
                     .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
                 built.core.advance_stream_time(times.stream_time);
-                let offset = committed.map_or(0, |(_, c)| c.offset);
-                let start = committed.map_or(Start::Earliest, |(_, c)| Start::At(c.offset));
+                let offset = env.start_of(input, committed.map(|(_, c)| c))?;
                 queues.push(RecordQueue::new(
                     partition.clone(),
                     number,
                     offset,
                     times.partition_time,
                 ));
-                starts.push((partition, start));
+                starts.push((partition, Start::At(offset)));
             }
         }
         built.core.schedules_mut().start(env.clock.now());
@@ -355,9 +359,10 @@ impl StreamThread {
 }
 
 /// Asks the broker what a task needs to know.
-async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, Error> {
+async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, StreamsError> {
     let admin = env.broker.admin();
     let offsets = admin.group_offsets(&env.settings.application_id).await?;
+    let inputs = env.inputs(id, &*admin).await?;
     let part = &env.topology.subtopologies()[id.subtopology as usize];
     let mut changelogs = Vec::new();
     for store in &part.stores {
@@ -377,5 +382,5 @@ async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, Error> {
             }
         });
     }
-    Ok(Found { offsets, changelogs })
+    Ok(Found { offsets, inputs, changelogs })
 }

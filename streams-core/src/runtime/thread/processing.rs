@@ -21,7 +21,11 @@ impl StreamThread {
             return Ok(false);
         };
         let limit = self.env.settings.input_buffer_bytes;
-        for part in fetched? {
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => return self.pass_over(error).map(|()| true),
+        };
+        for part in fetched {
             let task = self.inputs.get(&part.partition).and_then(|id| self.running.get_mut(id));
             let Some(queue) = task.and_then(|r| r.task.queue_mut(&part.partition)) else {
                 continue;

@@ -1,0 +1,118 @@
+//! Where reading of an input begins: at the committed offset, or where `auto_offset_reset` says.
+
+use broker_api::{
+    Admin, CommittedOffset, Error, Offset, OffsetSpec, Start, TaskId, TopicPartition,
+};
+
+use super::super::AutoOffsetReset;
+use super::{StreamThread, StreamsError, ThreadEnv};
+use crate::error::BuildError;
+
+/// What the log of an input held when its task was opened.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    log_start: Offset,
+    /// The end that a durable reader sees.
+    stable: Offset,
+    end: Offset,
+}
+
+/// An input of a task.
+pub(super) struct Input {
+    pub(super) partition: TopicPartition,
+    pub(super) range: Range,
+}
+
+impl ThreadEnv {
+    /// The inputs of a task, as the broker has them.
+    pub(super) async fn inputs(
+        &self,
+        id: TaskId,
+        admin: &dyn Admin,
+    ) -> Result<Vec<Input>, StreamsError> {
+        let mut inputs = Vec::new();
+        for partition in self.partitions(id)? {
+            let specs = [OffsetSpec::Earliest, OffsetSpec::Stable, OffsetSpec::Latest];
+            let found = admin.offsets(&specs.map(|spec| (partition.clone(), spec))).await?;
+            if let [log_start, stable, end] = found[..] {
+                inputs.push(Input { partition, range: Range { log_start, stable, end } });
+            }
+        }
+        Ok(inputs)
+    }
+
+    fn partitions(&self, id: TaskId) -> Result<Vec<TopicPartition>, BuildError> {
+        let part = &self.topology.subtopologies()[id.subtopology as usize];
+        let topics = part.sources.iter().map(|topic| self.plan.topic(topic));
+        let topics = topics.collect::<Result<Vec<_>, _>>()?;
+        let has = topics.into_iter().filter(|topic| id.partition < topic.partitions); // or fewer than its neighbours
+        Ok(has.map(|topic| TopicPartition::new(topic.name.clone(), id.partition)).collect())
+    }
+
+    /// The first offset to be processed of an input.
+    pub(super) fn start_of(
+        &self,
+        input: &Input,
+        committed: Option<&CommittedOffset>,
+    ) -> Result<Offset, StreamsError> {
+        let Input { partition, range } = input;
+        let owned = self.plan.is_repartition(&partition.topic);
+        let Some(committed) = committed else {
+            let reset = self.settings.auto_offset_reset;
+            return match if owned { AutoOffsetReset::Earliest } else { reset } {
+                AutoOffsetReset::Earliest => Ok(range.log_start),
+                AutoOffsetReset::Latest => Ok(range.stable),
+                AutoOffsetReset::None => Err(StreamsError::NoOffset {
+                    application: self.settings.application_id.to_string(),
+                    partition: partition.clone(),
+                }),
+            };
+        };
+        let offset = committed.offset;
+        if (range.log_start..=range.end).contains(&offset) {
+            return Ok(offset);
+        }
+        match self.reset(partition, offset, (range.log_start, range.end))? {
+            Start::Latest => Ok(range.stable),
+            _ => Ok(range.log_start),
+        }
+    }
+
+    /// Where to go on after an offset that is not in the log.
+    fn reset(
+        &self,
+        partition: &TopicPartition,
+        offset: Offset,
+        (log_start, end): (Offset, Offset),
+    ) -> Result<Start, StreamsError> {
+        let owned = self.plan.is_repartition(&partition.topic);
+        let start = match self.settings.auto_offset_reset {
+            AutoOffsetReset::Earliest if !owned => Start::Earliest,
+            AutoOffsetReset::Latest if !owned => Start::Latest,
+            _ => {
+                return Err(StreamsError::OffsetLost {
+                    application: self.settings.application_id.to_string(),
+                    partition: partition.clone(),
+                    offset,
+                    log_start,
+                    end,
+                });
+            }
+        };
+        tracing::warn!(%partition, offset, log_start, end, ?start, "the offset is not in the log any more; reading goes on elsewhere");
+        Ok(start)
+    }
+}
+
+impl StreamThread {
+    /// After a fetch that failed: what was deleted before it was read is passed over, as
+    /// `auto_offset_reset` says.
+    pub(super) fn pass_over(&mut self, error: Error) -> Result<(), StreamsError> {
+        let Error::OffsetOutOfRange { partition, offset, log_start, end } = error else {
+            return Err(error.into());
+        };
+        let start = self.env.reset(&partition, offset, (log_start, end))?;
+        self.fetcher.assign(&[(partition, start)])?;
+        Ok(())
+    }
+}
