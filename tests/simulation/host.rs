@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_api::sim::{Faults, SimBroker, SimConfig};
+use broker_api::sim::{Dice, Faults, SimBroker, SimConfig};
 use broker_api::{Broker, Capabilities, Clock, Error, ManualClock};
 use broker_embedded::vfs::SimVfs;
 use broker_embedded::{Settings, SimulatedBroker, Step};
-
-use crate::dice::Dice;
 
 /// How a process ends without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,6 @@
 
 mod app;
 mod broken;
-mod dice;
 mod history;
 mod host;
 mod oracle;
@@ -19,13 +18,12 @@ mod world;
 
 use std::sync::Arc;
 
-use broker_api::sim::Faults;
+use broker_api::sim::{Dice, Faults};
 use broker_api::{Broker, Error};
 use streams_core::runtime::StreamsError;
 use streams_core::{BuildError, StateError};
 
 use crate::broken::{Broken, Promise};
-use crate::dice::Dice;
 use crate::host::{Embedded, Fickle, Host};
 use crate::world::{Summary, World};
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use broker_api::sim::Dice;
 use broker_api::{
     BatchBuilder, Broker, Clock, ManualClock, NewTopic, Producer, ProducerEvent, Ticket,
     TopicConfig, TopicPartition,
@@ -21,7 +22,6 @@ use streams_core::state::LossyEngine;
 
 use crate::Failure;
 use crate::app;
-use crate::dice::Dice;
 use crate::history::History;
 use crate::host::{End, Host};
 use crate::oracle::{Acknowledged, Oracle};
@@ -111,7 +111,7 @@ impl World {
         wrap: Wrap,
         host: impl FnOnce(Arc<ManualClock>, &mut Dice) -> Box<dyn Host>,
     ) -> Result<Self, Failure> {
-        let mut dice = Dice::new(seed);
+        let mut dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5eed);
         let clock = Arc::new(ManualClock::new(1_000_000));
         let mut host = host(clock.clone(), &mut dice);
         let partitions = dice.within(1..4) as u32;

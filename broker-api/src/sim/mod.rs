@@ -15,6 +15,7 @@
 //! [`SimBroker::crash`] gives the broker that is left after a power cut.
 
 mod admin;
+mod dice;
 mod entries;
 mod faults;
 mod fetcher;
@@ -22,7 +23,6 @@ mod log;
 mod members;
 mod membership;
 mod producer;
-mod random;
 mod state;
 mod transactor;
 
@@ -38,6 +38,7 @@ use crate::{
     Admin, Broker, Capabilities, Error, Fetcher, FetcherConfig, Membership, MembershipConfig,
     Producer, Transactor,
 };
+pub use dice::Dice;
 pub use faults::{Fault, Faults};
 use state::State;
 

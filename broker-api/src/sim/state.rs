@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::SimConfig;
+use super::dice::Dice;
 use super::entries::Entry;
 use super::faults::{Fault, Faults};
 use super::fetcher::Reader;
 use super::log::Log;
 use super::members::Application;
 use super::producer::Writer;
-use super::random::Random;
 use super::transactor::Committer;
 use crate::clock::Clock;
 use crate::{Capabilities, CommittedOffset, Error, TopicConfig, TopicId, TopicPartition};
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) appends_in_flight: usize,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) faults: Faults,
-    pub(super) random: Random,
+    pub(super) random: Dice,
     pub(super) steps: u64,
     pub(super) closed: bool,
     pub(super) cluster_id: String,
@@ -61,8 +61,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: SimConfig) -> Self {
-        let mut random = Random::new(config.seed);
-        let cluster_id = format!("sim-{:016x}", random.next());
+        let mut random = Dice::new(config.seed);
+        let cluster_id = format!("sim-{:016x}", random.number());
         Self {
             capabilities: config.capabilities,
             appends_in_flight: config.appends_in_flight,
@@ -267,7 +267,7 @@ impl State {
         let mut groups = std::mem::take(&mut self.groups);
         groups.values_mut().for_each(|group| group.applied = group.durable.clone());
         let config = SimConfig {
-            seed: self.random.next(),
+            seed: self.random.number(),
             faults: self.faults,
             capabilities: self.capabilities,
             appends_in_flight: self.appends_in_flight,

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 
 use broker_api::{Error, View};
 
-use crate::dice::seeds;
 use crate::observe::read;
+use crate::seeds;
 use crate::world::World;
 
 /// Runs a script to its end whatever happens, and returns the errors that were met.

@@ -9,9 +9,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod damage;
-mod dice;
 mod faults;
 mod model;
 mod observe;
 mod power_cuts;
 mod world;
+
+/// How many seeds to try: `VLTAVA_SIM_SEEDS`, or the default.
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let set = std::env::var("VLTAVA_SIM_SEEDS").ok().and_then(|n| n.parse().ok());
+    0..set.unwrap_or(default)
+}

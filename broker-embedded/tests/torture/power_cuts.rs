@@ -1,6 +1,6 @@
 //! The power goes at any write or sync.
 
-use crate::dice::seeds;
+use crate::seeds;
 use crate::world::World;
 
 /// Many short lives on one disk, each ended by a power cut at a random place.

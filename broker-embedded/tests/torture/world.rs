@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use broker_api::sim::Dice;
 use broker_api::{
     BatchBuilder, Broker, CleanupPolicy, Clock, Commit, CommittedOffset, Error, GroupCommit,
     ManualClock, NewTopic, Offset, Producer, ProducerEvent, Ticket, TopicConfig, TopicPartition,
@@ -14,7 +15,6 @@ use broker_api::{
 use broker_embedded::vfs::SimVfs;
 use broker_embedded::{Settings, SimulatedBroker, Step};
 
-use crate::dice::Dice;
 use crate::model::{PartitionState, Rec, State, TopicState};
 use crate::observe::{GROUP, now, observe, stable_ends};
 
@@ -76,7 +76,7 @@ impl World {
     pub(crate) fn on(vfs: SimVfs, seed: u64, settings: Settings) -> Self {
         Self {
             vfs,
-            dice: Dice::new(seed),
+            dice: Dice::new(seed.wrapping_mul(0x5851_f42d_4c95_7f2d)),
             tidies: true,
             tables_only: seed % 3 == 1,
             clock: Arc::new(ManualClock::new(1_000_000)),
