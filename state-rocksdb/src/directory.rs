@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rocksdb::{ColumnFamilyDescriptor, ErrorKind};
+use rocksdb::{ColumnFamilyDescriptor, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind};
 use streams_core::StateError;
 use streams_core::state::StoreEngine;
 
@@ -30,7 +30,7 @@ pub(crate) struct Database {
 }
 
 /// Why a directory could not be opened.
-enum Refused {
+pub(crate) enum Refused {
     /// Its contents are of no use.
     Damaged(String),
     Error(StateError),
@@ -75,6 +75,29 @@ fn try_open(
     dir: &Path,
     names: &[&str],
 ) -> Result<Vec<Arc<dyn StoreEngine>>, Refused> {
+    let (database, families) = open_database(shared, dir)?;
+    for family in families.iter().filter(|family| !belongs(family, names)) {
+        tracing::info!(
+            "a store that the topology has no more is dropped: {family} of {}",
+            dir.display()
+        );
+        store::drop_family(&database, family)?;
+    }
+    let open = |name: &&str| {
+        let store = Store::open(&database, name, &families)?;
+        Ok(Arc::new(store) as Arc<dyn StoreEngine>)
+    };
+    names.iter().map(open).collect::<Result<_, StateError>>().map_err(Refused::from)
+}
+
+/// The database and the names of its families.
+pub(crate) fn open_database(
+    shared: &Arc<Shared>,
+    dir: &Path,
+) -> Result<(Arc<Database>, Vec<String>), Refused> {
+    if dir.is_file() {
+        return Err(Refused::Damaged("it is a file, not a directory".into()));
+    }
     fs::create_dir_all(dir).map_err(|e| io_error("creating", dir, &e))?;
     if dir.join(MARK).exists() {
         return Err(Refused::Damaged("damage was found when it was last used".into()));
@@ -88,7 +111,7 @@ fn try_open(
     }
     let options = shared.database();
     let refuse = |error: rocksdb::Error| {
-        if is_damage(&error) {
+        if is_damage(&error) || is_missing(&error) {
             Refused::Damaged(error.into_string())
         } else {
             Refused::Error(refused("opening", dir, error))
@@ -105,11 +128,13 @@ fn try_open(
         families.iter().map(|name| ColumnFamilyDescriptor::new(name, shared.family()));
     let db = Db::open_cf_descriptors(&options, dir, descriptors).map_err(refuse)?;
     let database = Arc::new(Database { db, dir: dir.to_owned(), shared: Arc::clone(shared) });
-    let open = |name: &&str| {
-        let store = Store::open(&database, name, &families)?;
-        Ok(Arc::new(store) as Arc<dyn StoreEngine>)
-    };
-    names.iter().map(open).collect::<Result<_, StateError>>().map_err(Refused::from)
+    Ok((database, families))
+}
+
+/// Whether a column family is of one of these stores, or RocksDB's own.
+fn belongs(family: &str, names: &[&str]) -> bool {
+    let store = family.rsplit_once('.').map_or(family, |(store, _)| store);
+    family == DEFAULT_COLUMN_FAMILY_NAME || names.contains(&store)
 }
 
 fn has_tables(dir: &Path) -> io::Result<bool> {
@@ -138,7 +163,8 @@ fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     let aside = parent.join(format!("{prefix}{number}"));
     fs::rename(dir, &aside)?;
     for old in taken.into_iter().filter(|old| old + KEPT_ASIDE <= number) {
-        fs::remove_dir_all(parent.join(format!("{prefix}{old}")))?;
+        let old = parent.join(format!("{prefix}{old}"));
+        if old.is_file() { fs::remove_file(old)? } else { fs::remove_dir_all(old)? }
     }
     Ok(aside)
 }
@@ -183,19 +209,17 @@ impl Database {
     }
 }
 
-/// Whether an error means that the files are not what was written.
+/// Whether an error means that the files are not what was written. What the operating system refuses
+/// (too many open files, no space, a lock that is held, a disk that does not answer) says nothing
+/// about them: state must not be set aside for that.
 fn is_damage(error: &rocksdb::Error) -> bool {
-    match error.kind() {
-        ErrorKind::Corruption
-        | ErrorKind::NotFound
-        | ErrorKind::NotSupported
-        | ErrorKind::InvalidArgument => true,
-        ErrorKind::IOError => {
-            let message: &str = error.as_ref();
-            message.contains("No such file") || message.contains("Input/output error")
-        }
-        _ => false,
-    }
+    error.kind() == ErrorKind::Corruption
+}
+
+/// Whether an error, at opening, means that a file is missing.
+fn is_missing(error: &rocksdb::Error) -> bool {
+    let message: &str = error.as_ref();
+    error.kind() == ErrorKind::IOError && message.contains("No such file")
 }
 
 fn refused(operation: &'static str, dir: &Path, error: rocksdb::Error) -> StateError {

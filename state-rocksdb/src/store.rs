@@ -89,11 +89,12 @@ impl Store {
         let family = family_name(&self.name, next);
         create_family(database, &family)?;
         if let Err(error) = self.ingest(&family, files) {
-            drop_family(database, &family)?;
+            drop_or_leave(database, &family);
             return Err(error);
         }
         *current = next;
-        drop_family(database, &family_name(&self.name, old))
+        drop_or_leave(database, &family_name(&self.name, old));
+        Ok(())
     }
 
     /// Takes files into a family, all or none.
@@ -208,6 +209,13 @@ fn create_family(database: &Database, name: &str) -> Result<(), StateError> {
     created.map_err(|e| database.error("adding a column family to", e))
 }
 
-fn drop_family(database: &Database, name: &str) -> Result<(), StateError> {
+/// Drops a family that is of no use; should that fail, the next opening does it.
+fn drop_or_leave(database: &Database, name: &str) {
+    if let Err(error) = drop_family(database, name) {
+        tracing::warn!(%error, "a column family that is of no use stays until the next start");
+    }
+}
+
+pub(crate) fn drop_family(database: &Database, name: &str) -> Result<(), StateError> {
     database.db.drop_cf(name).map_err(|e| database.error("dropping a column family of", e))
 }

@@ -63,3 +63,59 @@ fn a_directory_in_use_is_refused_and_not_set_aside() {
     assert!(matches!(error, StateError::Io { .. }), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_file_in_the_place_of_a_directory_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("0_0");
+    for round in 1..=5 {
+        fs::write(&task, "not a directory").unwrap();
+        assert_eq!(open(&engine(), &task).position().unwrap(), None);
+        assert!(dir.path().join(format!("0_0.damaged-{round}")).is_file());
+        fs::remove_dir_all(&task).unwrap();
+    }
+}
+
+#[test]
+fn stores_that_left_the_topology_are_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("0_0");
+    let both = engine().open(&task, &["store", "other.1"]).unwrap();
+    both.iter().for_each(|store| write(&**store, &[("a", Some("1"))], 1));
+    drop(both);
+    drop(open(&engine(), &task));
+    let families = Db::list_cf(&rocksdb::Options::default(), &task).unwrap();
+    assert_eq!(families, ["default", "store.0"]);
+}
+
+#[test]
+fn a_load_has_succeeded_although_the_old_entries_cannot_be_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = Arc::new(Shared::new(Settings::default()));
+    let task = dir.path().join("0_0");
+    let (database, _) = directory::open_database(&shared, &task).ok().unwrap();
+    let store = store::Store::open(&database, "store", &[]).unwrap();
+    write(&store, &[("a", Some("1"))], 1);
+    store.database.db.drop_cf("store.0").unwrap();
+    let mut load = store.bulk_load().unwrap();
+    load.put(b"b", b"2").unwrap();
+    load.finish(&engine_suite::position(2)).unwrap();
+    assert_eq!(contents(&store).unwrap(), [(b"b".to_vec(), b"2".to_vec())]);
+}
+
+#[test]
+fn what_the_operating_system_refuses_is_not_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("0_0");
+    let store = open(&engine(), &task);
+    write(&*store, &[("a", Some("1"))], 1);
+    store.flush().unwrap();
+    drop(store);
+    // A directory where RocksDB wants to open a file for writing.
+    fs::remove_file(task.join("LOCK")).unwrap();
+    fs::create_dir(task.join("LOCK")).unwrap();
+    let error = engine().open(&task, &["store"]).err().unwrap();
+    assert!(matches!(error, StateError::Io { .. }), "{error}");
+    fs::remove_dir(task.join("LOCK")).unwrap();
+    assert_eq!(open(&engine(), &task).position().unwrap(), Some(engine_suite::position(1)));
+}

@@ -15,6 +15,7 @@ mod error;
 mod internal_topics;
 mod metrics;
 mod parker;
+mod process_id;
 mod seal_policy;
 mod settings;
 mod shares;

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -17,7 +16,7 @@ use tokio::sync::watch;
 use super::background::Worker;
 use super::parker::Parker;
 use super::thread::{Next, StreamThread, ThreadEnv};
-use super::{Metrics, Plan, Settings, StreamsError};
+use super::{Metrics, Plan, Settings, StreamsError, process_id};
 use crate::state::StateEngine;
 use crate::topology::Topology;
 
@@ -94,7 +93,7 @@ impl Streams {
             clock,
             worker.clone(),
         );
-        let process_id = process_id(&env.state_dir, &*env.clock)?;
+        let process_id = process_id::of(&env.state_dir, &*env.clock)?;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             running: Mutex::new(vec![false; threads]),
@@ -330,23 +329,4 @@ fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, number: usize) {
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
-}
-
-/// The name of this copy of the application, kept in its state directory: with it, a restarted
-/// process fences what its predecessor may still have under way.
-fn process_id(dir: &Path, clock: &dyn Clock) -> Result<String, StreamsError> {
-    let failed = |e: std::io::Error| StreamsError::StateDirectory {
-        path: dir.into(),
-        reason: e.to_string(),
-    };
-    let file = dir.join("process.id");
-    match std::fs::read_to_string(&file) {
-        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().into()),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let id = format!("{:x}-{:x}", clock.now(), std::process::id());
-    std::fs::write(&file, &id).map_err(failed)?;
-    Ok(id)
 }
