@@ -84,6 +84,12 @@ impl EmbeddedBroker {
         Ok(Self { client: Client { core, _lease: Some(threads.clone()) }, threads })
     }
 
+    /// What keeps the housekeeping from its work now: damaged partitions, no space, errors of the
+    /// disk. Each is tried again, ever more rarely, and gone from here when it has succeeded.
+    pub fn troubles(&self) -> Vec<Error> {
+        self.client.core.troubles()
+    }
+
     /// Closes the broker in good order: what was accepted is written, the journal is sealed, the
     /// directory is free for others. Other handles get [`Error::Closed`] from then on.
     ///
@@ -167,6 +173,12 @@ impl SimulatedBroker {
     /// One step of the housekeeping: checkpoints, segments, compaction, retention.
     pub fn step_housekeeping(&self) -> Step {
         self.client.core.step_housekeeping()
+    }
+
+    /// What keeps the housekeeping from its work now: damaged partitions, no space, errors of the
+    /// disk. Each is tried again, ever more rarely, and gone from here when it has succeeded.
+    pub fn troubles(&self) -> Vec<Error> {
+        self.client.core.troubles()
     }
 
     /// Closes the broker in good order.

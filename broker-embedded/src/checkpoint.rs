@@ -48,16 +48,55 @@ pub(crate) fn write(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<(), Erro
     lsns.iter().rev().skip(2).try_for_each(|lsn| remove(vfs, dir, *lsn))
 }
 
-/// Removes a checkpoint.
-pub(crate) fn remove(vfs: &dyn Vfs, dir: &Path, lsn: u64) -> Result<(), Error> {
+fn remove(vfs: &dyn Vfs, dir: &Path, lsn: u64) -> Result<(), Error> {
     let path = path(dir, lsn);
     let removed = vfs.remove(&path).and_then(|()| vfs.sync_dir(dir));
     removed.map_err(|e| io_error("removing", &path, e))
 }
 
+/// Removes checkpoints that are damaged and not needed.
+pub(crate) fn remove_damaged(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    damaged: Vec<(u64, Error)>,
+) -> Result<(), Error> {
+    let left = list(vfs, dir)?;
+    for (lsn, error) in damaged.into_iter().filter(|(lsn, _)| left.contains(lsn)) {
+        tracing::warn!(%error, "a damaged checkpoint is not needed and removed");
+        remove(vfs, dir, lsn)?;
+    }
+    Ok(())
+}
+
+/// What [`newest`] finds.
+pub(crate) struct Newest {
+    /// The state at the newest good checkpoint.
+    pub(crate) state: Option<State>,
+    /// Newer ones, which are damaged.
+    pub(crate) damaged: Vec<(u64, Error)>,
+}
+
+/// Reads the newest checkpoint that is good.
+pub(crate) fn newest(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    journal: &Path,
+    files: &mut Files,
+) -> Result<Newest, Error> {
+    let mut damaged = Vec::new();
+    for lsn in list(vfs, dir)?.into_iter().rev() {
+        match read(vfs, dir, lsn, journal, files) {
+            Ok(state) => return Ok(Newest { state: Some(state), damaged }),
+            Err(error @ Error::Corrupt { .. }) => damaged.push((lsn, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Newest { state: None, damaged })
+}
+
 /// Reads the checkpoint before entry `lsn`. Journal files that it names and that `files` lacks are
 /// added as missing: what comes later in the journal must have made them unnecessary.
-pub(crate) fn read(
+fn read(
     vfs: &dyn Vfs,
     dir: &Path,
     lsn: u64,

@@ -2,7 +2,6 @@
 //! clock.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -10,10 +9,13 @@ use broker_api::{Clock, Error};
 
 use crate::directory;
 use crate::housekeeping::Housekeeping;
+use crate::housekeeping::segments::Segments;
 use crate::journal::file::JournalFile;
 use crate::journal::writer::{Step, Writer};
 use crate::opening::{self, Opened};
 use crate::random::Random;
+use crate::reserve::Reserve;
+use crate::sequencer::partition::Partition;
 use crate::sequencer::{Health, Sequencer};
 use crate::settings::Settings;
 use crate::vfs::{Vfs, VfsLock};
@@ -25,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) dir: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) cluster_id: String,
+    pub(crate) segments: Segments,
     sequencer: Mutex<Sequencer>,
     /// Tells the writer's thread that something urgent is queued, or that the broker closes.
     work: Condvar,
@@ -33,8 +36,9 @@ pub(crate) struct Core {
     chores: Mutex<Chores>,
     /// Tells the housekeeping's thread that there are chores, or that the broker closes.
     chores_changed: Condvar,
+    troubles: Mutex<Vec<Error>>,
     random: Mutex<Random>,
-    reserve: AtomicBool,
+    reserve: Reserve,
     /// No threads: whoever waits for the journal drives it.
     pub(crate) stepped: bool,
     lock: Mutex<Option<Box<dyn VfsLock>>>,
@@ -47,6 +51,8 @@ struct Chores {
     rolled: Vec<Arc<JournalFile>>,
     /// A topic is gone.
     clear: bool,
+    /// Partitions with segments that nobody needs any more.
+    discarded: Vec<Arc<Partition>>,
     /// Any of it is new.
     called: bool,
 }
@@ -64,10 +70,12 @@ impl Core {
         settings.check()?;
         let lock = directory::lock(&*vfs, dir)?;
         let cluster_id = directory::identify(&*vfs, dir, &mut random)?;
-        let Opened { state, writer, files } = opening::open(&vfs, dir, &mut random)?;
-        let reserve = directory::make_reserve(&*vfs, dir, settings.reserve_bytes)?;
+        let segments = Segments::new(vfs.clone(), dir, settings.max_open_segments);
+        let Opened { state, writer, files } = opening::open(&vfs, dir, &segments, &mut random)?;
         let mut sequencer = Sequencer::new(state);
-        if !reserve {
+        let reserve = Reserve::new(dir, settings.reserve_bytes);
+        if !reserve.take(&*vfs, 0, |_| ())? {
+            tracing::warn!(dir = %dir.display(), "the disk is full: no space can be kept aside");
             sequencer.health = Health::DiskFull(Error::DiskFull { path: dir.to_path_buf() });
         }
         Ok(Arc::new(Self {
@@ -76,14 +84,16 @@ impl Core {
             dir: dir.to_path_buf(),
             settings,
             cluster_id,
+            segments,
             sequencer: Mutex::new(sequencer),
             work: Condvar::new(),
             writer: Mutex::new(writer),
             housekeeping: Mutex::new(Housekeeping::new(files)),
             chores: Mutex::new(Chores::default()),
             chores_changed: Condvar::new(),
+            troubles: Mutex::default(),
             random: Mutex::new(random),
-            reserve: AtomicBool::new(reserve),
+            reserve,
             stepped,
             lock: Mutex::new(Some(lock)),
         }))
@@ -171,27 +181,26 @@ impl Core {
     /// Gives up the space that was kept aside; `false` if that was done before. From then on only
     /// what is needed to finish or to free space is accepted.
     pub(crate) fn release_reserve(&self) -> bool {
-        if !self.reserve.swap(false, Ordering::AcqRel) {
-            return false;
-        }
-        let error = Error::DiskFull { path: self.dir.clone() };
-        tracing::error!(%error, "the disk is full; the reserve is given up");
-        let mut sequencer = self.lock();
-        if matches!(sequencer.health, Health::Open) {
-            sequencer.health = Health::DiskFull(error);
-        }
-        drop(sequencer);
-        directory::remove_reserve(&*self.vfs, &self.dir)
+        self.reserve.give_up(&*self.vfs, || {
+            let error = Error::DiskFull { path: self.dir.clone() };
+            tracing::error!(%error, "the disk is full; the reserve is given up");
+            let mut sequencer = self.lock();
+            if matches!(sequencer.health, Health::Open) {
+                sequencer.health = Health::DiskFull(error);
+            }
+        })
     }
 
-    /// The space is kept aside again: everything is accepted.
-    pub(crate) fn reserve_is_back(&self) {
-        tracing::info!(dir = %self.dir.display(), "there is space on the disk again");
-        self.reserve.store(true, Ordering::Release);
-        let mut sequencer = self.lock();
-        if matches!(sequencer.health, Health::DiskFull(_)) {
-            sequencer.health = Health::Open;
-        }
+    /// Keeps the space aside again, and accepts everything, if the disk has it twice: what is being
+    /// finished needs room meanwhile, and so does what comes after. Whether that is so.
+    pub(crate) fn take_reserve(&self) -> Result<bool, Error> {
+        self.reserve.take(&*self.vfs, self.settings.reserve_bytes, |held| {
+            let mut sequencer = self.lock();
+            if held && matches!(sequencer.health, Health::DiskFull(_)) {
+                tracing::info!(dir = %self.dir.display(), "there is space on the disk again");
+                sequencer.health = Health::Open;
+            }
+        })
     }
 
     fn chores(&self) -> MutexGuard<'_, Chores> {
@@ -214,6 +223,24 @@ impl Core {
     /// A topic is gone: its folder can go.
     pub(crate) fn topic_deleted(&self) {
         self.call_housekeeping(|chores| chores.clear = true);
+    }
+
+    /// Partitions have segments that nobody needs any more.
+    pub(crate) fn segments_discarded(&self, mut partitions: Vec<Arc<Partition>>) {
+        self.call_housekeeping(|chores| chores.discarded.append(&mut partitions));
+    }
+
+    pub(crate) fn take_discarded(&self) -> Vec<Arc<Partition>> {
+        std::mem::take(&mut self.chores().discarded)
+    }
+
+    /// What keeps the housekeeping from its work now.
+    pub(crate) fn troubles(&self) -> Vec<Error> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_troubles(&self, troubles: Vec<Error>) {
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
     pub(crate) fn take_rolled(&self) -> Vec<Arc<JournalFile>> {

@@ -1,4 +1,4 @@
-//! The broker's directory: its lock, its version, its identity, and the space kept aside.
+//! The broker's directory: its lock, its version, its identity.
 //!
 //! ```text
 //! DIR/LOCK  VERSION  cluster.id  reserve  journal/  checkpoint/  topics/
@@ -10,7 +10,7 @@ use broker_api::Error;
 
 use crate::disk::{corrupt, io_error, read_file, write_file};
 use crate::random::Random;
-use crate::vfs::{OpenMode, Vfs, VfsLock};
+use crate::vfs::{Vfs, VfsLock};
 
 /// The folder of the journal.
 pub(crate) const JOURNAL: &str = "journal";
@@ -22,7 +22,6 @@ pub(crate) const TOPICS: &str = "topics";
 
 /// The format of the directory that this version writes.
 const FORMAT: u32 = 1;
-const RESERVE: &str = "reserve";
 
 /// Creates the directory if it is missing, and locks it for this process.
 pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn VfsLock>, Error> {
@@ -56,42 +55,6 @@ pub(crate) fn identify(vfs: &dyn Vfs, dir: &Path, random: &mut Random) -> Result
         write_line(vfs, &id, &format!("{:016x}{:016x}", random.next(), random.next()))?;
     }
     read_line(vfs, &id)
-}
-
-/// Makes sure that `bytes` of the disk are kept aside; `false` if the disk has not so much left.
-pub(crate) fn make_reserve(vfs: &dyn Vfs, dir: &Path, bytes: u64) -> Result<bool, Error> {
-    const STRETCH: u64 = 1 << 20;
-    let path = dir.join(RESERVE);
-    let make = || {
-        let mode = if vfs.exists(&path)? { OpenMode::ReadWrite } else { OpenMode::CreateNew };
-        let file = vfs.open(&path, mode)?;
-        let mut at = file.len()?;
-        if at == bytes {
-            return Ok(());
-        }
-        while at < bytes {
-            let zeros = vec![0; STRETCH.min(bytes - at) as usize];
-            file.write_at(at, &zeros)?;
-            at += zeros.len() as u64;
-        }
-        file.set_len(bytes)?;
-        file.sync()?;
-        vfs.sync_dir(dir)
-    };
-    match make() {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
-            tracing::warn!(dir = %dir.display(), "the disk is full: no space can be kept aside");
-            remove_reserve(vfs, dir);
-            Ok(false)
-        }
-        Err(e) => Err(io_error("reserving space in", &path, e)),
-    }
-}
-
-/// Gives the space back; whether that worked.
-pub(crate) fn remove_reserve(vfs: &dyn Vfs, dir: &Path) -> bool {
-    vfs.remove(&dir.join(RESERVE)).and_then(|()| vfs.sync_dir(dir)).is_ok()
 }
 
 fn write_line(vfs: &dyn Vfs, path: &Path, line: &str) -> Result<(), Error> {

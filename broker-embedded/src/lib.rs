@@ -31,6 +31,7 @@ mod membership;
 mod opening;
 mod producer;
 mod random;
+mod reserve;
 mod segment;
 mod sequencer;
 mod settings;

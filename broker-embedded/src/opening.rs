@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use broker_api::Error;
 
-use crate::checkpoint::{self, Files};
+use crate::checkpoint::{self, Files, Newest};
 use crate::directory::{CHECKPOINT, JOURNAL, TOPICS};
 use crate::disk::{corrupt, io_error};
-use crate::housekeeping::segments;
+use crate::housekeeping::segments::Segments;
 use crate::journal::file::{self, JournalFile};
 use crate::journal::recovery;
 use crate::journal::writer::Writer;
@@ -26,7 +26,12 @@ pub(crate) struct Opened {
 }
 
 /// Reads what the directory `dir` holds; an empty one is begun.
-pub(crate) fn open(vfs: &Arc<dyn Vfs>, dir: &Path, random: &mut Random) -> Result<Opened, Error> {
+pub(crate) fn open(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    segments: &Segments,
+    random: &mut Random,
+) -> Result<Opened, Error> {
     let (journal, checkpoints) = (dir.join(JOURNAL), dir.join(CHECKPOINT));
     for dir in [&checkpoints, &dir.join(TOPICS), &journal] {
         let io = |e| io_error("opening", dir, e);
@@ -57,42 +62,36 @@ pub(crate) fn open(vfs: &Arc<dyn Vfs>, dir: &Path, random: &mut Random) -> Resul
     }
     follows(&newest, &state)?;
     let end = recovery::replay_newest(&newest, &mut state)?;
-    let writer = recovery::repair(newest, &end)?;
+    let writer = recovery::repair(newest, end)?;
     nothing_missing(&state)?;
-    segments::attach(vfs, dir, &state)?;
+    segments.attach(&state)?;
     Ok(Opened { state, writer, files })
 }
 
-/// The state at the newest checkpoint that can be read, or at the beginning.
+/// The state at the newest checkpoint that can be read, or at the beginning. Damaged ones that are
+/// newer are removed: nobody is to trip over them again.
 fn start(vfs: &dyn Vfs, dir: &Path, journal: &Path, files: &mut Files) -> Result<State, Error> {
     let present: Vec<u64> = files.keys().copied().collect();
-    let mut damaged: Vec<(u64, Error)> = Vec::new();
-    for lsn in checkpoint::list(vfs, dir)?.into_iter().rev() {
-        match checkpoint::read(vfs, dir, lsn, journal, files) {
-            Ok(state) if present.contains(&lsn) || present.is_empty() => {
-                for (lsn, error) in damaged {
-                    tracing::warn!(%error, "a damaged checkpoint is not needed and removed");
-                    checkpoint::remove(vfs, dir, lsn)?;
-                }
-                return Ok(state);
-            }
-            Ok(_) => {
-                let path = journal.join(file::name(lsn));
-                return Err(corrupt(&path, 0, None, "this journal file is missing"));
-            }
-            Err(error @ Error::Corrupt { .. }) => damaged.push((lsn, error)),
-            Err(error) => return Err(error),
+    let Newest { state, damaged } = checkpoint::newest(vfs, dir, journal, files)?;
+    let state = match (state, present.first()) {
+        (Some(state), _) if present.is_empty() || present.contains(&state.next_lsn) => state,
+        (Some(state), _) => {
+            let path = journal.join(file::name(state.next_lsn));
+            return Err(corrupt(&path, 0, None, "this journal file is missing"));
         }
-    }
-    match (present.first(), damaged.into_iter().next()) {
-        (None, None) | (Some(0), _) => Ok(State::default()),
-        (_, Some((_, error))) => Err(error),
-        (Some(first), None) => {
-            let path = journal.join(file::name(0));
-            let reason = format!("the journal begins at entry {first}, without a checkpoint");
-            Err(corrupt(&path, 0, None, reason))
-        }
-    }
+        (None, Some(0)) => State::default(),
+        (None, first) => match (damaged.into_iter().next(), first) {
+            (Some((_, error)), _) => return Err(error),
+            (None, None) => return Ok(State::default()),
+            (None, Some(first)) => {
+                let path = journal.join(file::name(0));
+                let reason = format!("the journal begins at entry {first}, without a checkpoint");
+                return Err(corrupt(&path, 0, None, reason));
+            }
+        },
+    };
+    checkpoint::remove_damaged(vfs, dir, damaged)?;
+    Ok(state)
 }
 
 /// Whether the file goes on where the state ends.

@@ -42,6 +42,9 @@ pub struct Settings {
     pub max_frame_bytes: usize,
     /// A segment file is closed when it is larger than this. Default: 256 MiB.
     pub segment_bytes: u64,
+    /// How many segment files are open at most, but for those that a compaction is about to replace.
+    /// The others are opened again when they are read. Default: 256.
+    pub max_open_segments: usize,
     /// The memory that a compaction takes for keys; with more keys than fit, it reads its input
     /// several times. Default: 64 MiB.
     pub compaction_memory_bytes: usize,
@@ -66,6 +69,7 @@ impl Default for Settings {
             max_commit_bytes: 64 << 20,
             max_frame_bytes: 8 << 20,
             segment_bytes: 256 << 20,
+            max_open_segments: 256,
             compaction_memory_bytes: 64 << 20,
             reserve_bytes: 16 << 20,
             seal_after: Duration::from_millis(50),

@@ -3,126 +3,191 @@
 //!
 //! A step machine, driven by a thread in production. It changes the broker through entries of the
 //! journal, like everybody else, and it never holds up a commit: it reads and writes files without
-//! any lock that writers or readers need.
+//! any lock that writers or readers need. It goes through the partitions one after another; the
+//! sequencer's lock is held for the list of them only.
+//!
+//! What fails is reported and tried again later; a partition that is damaged, or a kind of work that
+//! is not possible now, does not keep it from the rest.
 
 mod moving;
+mod plans;
 pub(crate) mod segments;
+mod trouble;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_api::{Error, Offset};
+use broker_api::Error;
 
 use crate::checkpoint::{self, Files};
 use crate::core::Core;
-use crate::directory::{self, CHECKPOINT};
-use crate::disk::io_error;
+use crate::directory::CHECKPOINT;
+use crate::disk::{corrupt, io_error};
 use crate::journal::entry::Entry;
 use crate::journal::file::JournalFile;
 use crate::journal::recovery;
 use crate::journal::writer::Step;
-use crate::segment::SegmentDir;
-use crate::sequencer::extent::{Extent, Place};
-use crate::sequencer::partition::{Log, Partition};
-use crate::sequencer::state::{State, Topic};
-use crate::sequencer::{Haste, Health, Need, Notify};
+use crate::segment::Segment;
+use crate::sequencer::partition::Partition;
+use crate::sequencer::{Haste, Health, Notify};
 use moving::{Move, Plan};
+use plans::InFile;
+use trouble::{Subject, Troubles};
 
 /// How long to wait before looking again for space on a full disk.
 const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether the journal is durable.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+type Chore = fn(&mut Housekeeping, &Core) -> Result<Step, Error>;
+const CLEARING: Subject = Subject::Chore("clearing away");
+const CHORES: [(Subject, Chore); 6] = [
+    (Subject::Chore("looking for space"), Housekeeping::find_space),
+    (Subject::Chore("the checkpoint"), Housekeeping::checkpoint),
+    (Subject::Chore("retention"), Housekeeping::retain),
+    (Subject::Chore("moving records to segments"), Housekeeping::retire),
+    (Subject::Chore("compaction"), Housekeeping::compact),
+    (CLEARING, Housekeeping::clear),
+];
+
 /// The chores and how far they are.
 pub(crate) struct Housekeeping {
     /// The journal's files, oldest first; the last is being written.
     files: VecDeque<Arc<JournalFile>>,
+    /// The broker has just been opened: all partitions are to be looked at.
+    fresh: bool,
+    /// The file at whose beginning there is a checkpoint.
+    checkpointed: Option<u64>,
+    /// Partitions to look at, with their `retention.bytes`.
+    to_retain: VecDeque<(Arc<Partition>, u64)>,
+    retiring: Option<Retiring>,
+    /// Files with records of partitions that are in trouble.
+    stuck: BTreeSet<u64>,
+    /// Partitions to look at for compaction.
+    to_compact: VecDeque<Arc<Partition>>,
     /// Segments that wait for their names.
     moving: Option<Move>,
-    /// The oldest file holds nothing any more, once this is durable.
-    empty_at: Option<u64>,
-    /// Retention was looked at since the last file came.
-    retained: bool,
-    /// There may be something to compact, or to clear away.
-    compact: bool,
+    /// When the last records that were moved are known to be where they are.
+    moved_lsn: u64,
+    /// The generation of the newest segments.
+    generation: u64,
+    /// There may be folders of topics that are gone.
     clear: bool,
-    /// Segments to remove once an entry is durable.
-    garbage: Vec<(u64, Arc<Partition>, Offset)>,
+    garbage: VecDeque<Garbage>,
     looked_for_space: Duration,
-    failed: bool,
+    troubles: Troubles,
+}
+
+/// A journal file on its way out.
+struct Retiring {
+    file: Arc<JournalFile>,
+    /// Partitions that may have records in it.
+    todo: VecDeque<Arc<Partition>>,
+    /// It holds nothing any more, once this is on the disk.
+    empty_at: Option<u64>,
+}
+
+/// A segment to remove once an entry is on the disk and no reader has it.
+struct Garbage {
+    lsn: u64,
+    partition: Arc<Partition>,
+    segment: Arc<Segment>,
 }
 
 impl Housekeeping {
     pub(crate) fn new(files: Vec<Arc<JournalFile>>) -> Self {
         Self {
             files: files.into(),
+            fresh: true,
+            checkpointed: None,
+            to_retain: VecDeque::new(),
+            retiring: None,
+            stuck: BTreeSet::new(),
+            to_compact: VecDeque::new(),
             moving: None,
-            empty_at: None,
-            retained: false,
-            compact: true,
-            clear: true,
-            garbage: Vec::new(),
+            moved_lsn: 0,
+            generation: 0,
+            clear: false,
+            garbage: VecDeque::new(),
             looked_for_space: Duration::ZERO,
-            failed: false,
+            troubles: Troubles::default(),
         }
     }
 
     /// One step: at most one file, or one partition.
     pub(crate) fn step(&mut self, core: &Core) -> Step {
-        for file in core.take_rolled() {
-            self.files.push_back(file);
-            (self.retained, self.clear) = (false, true);
-        }
-        self.clear |= core.take_clear();
-        if self.failed || matches!(core.lock().health, Health::Stopped(_)) {
+        self.listen(core);
+        if matches!(core.lock().health, Health::Stopped(_)) {
             return Step::Idle;
         }
-        match self.try_step(core) {
-            Ok(step) => step,
-            Err(Error::DiskFull { .. }) => {
-                self.moving = None;
-                if core.release_reserve() { Step::Worked } else { Step::Idle }
+        if self.troubles.wake(core.clock.monotonic()) {
+            // Somebody may have seen to it: again from the oldest file on.
+            self.stuck.clear();
+            self.retiring = None;
+            self.to_compact = partitions(core);
+        }
+        if self.moving.is_some() {
+            return self.finish_move(core);
+        }
+        for (subject, chore) in CHORES {
+            if self.troubles.rests(subject) {
+                continue;
             }
-            Err(error) => {
-                tracing::error!(%error, "housekeeping stops; the journal will not be shortened");
-                self.failed = true;
-                Step::Idle
+            match chore(self, core) {
+                Ok(Step::Idle) => {}
+                Ok(Step::Worked) => return Step::Worked,
+                Err(error) => {
+                    self.trouble(core, subject, error);
+                    return Step::Worked;
+                }
             }
         }
+        self.troubles.all_tried();
+        core.set_troubles(self.troubles.errors());
+        Step::Idle
     }
 
     /// When to look again though nothing has called; `None`: not before.
     pub(crate) fn due(&self, core: &Core) -> Option<Duration> {
-        if self.failed {
-            return None;
-        }
-        if matches!(core.lock().health, Health::DiskFull(_)) {
-            return Some(LOOK_FOR_SPACE);
-        }
-        let waits = self.moving.is_some() || self.empty_at.is_some();
-        let waits = waits || self.clear || !self.garbage.is_empty();
-        waits.then_some(LOOK_AGAIN)
+        let (full, on_disk) = {
+            let sequencer = core.lock();
+            (matches!(sequencer.health, Health::DiskFull(_)), sequencer.synced_lsn)
+        };
+        let empties = self.retiring.as_ref().and_then(|retiring| retiring.empty_at);
+        let waits = self.moving.is_some()
+            || empties.is_some_and(|lsn| lsn > on_disk)
+            || (self.clear || !self.garbage.is_empty()) && !self.troubles.rests(CLEARING);
+        let again = waits.then_some(LOOK_AGAIN);
+        let space = full.then_some(LOOK_FOR_SPACE);
+        again.into_iter().chain(space).chain(self.troubles.due(core.clock.monotonic())).min()
     }
 
-    fn try_step(&mut self, core: &Core) -> Result<Step, Error> {
-        if let Some(moving) = self.moving.take() {
-            if !moving.is_ready(core) {
-                self.moving = Some(moving);
-                return Ok(Step::Idle);
-            }
-            moving.finish(core)?;
-            self.compact = true;
-            self.clear = true;
-            return Ok(Step::Worked);
+    /// Takes in what has happened since the last step.
+    fn listen(&mut self, core: &Core) {
+        let rolled = core.take_rolled();
+        if !rolled.is_empty() || std::mem::take(&mut self.fresh) {
+            self.files.extend(rolled);
+            self.to_retain = with_retention(core);
+            self.to_compact = partitions(core);
         }
-        let chores = [Self::find_space, Self::checkpoint, Self::retire, Self::compact, Self::clear];
-        for chore in chores {
-            if chore(self, core)? == Step::Worked {
-                return Ok(Step::Worked);
-            }
+        self.clear |= core.take_clear();
+        for partition in core.take_discarded() {
+            let lsn = core.lock().taken_lsn();
+            self.take_garbage(&partition, lsn);
         }
-        Ok(Step::Idle)
+    }
+
+    fn take_garbage(&mut self, partition: &Arc<Partition>, lsn: u64) {
+        for segment in std::mem::take(&mut partition.lock().garbage) {
+            self.garbage.push_back(Garbage { lsn, partition: partition.clone(), segment });
+        }
+    }
+
+    fn trouble(&mut self, core: &Core, subject: Subject, error: Error) {
+        tracing::error!(%error, "housekeeping is held up with {subject}; it will be tried again");
+        self.troubles.add(subject, error, core.clock.monotonic());
+        core.set_troubles(self.troubles.errors());
     }
 
     /// On a full disk: keeps space aside again when there is some, and goes on as usual.
@@ -133,209 +198,254 @@ impl Housekeeping {
             return Ok(Step::Idle);
         }
         self.looked_for_space = now;
-        if !directory::make_reserve(&*core.vfs, &core.dir, core.settings.reserve_bytes)? {
-            return Ok(Step::Idle);
-        }
-        core.reserve_is_back();
-        Ok(Step::Worked)
+        Ok(if core.take_reserve()? { Step::Worked } else { Step::Idle })
     }
 
-    /// Writes the checkpoint at the beginning of the file that is being written.
+    /// Writes the checkpoint at the beginning of the file that is being written, from the newest good
+    /// one on. Damaged ones are removed, or they would count as one of the two that are kept.
     fn checkpoint(&mut self, core: &Core) -> Result<Step, Error> {
         let (Some(active), true) = (self.files.back(), self.files.len() > 1) else {
             return Ok(Step::Idle);
         };
-        let dir = core.dir.join(CHECKPOINT);
-        let last = checkpoint::list(&*core.vfs, &dir)?.last().copied();
-        if last == Some(active.first_lsn) {
+        let active = active.first_lsn;
+        if self.checkpointed == Some(active) {
             return Ok(Step::Idle);
         }
+        let (vfs, dir) = (&*core.vfs, core.dir.join(CHECKPOINT));
         let mut files: Files = self.files.iter().map(|f| (f.first_lsn, f.clone())).collect();
-        let mut state = match last {
-            Some(lsn) => checkpoint::read(&*core.vfs, &dir, lsn, &core.journal_dir(), &mut files)?,
-            None => State::default(),
+        let found = checkpoint::newest(vfs, &dir, &core.journal_dir(), &mut files)?;
+        let mut state = match found.state {
+            Some(state) => state,
+            None if self.files[0].first_lsn == 0 => Default::default(),
+            None => {
+                let missing = || corrupt(&dir, 0, None, "no checkpoint is left");
+                return Err(found.damaged.into_iter().next().map_or_else(missing, |(_, e)| e));
+            }
         };
-        let from = self.files.partition_point(|file| file.first_lsn < state.next_lsn);
-        for i in from..self.files.len() - 1 {
-            recovery::replay_retired(&self.files[i], self.files[i + 1].first_seq, &mut state)?;
+        checkpoint::remove_damaged(vfs, &dir, found.damaged)?;
+        if state.next_lsn < active {
+            let from = self.files.partition_point(|file| file.first_lsn < state.next_lsn);
+            for i in from..self.files.len() - 1 {
+                recovery::replay_retired(&self.files[i], self.files[i + 1].first_seq, &mut state)?;
+            }
+            checkpoint::write(vfs, &dir, &state)?;
         }
-        checkpoint::write(&*core.vfs, &dir, &state)?;
+        self.checkpointed = Some(active);
         Ok(Step::Worked)
+    }
+
+    /// Deletes what a partition has above its `retention.bytes`.
+    fn retain(&mut self, core: &Core) -> Result<Step, Error> {
+        while let Some((partition, limit)) = self.to_retain.pop_front() {
+            let Some(before) = plans::surplus(&partition.lock(), limit) else { continue };
+            if !partition.lock().deleted {
+                let entry = Entry::DeleteRecords { partition, before };
+                core.with(|sequencer, wakes| {
+                    sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
+                });
+                return Ok(Step::Worked);
+            }
+        }
+        Ok(Step::Idle)
     }
 
     /// Empties the oldest retired file if there are too many, and removes it.
     fn retire(&mut self, core: &Core) -> Result<Step, Error> {
-        if self.files.len() <= core.settings.retired_journal_files + 1 {
+        let Some(mut retiring) = self.retiring.take().or_else(|| self.next_to_retire(core)) else {
             return Ok(Step::Idle);
-        }
-        if !self.retained {
-            self.retained = true;
-            retain(core);
-            return Ok(Step::Worked);
-        }
-        let oldest = self.files[0].clone();
-        if let Some(plan) = plan_move(core, &oldest) {
-            self.empty_at = None;
-            self.moving = plan.begin(core)?;
-            return Ok(Step::Worked);
-        }
-        let (durable, next) = {
-            let sequencer = core.lock();
-            (sequencer.durable_lsn, sequencer.state.next_lsn)
         };
-        let empty_at = *self.empty_at.get_or_insert(next);
-        let dir = core.dir.join(CHECKPOINT);
-        let checkpoints = checkpoint::list(&*core.vfs, &dir)?;
-        let replayed = checkpoints.len() == 2 && checkpoints[0] >= self.files[1].first_lsn;
-        if durable < empty_at || !replayed {
+        while let Some(partition) = retiring.todo.pop_front() {
+            match plans::to_move(core, &partition, &retiring.file) {
+                InFile::Nothing => {}
+                InFile::Records(plan) if !self.troubles.rests(subject(&partition)) => {
+                    self.begin_move(core, plan, Some(&retiring.file))?;
+                    self.retiring = Some(retiring);
+                    return Ok(Step::Worked);
+                }
+                InFile::Records(_) | InFile::Blocked => {
+                    self.stuck.insert(retiring.file.first_lsn);
+                }
+            }
+        }
+        if self.stuck.contains(&retiring.file.first_lsn) {
+            return Ok(Step::Worked); // goes on with the next file
+        }
+        let (on_disk, decided) = {
+            let sequencer = core.lock();
+            (sequencer.synced_lsn, sequencer.taken_lsn().max(sequencer.topics_lsn))
+        };
+        let empty_at = *retiring.empty_at.get_or_insert(decided.max(self.moved_lsn));
+        let file = retiring.file.clone();
+        self.retiring = Some(retiring);
+        if on_disk < empty_at || !self.is_replayed(core, &file)? {
             return Ok(Step::Idle);
         }
         let journal = core.journal_dir();
-        let removed = core.vfs.remove(&oldest.path).and_then(|()| core.vfs.sync_dir(&journal));
-        removed.map_err(|e| io_error("removing", &oldest.path, e))?;
-        self.files.pop_front();
-        self.empty_at = None;
+        match core.vfs.remove(&file.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {} // the last attempt got so far
+            removed => removed.map_err(|e| io_error("removing", &file.path, e))?,
+        }
+        core.vfs.sync_dir(&journal).map_err(|e| io_error("syncing", &journal, e))?;
+        self.files.retain(|other| other.first_lsn != file.first_lsn);
+        self.retiring = None;
         Ok(Step::Worked)
+    }
+
+    fn next_to_retire(&self, core: &Core) -> Option<Retiring> {
+        let kept = core.settings.retired_journal_files + 1;
+        let surplus = self.files.len().saturating_sub(kept);
+        let mut candidates = self.files.iter().take(surplus);
+        let file = candidates.find(|file| !self.stuck.contains(&file.first_lsn))?.clone();
+        Some(Retiring { file, todo: partitions(core), empty_at: None })
+    }
+
+    /// Whether no checkpoint needs the file for what comes after it.
+    fn is_replayed(&self, core: &Core, file: &JournalFile) -> Result<bool, Error> {
+        let after = self.files.iter().find(|other| other.first_lsn > file.first_lsn);
+        let checkpoints = checkpoint::list(&*core.vfs, &core.dir.join(CHECKPOINT))?;
+        let [oldest, _] = checkpoints[..] else { return Ok(false) };
+        Ok(after.is_some_and(|after| oldest >= after.first_lsn))
     }
 
     /// Compacts a partition that has gathered enough that is not compacted.
     fn compact(&mut self, core: &Core) -> Result<Step, Error> {
-        if !self.compact {
-            return Ok(Step::Idle);
+        while let Some(partition) = self.to_compact.pop_front() {
+            if self.troubles.rests(subject(&partition)) {
+                continue;
+            }
+            if let Some(plan) = plans::to_compact(core, &partition) {
+                self.begin_move(core, plan, None)?;
+                return Ok(Step::Worked);
+            }
         }
-        let Some(plan) = plan_compaction(core) else {
-            self.compact = false;
-            return Ok(Step::Idle);
-        };
-        self.moving = plan.begin(core)?;
-        Ok(Step::Worked)
+        Ok(Step::Idle)
+    }
+
+    /// Writes the new segments. No space is the trouble of all, everything else the partition's.
+    fn begin_move(
+        &mut self,
+        core: &Core,
+        plan: Plan,
+        from: Option<&JournalFile>,
+    ) -> Result<(), Error> {
+        let partition = plan.partition.clone();
+        self.generation = self.next_generation(core, &partition);
+        match plan.begin(core, self.generation) {
+            Ok(moving) => self.moving = moving,
+            Err(error) => {
+                self.stuck.extend(from.map(|file| file.first_lsn));
+                self.give_up_move(core, &partition, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_move(&mut self, core: &Core) -> Step {
+        let Some(moving) = self.moving.take() else { return Step::Idle };
+        if !moving.is_ready(core) {
+            self.moving = Some(moving);
+            return Step::Idle;
+        }
+        let partition = moving.partition().clone();
+        match moving.finish(core) {
+            Ok(lsn) => {
+                self.moved_lsn = lsn;
+                self.take_garbage(&partition, lsn);
+                self.clear |= partition.lock().deleted; // its folder may have been made again
+                self.to_compact.push_back(partition);
+            }
+            Err(error) => {
+                self.stuck.extend(self.retiring.as_ref().map(|retiring| retiring.file.first_lsn));
+                if let Err(error) = self.give_up_move(core, &partition, error) {
+                    self.trouble(core, subject(&partition), error);
+                }
+            }
+        }
+        Step::Worked
+    }
+
+    /// Removes what was half written. A full disk is an error for the caller.
+    fn give_up_move(
+        &mut self,
+        core: &Core,
+        partition: &Arc<Partition>,
+        error: Error,
+    ) -> Result<(), Error> {
+        self.clear |= partition.lock().deleted;
+        if let Err(error) = core.segments.dir_of(partition).remove_leftovers() {
+            tracing::warn!(%error, "half-written segments are left over until the next opening");
+        }
+        if matches!(error, Error::DiskFull { .. }) {
+            return Err(error);
+        }
+        if !partition.lock().deleted {
+            self.trouble(core, subject(partition), error);
+        }
+        Ok(())
+    }
+
+    /// Higher than that of any segment that the partition has or may find after a crash: above all
+    /// that were given out since the broker was opened, and above those that it found then. What is
+    /// applied only is no measure, a crash may unmake it.
+    fn next_generation(&self, core: &Core, partition: &Partition) -> u64 {
+        let log = partition.lock();
+        let segments = log.extents.iter().filter_map(|extent| extent.segment());
+        let newest = segments.map(|segment| segment.generation()).max().unwrap_or(0);
+        drop(log);
+        (newest.max(self.generation) + 1).max(core.lock().synced_lsn)
     }
 
     /// Removes segments and folders that nobody needs.
     fn clear(&mut self, core: &Core) -> Result<Step, Error> {
-        if self.clear && self.collect_garbage(core)? == Step::Worked {
+        if self.clear && self.clear_topics(core)? == Step::Worked {
             return Ok(Step::Worked);
         }
-        let durable = core.lock().durable_lsn;
-        let Some(at) = self.garbage.iter().position(|(lsn, ..)| *lsn <= durable) else {
-            return Ok(Step::Idle);
-        };
-        let (_, partition, base) = self.garbage.swap_remove(at);
-        let dir: SegmentDir = segments::dir_of(&core.vfs, &core.dir, &partition);
-        let in_use = |log: &Log| {
-            log.extents.iter().any(|e| e.segment().is_some_and(|segment| segment.base() == base))
-        };
+        let on_disk = core.lock().synced_lsn;
+        let free = |waste: &Garbage| waste.lsn <= on_disk && Arc::strong_count(&waste.segment) == 1;
+        let Some(at) = self.garbage.iter().position(free) else { return Ok(Step::Idle) };
+        let Garbage { partition, segment, .. } = &self.garbage[at];
+        let base = segment.base();
         // A newer segment may have its name.
-        if !partition.lock().deleted && !in_use(&partition.lock()) {
-            dir.remove(base)?;
-        }
-        Ok(Step::Worked)
-    }
-
-    fn collect_garbage(&mut self, core: &Core) -> Result<Step, Error> {
-        let sequencer = core.lock();
-        let lsn = sequencer.state.next_lsn;
-        for (_, partition) in sequencer.state.partitions() {
-            for segment in partition.lock().garbage.drain(..) {
-                self.garbage.push((lsn, partition.clone(), segment.base()));
-            }
-        }
-        let topics_durable = sequencer.topics_lsn <= sequencer.durable_lsn;
-        drop(sequencer);
-        if !topics_durable {
-            return Ok(Step::Idle); // looks again when the deletion is durable
-        }
-        self.clear = false;
-        for id in segments::folders(&*core.vfs, &core.dir)? {
-            if core.lock().state.name_of(id).is_none() {
-                segments::remove_topic(&*core.vfs, &core.dir, id)?;
-            }
-        }
-        Ok(Step::Worked)
-    }
-}
-
-/// Deletes what partitions have above their `retention.bytes`.
-fn retain(core: &Core) {
-    core.with(|sequencer, wakes| {
-        if sequencer.admit(Need::Reserve).is_err() {
-            return;
-        }
-        let above = |(topic, partition): (&Topic, &Arc<Partition>)| {
-            let limit = topic.config.retention_bytes?;
-            let deletes = topic.config.cleanup_policy.deletes();
-            let before = surplus(&partition.lock(), limit).filter(|_| deletes)?;
-            Some((partition.clone(), before))
+        let replaced = |partition: &Partition| {
+            let log = partition.lock();
+            log.deleted || log.extents.iter().any(|e| e.segment().is_some_and(|s| s.base() == base))
         };
-        let found: Vec<_> = sequencer.state.partitions().filter_map(above).collect();
-        for (partition, before) in found {
-            let entry = Entry::DeleteRecords { partition, before };
-            sequencer.push(entry, Notify::Nobody, Haste::Now, wakes);
+        if !replaced(partition) {
+            core.segments.dir_of(partition).remove(base)?;
         }
-    });
-}
-
-/// The offset below which whole segments, and batches of the journal, can go without the rest being
-/// smaller than `limit` bytes.
-fn surplus(log: &Log, limit: u64) -> Option<Offset> {
-    let total: u64 = log.extents.iter().map(Extent::bytes).sum();
-    let mut surplus = total.checked_sub(limit)?;
-    let mut before = None;
-    for extent in &log.extents {
-        if extent.bytes() <= surplus {
-            surplus -= extent.bytes();
-            before = Some(extent.end);
-            continue;
-        }
-        if let Place::Journal { batches, .. } = &extent.place {
-            for pair in batches.windows(2) {
-                let Some(left) = surplus.checked_sub(u64::from(pair[0].len)) else { break };
-                surplus = left;
-                before = Some(pair[1].base);
-            }
-        }
-        break;
+        self.garbage.remove(at);
+        Ok(Step::Worked)
     }
-    before.filter(|before| *before > log.horizon.log_start)
+
+    fn clear_topics(&mut self, core: &Core) -> Result<Step, Error> {
+        let folders = core.segments.topics()?;
+        let gone: Vec<_> = {
+            let sequencer = core.lock();
+            if sequencer.topics_lsn > sequencer.synced_lsn {
+                return Ok(Step::Idle); // looks again when the deletion is on the disk
+            }
+            folders.into_iter().filter(|id| sequencer.state.name_of(*id).is_none()).collect()
+        };
+        gone.into_iter().try_for_each(|id| core.segments.remove_topic(id))?;
+        self.clear = false;
+        Ok(Step::Worked)
+    }
 }
 
-/// The next partition that has records in a journal file.
-fn plan_move(core: &Core, file: &JournalFile) -> Option<Plan> {
-    let sequencer = core.lock();
-    sequencer.state.partitions().find_map(|(topic, partition)| {
-        let log = partition.lock();
-        let mut extent = log.extents.iter().find(|extent| extent.is_in(file))?.clone();
-        extent.drop_below(log.horizon.log_start);
-        Some(Plan {
-            partition: partition.clone(),
-            extents: vec![extent],
-            compact: topic.config.cleanup_policy.compacts(),
-            whole: false,
-        })
-    })
+fn subject(partition: &Partition) -> Subject {
+    Subject::Partition(partition.topic, partition.name.partition)
 }
 
-/// The next partition of which enough is not compacted: at least two segments, and half as much as
-/// is compacted already. So a partition is at most about twice as large as what must be kept, and
-/// every byte is copied a few times only.
-fn plan_compaction(core: &Core) -> Option<Plan> {
+fn partitions(core: &Core) -> VecDeque<Arc<Partition>> {
+    core.lock().state.partitions().map(|(_, partition)| partition.clone()).collect()
+}
+
+/// The partitions that have a `retention.bytes`.
+fn with_retention(core: &Core) -> VecDeque<(Arc<Partition>, u64)> {
     let sequencer = core.lock();
-    sequencer.state.partitions().find_map(|(topic, partition)| {
-        if !topic.config.cleanup_policy.compacts() {
-            return None;
-        }
-        let log = partition.lock();
-        let segments: Vec<&Extent> =
-            log.extents.iter().filter(|extent| extent.segment().is_some()).collect();
-        let (clean, dirty): (Vec<&Extent>, Vec<&Extent>) =
-            segments.iter().partition(|extent| extent.end <= log.cleaned);
-        let bytes = |extents: &[&Extent]| extents.iter().map(|extent| extent.bytes()).sum::<u64>();
-        let enough = dirty.len() >= 2 && bytes(&dirty) >= bytes(&clean) / 2;
-        enough.then(|| Plan {
-            partition: partition.clone(),
-            extents: segments.into_iter().cloned().collect(),
-            compact: true,
-            whole: true,
-        })
-    })
+    let limited = sequencer.state.partitions().filter_map(|(topic, partition)| {
+        let limit = topic.config.retention_bytes?;
+        topic.config.cleanup_policy.deletes().then(|| (partition.clone(), limit))
+    });
+    limited.collect()
 }

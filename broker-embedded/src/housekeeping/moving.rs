@@ -11,12 +11,11 @@ use std::sync::Arc;
 
 use broker_api::{Batch, Error, Offset, TopicPartition};
 
-use super::segments;
 use crate::core::Core;
 use crate::disk::io_error;
 use crate::journal::entry::Entry;
 use crate::segment::{
-    Compaction, CompactionPlanner, CompactionSettings, Round, SealedSegment, SegmentDir,
+    Compaction, CompactionPlanner, CompactionSettings, Round, SealedSegment, Segment, SegmentDir,
     SegmentWriter,
 };
 use crate::sequencer::extent::{DiskRead, Extent, Place};
@@ -29,6 +28,8 @@ const STRETCH: usize = 4 << 20;
 /// Segments that are written and wait for their names.
 pub(crate) struct Move {
     partition: Arc<Partition>,
+    /// What the segments were written from.
+    extents: Vec<Extent>,
     sealed: Vec<SealedSegment>,
     end: Offset,
     from_journal: bool,
@@ -50,12 +51,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Writes the new segments and announces what they leave out.
-    pub(crate) fn begin(self, core: &Core) -> Result<Option<Move>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] before anything is written, if there is no room for them beside what the
+    /// reserve may need; those of reading and writing.
+    pub(crate) fn begin(self, core: &Core, generation: u64) -> Result<Option<Move>, Error> {
         let (Some(first), Some(last)) = (self.extents.first(), self.extents.last()) else {
             return Ok(None);
         };
         let (base, end) = (first.base, last.end);
-        let dir = segments::dir_of(&core.vfs, &core.dir, &self.partition);
+        let dir = core.segments.dir_of(&self.partition);
+        self.check_room(core)?;
         core.vfs.create_dir_all(&dir.path).map_err(|e| io_error("creating", &dir.path, e))?;
         let name = &self.partition.name;
         let mut lsn = 0;
@@ -65,12 +71,32 @@ impl Plan {
             let kept = source(&self.extents, name)
                 .map(|batch| compaction.filter(&batch?))
                 .filter_map(Result::transpose);
-            self.write(core, &dir, base, end, kept)?
+            self.write(core, &dir, generation, (base, end), kept)?
         } else {
-            self.write(core, &dir, base, end, source(&self.extents, name))?
+            self.write(core, &dir, generation, (base, end), source(&self.extents, name))?
         };
         let from_journal = !self.whole;
-        Ok(Some(Move { partition: self.partition, sealed, end, from_journal, lsn }))
+        Ok(Some(Move {
+            partition: self.partition,
+            extents: self.extents,
+            sealed,
+            end,
+            from_journal,
+            lsn,
+        }))
+    }
+
+    /// What is written here must not take the space that a commit needs.
+    fn check_room(&self, core: &Core) -> Result<(), Error> {
+        let needed: u64 = self.extents.iter().map(Extent::bytes).sum();
+        let free = core.vfs.free_space(&core.dir);
+        let free = free.map_err(|e| io_error("asking for the free space of", &core.dir, e))?;
+        match free {
+            Some(free) if free < needed + core.settings.reserve_bytes => {
+                Err(Error::DiskFull { path: core.dir.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes batches into as many segments as they fill, from `base` to `end`.
@@ -78,12 +104,11 @@ impl Plan {
         &self,
         core: &Core,
         dir: &SegmentDir,
-        mut base: Offset,
-        end: Offset,
+        generation: u64,
+        (mut base, end): (Offset, Offset),
         batches: impl Iterator<Item = Result<Batch, Error>>,
     ) -> Result<Vec<SealedSegment>, Error> {
         let mut sealed = Vec::new();
-        let generation = core.lock().state.next_lsn;
         let mut writer = SegmentWriter::create(dir, base, generation)?;
         for batch in batches {
             let batch = batch?;
@@ -139,14 +164,24 @@ impl Plan {
 impl Move {
     /// Whether the segments may get their names.
     pub(crate) fn is_ready(&self, core: &Core) -> bool {
-        core.lock().durable_lsn >= self.lsn
+        core.lock().synced_lsn >= self.lsn
+    }
+
+    pub(crate) fn partition(&self) -> &Arc<Partition> {
+        &self.partition
     }
 
     /// Gives the segments their names and puts them in the place of what they were written from.
-    pub(crate) fn finish(self, core: &Core) -> Result<(), Error> {
+    /// Returns what `synced_lsn` reaches when that is known for good.
+    pub(crate) fn finish(self, core: &Core) -> Result<u64, Error> {
         if self.partition.lock().deleted {
-            return Ok(());
+            return Ok(0);
         }
+        // Readers may be on their way to segments whose names go to others.
+        let taken =
+            |segment: &&Arc<Segment>| self.sealed.iter().any(|s| s.base() == segment.base());
+        let mut replaced = self.extents.iter().filter_map(Extent::segment).filter(taken);
+        replaced.try_for_each(|segment| segment.pin())?;
         let segments = self
             .sealed
             .into_iter()
@@ -163,10 +198,9 @@ impl Move {
                 cleaned: self.end,
             }
         };
-        core.with(|sequencer, wakes| {
+        Ok(core.with(|sequencer, wakes| {
             sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
-        });
-        Ok(())
+        }))
     }
 }
 

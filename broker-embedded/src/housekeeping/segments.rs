@@ -4,74 +4,78 @@
 //! directory says. A crash may leave segments that a compaction has replaced (they overlap newer
 //! ones), or that the journal does not know yet (they end above what it says): both are removed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_api::{Error, Offset, TopicId, TopicPartition};
 
 use crate::directory::TOPICS;
 use crate::disk::{corrupt, io_error};
-use crate::segment::{Segment, SegmentDir};
+use crate::segment::{Handles, Segment, SegmentDir};
 use crate::sequencer::extent::Extent;
 use crate::sequencer::partition::Partition;
 use crate::sequencer::state::State;
 use crate::vfs::Vfs;
 
-/// Where the segments of a partition are.
-pub(crate) fn dir_of(vfs: &Arc<dyn Vfs>, dir: &Path, partition: &Partition) -> SegmentDir {
-    let topic = topic_dir(partition.topic);
-    let path = dir.join(TOPICS).join(topic).join(partition.name.partition.to_string());
-    SegmentDir { vfs: vfs.clone(), path, topic: partition.topic, partition: partition.name.clone() }
+/// The segments of all partitions.
+pub(crate) struct Segments {
+    vfs: Arc<dyn Vfs>,
+    handles: Arc<Handles>,
+    /// The folder of all topics.
+    topics: PathBuf,
 }
 
-fn topic_dir(topic: TopicId) -> String {
-    topic.to_string()
-}
-
-/// Gives all partitions their segments and removes what is left over.
-pub(crate) fn attach(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<(), Error> {
-    sweep(&**vfs, dir, state)?;
-    for (_, partition) in state.partitions() {
-        let segments = dir_of(vfs, dir, partition);
-        let (log_start, end) = {
-            let log = partition.lock();
-            (log.horizon.log_start, log.segments_end)
-        };
-        let exists = vfs.exists(&segments.path);
-        if exists.map_err(|e| io_error("opening", &segments.path, e))? {
-            let extents = chain(&segments, &partition.name, log_start, end)?;
-            let mut log = partition.lock();
-            extents.into_iter().rev().for_each(|extent| log.extents.push_front(extent));
-        } else if log_start < end {
-            return Err(missing(&segments, &partition.name, log_start));
-        }
+impl Segments {
+    /// In the broker's directory; no more than `max_open` files are open at a time.
+    pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: &Path, max_open: usize) -> Self {
+        Self { vfs, handles: Handles::new(max_open), topics: dir.join(TOPICS) }
     }
-    Ok(())
-}
 
-/// Removes the folders of topics that are gone.
-pub(crate) fn sweep(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<(), Error> {
-    for id in folders(vfs, dir)? {
-        if state.name_of(id).is_none() {
-            remove_topic(vfs, dir, id)?;
-        }
+    /// Where the segments of a partition are.
+    pub(crate) fn dir_of(&self, partition: &Partition) -> SegmentDir {
+        let (topic, name) = (partition.topic, partition.name.clone());
+        let path = self.topics.join(topic.to_string()).join(name.partition.to_string());
+        let (vfs, handles) = (self.vfs.clone(), self.handles.clone());
+        SegmentDir { vfs, handles, path, topic, partition: name }
     }
-    Ok(())
-}
 
-/// The topics that have a folder.
-pub(crate) fn folders(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<TopicId>, Error> {
-    let topics = dir.join(TOPICS);
-    let names = vfs.list(&topics).map_err(|e| io_error("listing", &topics, e))?;
-    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-}
+    /// Gives all partitions their segments and removes what is left over.
+    pub(crate) fn attach(&self, state: &State) -> Result<(), Error> {
+        for id in self.topics()? {
+            if state.name_of(id).is_none() {
+                self.remove_topic(id)?;
+            }
+        }
+        for (_, partition) in state.partitions() {
+            let dir = self.dir_of(partition);
+            let (log_start, end) = {
+                let log = partition.lock();
+                (log.horizon.log_start, log.segments_end)
+            };
+            if self.vfs.exists(&dir.path).map_err(|e| io_error("opening", &dir.path, e))? {
+                let extents = chain(&dir, &partition.name, log_start, end)?;
+                let mut log = partition.lock();
+                extents.into_iter().rev().for_each(|extent| log.extents.push_front(extent));
+            } else if log_start < end {
+                return Err(missing(&dir, &partition.name, log_start));
+            }
+        }
+        Ok(())
+    }
 
-/// Removes the folder of a topic.
-pub(crate) fn remove_topic(vfs: &dyn Vfs, dir: &Path, id: TopicId) -> Result<(), Error> {
-    let topics = dir.join(TOPICS);
-    let path = topics.join(topic_dir(id));
-    let removed = vfs.remove_dir_all(&path).and_then(|()| vfs.sync_dir(&topics));
-    removed.map_err(|e| io_error("removing", &path, e))
+    /// The topics that have a folder.
+    pub(crate) fn topics(&self) -> Result<Vec<TopicId>, Error> {
+        let names = self.vfs.list(&self.topics);
+        let names = names.map_err(|e| io_error("listing", &self.topics, e))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes the folder of a topic.
+    pub(crate) fn remove_topic(&self, id: TopicId) -> Result<(), Error> {
+        let path = self.topics.join(id.to_string());
+        let removed = self.vfs.remove_dir_all(&path).and_then(|()| self.vfs.sync_dir(&self.topics));
+        removed.map_err(|e| io_error("removing", &path, e))
+    }
 }
 
 /// The segments from `log_start` up to `end`, without gaps: of those that overlap, the newest.
@@ -118,8 +122,9 @@ mod tests {
     fn found(segments: &[(Offset, Offset, u64)], log_start: Offset) -> Vec<(Offset, Offset)> {
         let vfs = SimVfs::new(1);
         let partition = TopicPartition::new("t", 0);
-        let (path, topic) = ("/topics/0".into(), TopicId(1));
-        let dir = SegmentDir { vfs: Arc::new(vfs), path, topic, partition: partition.clone() };
+        let (path, topic, handles) = ("/topics/0".into(), TopicId(1), Handles::new(1));
+        let vfs = Arc::new(vfs);
+        let dir = SegmentDir { vfs, handles, path, topic, partition: partition.clone() };
         dir.vfs.create_dir_all(&dir.path).unwrap();
         for (base, end, generation) in segments {
             let writer = SegmentWriter::create(&dir, *base, *generation).unwrap();

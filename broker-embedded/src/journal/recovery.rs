@@ -34,36 +34,78 @@ pub(crate) struct Position {
 /// How a file's frames end.
 pub(crate) struct End {
     position: Position,
-    /// Where the first frame begins that nothing proves durable.
-    unproven: u64,
+    unproven: Unproven,
     sealed: bool,
     /// Where the file ends.
     len: u64,
 }
 
-/// Bytes that are read at once when a stretch is searched or copied.
+/// The last frames of a file, which nothing proves durable, with the bytes that were verified: to
+/// read them again could give others.
+#[derive(Default)]
+struct Unproven {
+    frames: VecDeque<(Position, Bytes)>,
+    bytes: usize,
+}
+
+/// Bytes that are read at once when a stretch is searched.
 const STRETCH: u64 = 1 << 20;
+/// Frames that may have to be written again are held in memory up to so many bytes; what is above
+/// is written at once, needed or not.
+const MAX_HELD: usize = 64 << 20;
+
+impl Unproven {
+    /// Takes the frame that comes next.
+    fn add(
+        &mut self,
+        file: &JournalFile,
+        position: Position,
+        head: &FrameHead,
+        bytes: Bytes,
+    ) -> Result<(), Error> {
+        while let Some((oldest, _)) = self.frames.front()
+            && oldest.seq <= head.durable_seq
+        {
+            self.pop();
+        }
+        self.bytes += bytes.len();
+        self.frames.push_back((position, bytes));
+        self.write_down_to(file, MAX_HELD)
+    }
+
+    fn pop(&mut self) -> Option<(Position, Bytes)> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.1.len();
+        Some(frame)
+    }
+
+    /// Writes the oldest frames again until no more than `held` bytes are left.
+    fn write_down_to(&mut self, file: &JournalFile, held: usize) -> Result<(), Error> {
+        while self.bytes > held
+            && let Some((position, bytes)) = self.pop()
+        {
+            let written = file.file.write_at(position.at, &bytes);
+            written.map_err(|e| io_error("repairing", &file.path, e))?;
+        }
+        Ok(())
+    }
+}
 
 /// Folds the frames of the newest file into `state`.
 pub(crate) fn replay_newest(file: &Arc<JournalFile>, state: &mut State) -> Result<End, Error> {
     let len = file.file.len().map_err(|e| io_error("reading", &file.path, e))?;
     let mut position = Position { at: HEAD_LEN, seq: file.first_seq };
     let mut sealed = true;
-    // Frames since the last one that is proven durable: (seq, at).
-    let mut unproven: VecDeque<(u64, u64)> = VecDeque::new();
+    let mut unproven = Unproven::default();
     while let Some((head, bytes)) = frame_at(file, position, len)? {
-        fold(file, position, &head, bytes, state)?;
-        while unproven.front().is_some_and(|(seq, _)| *seq <= head.durable_seq) {
-            unproven.pop_front();
-        }
-        unproven.push_back((position.seq, position.at));
+        fold(file, position, &head, bytes.clone(), state)?;
+        unproven.add(file, position, &head, bytes)?;
         sealed = head.payload == 1; // nothing but a seal is so short
         position = Position { at: position.at + head.frame_len() as u64, seq: position.seq + 1 };
     }
     if later_proof(file, position, len)? {
         return Err(damaged(file, position, len, state));
     }
-    let unproven = unproven.front().map_or(position.at, |(_, at)| *at);
     Ok(End { position, unproven, sealed, len })
 }
 
@@ -87,16 +129,10 @@ pub(crate) fn replay_retired(
 }
 
 /// Makes what was found durable and removes what was cut; then frames can be added.
-pub(crate) fn repair(file: Arc<JournalFile>, end: &End) -> Result<Writer, Error> {
+pub(crate) fn repair(file: Arc<JournalFile>, mut end: End) -> Result<Writer, Error> {
     let io = |e| io_error("repairing", &file.path, e);
-    let mut at = end.unproven;
-    while at < end.position.at {
-        let mut bytes = vec![0; STRETCH.min(end.position.at - at) as usize];
-        read_exact(&*file.file, &file.path, at, &mut bytes)?;
-        file.file.write_at(at, &bytes).map_err(io)?;
-        at += bytes.len() as u64;
-    }
-    let mut cut = 0;
+    end.unproven.write_down_to(&file, 0)?;
+    let (mut at, mut cut) = (end.position.at, 0);
     while at < end.len {
         let mut bytes = vec![0; STRETCH.min(end.len - at) as usize];
         read_exact(&*file.file, &file.path, at, &mut bytes)?;
@@ -235,11 +271,13 @@ fn blame(file: &JournalFile, bad: Position, len: u64, state: &State) -> Option<T
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::super::frame::Buffer;
     use super::*;
-    use crate::vfs::{SimVfs, Vfs};
+    use crate::vfs::{SimVfs, Vfs, VfsFile};
 
     /// Writes a frame with one seal in it; nothing in it says that an earlier one is durable.
     fn put(file: &JournalFile, seq: u64) {
@@ -249,6 +287,62 @@ mod tests {
             FrameHead { payload: 1, seq, durable_seq: 0, now: 0, first_lsn: seq - 1, entries: 1 };
         buffer.finish(file.id, head);
         file.file.write_at(HEAD_LEN + (seq - 1) * ALIGN as u64, buffer.frame()).unwrap();
+    }
+
+    /// A file whose reads give zeros once it is told to: what a disk may do after a failed sync,
+    /// when pages that were never written leave the cache.
+    struct Forgetful {
+        file: Arc<dyn VfsFile>,
+        forgets: AtomicBool,
+    }
+
+    impl VfsFile for Forgetful {
+        fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+            let read = self.file.read_at(at, buf)?;
+            if self.forgets.load(Ordering::Relaxed) {
+                buf.fill(0);
+            }
+            Ok(read)
+        }
+
+        fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+            self.file.write_at(at, bytes)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.file.set_len(len)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.file.sync()
+        }
+    }
+
+    #[test]
+    fn what_is_written_again_are_the_bytes_that_were_verified() {
+        let (vfs, dir) = (SimVfs::new(1), Path::new("/journal"));
+        vfs.create_dir_all(dir).unwrap();
+        let file = JournalFile::create(&vfs, dir, 7, 0, 1).unwrap();
+        (1..=3).for_each(|seq| put(&file, seq));
+        let forgetful =
+            Arc::new(Forgetful { file: file.file.clone(), forgets: AtomicBool::new(false) });
+        let shaky = Arc::new(JournalFile {
+            path: file.path.clone(),
+            first_lsn: file.first_lsn,
+            first_seq: file.first_seq,
+            id: file.id,
+            file: forgetful.clone(),
+        });
+        let end = replay_newest(&shaky, &mut State::default()).unwrap();
+        forgetful.forgets.store(true, Ordering::Relaxed);
+        repair(shaky, end).unwrap();
+        let mut state = State::default();
+        replay_newest(&file, &mut state).unwrap();
+        assert_eq!(state.next_lsn, 3, "what was found is still there");
     }
 
     #[test]
@@ -262,7 +356,7 @@ mod tests {
         let mut state = State::default();
         let end = replay_newest(&file, &mut state).unwrap();
         assert_eq!((state.next_lsn, end.position.seq), (1, 2));
-        repair(file.clone(), &end).unwrap();
+        repair(file.clone(), end).unwrap();
         // Another second one is written; the old third one would fit behind it.
         put(&file, 2);
         let mut state = State::default();

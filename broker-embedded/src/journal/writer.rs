@@ -69,6 +69,8 @@ struct Frame {
     end_lsn: u64,
     seal: bool,
     written: bool,
+    /// There was no space for it and no reserve to give up.
+    refused: bool,
 }
 
 /// Which batches are in memory and on disk, oldest first: these may be evicted.
@@ -179,7 +181,7 @@ impl Writer {
                     fits
                 })
                 .count();
-            let first_lsn = sequencer.state.next_lsn - sequencer.queue.len() as u64;
+            let first_lsn = sequencer.taken_lsn();
             let entries: Vec<Queued> = sequencer.queue.drain(..count).collect();
             sequencer.urgent = !sequencer.queue.is_empty();
             (entries, first_lsn + count as u64, first_lsn)
@@ -204,20 +206,23 @@ impl Writer {
         self.buffer.finish(self.file.id, head);
         let seal = matches!(&entries[..], [only] if matches!(only.entry, Entry::IdleSeal));
         self.small_frames = self.buffer.frame().len() <= SMALL_FRAME;
-        self.frame = Some(Frame { entries, places, end_lsn, seal, written: false });
+        self.frame = Some(Frame { entries, places, end_lsn, seal, written: false, refused: false });
         true
     }
 
     fn write(&mut self, core: &Core) -> Result<(), Error> {
+        let Some(frame) = &mut self.frame else { return Ok(()) };
         match self.file.file.write_at(self.at, self.buffer.frame()) {
             Ok(()) => {
-                if let Some(frame) = &mut self.frame {
-                    frame.written = true;
-                }
+                frame.written = true;
                 Ok(())
             }
-            // The space that was kept aside is given up, and the same frame tried again.
-            Err(e) if is_full(&e) && core.release_reserve() => Ok(()),
+            // The space that was kept aside is given up, and the same frame tried again. Without
+            // it, it is tried once more: the reserve may just have been in the making.
+            Err(e) if is_full(&e) && (core.release_reserve() || !frame.refused) => {
+                frame.refused = true;
+                Ok(())
+            }
             Err(e) => Err(io_error("writing", &self.file.path, e)),
         }
     }
@@ -233,6 +238,9 @@ impl Writer {
         self.file.file.sync().map_err(|e| io_error("syncing", &self.file.path, e))?;
         self.synced_seq = self.next_seq - 1;
         self.unsynced = false;
+        let mut sequencer = core.lock();
+        sequencer.synced_lsn = sequencer.durable_lsn;
+        drop(sequencer);
         self.last_sync = core.clock.monotonic();
         Ok(())
     }
@@ -248,7 +256,7 @@ impl Writer {
             self.unsynced = true;
         }
         let mut wakes = Vec::new();
-        let mut places = frame.places.iter();
+        let (mut places, mut discarded) = (frame.places.iter(), Vec::new());
         let weight: usize = frame.entries.iter().map(|queued| queued.weight).sum();
         for queued in frame.entries {
             for (placed, place) in queued.entry.batches().iter().zip(&mut places) {
@@ -256,8 +264,10 @@ impl Writer {
                 placed.partition.publish(&self.file, &placed.batch, at, &mut wakes);
                 self.memory.add(&placed.partition, &placed.batch);
             }
-            if let Entry::DeleteRecords { partition, before } = &queued.entry {
-                partition.truncate(*before);
+            if let Entry::DeleteRecords { partition, before } = &queued.entry
+                && partition.truncate(*before)
+            {
+                discarded.push(partition.clone());
             }
             queued.notify.durable(&mut wakes);
         }
@@ -270,6 +280,9 @@ impl Writer {
         self.buffer.shrink(KEEP_BUFFER);
         let mut sequencer = core.lock();
         sequencer.durable_lsn = frame.end_lsn;
+        if !self.unsynced {
+            sequencer.synced_lsn = frame.end_lsn;
+        }
         sequencer.queued_bytes = sequencer.queued_bytes.saturating_sub(weight);
         wakes.append(&mut sequencer.full);
         sequencer.durable.retain(|(lsn, waker)| {
@@ -280,6 +293,9 @@ impl Writer {
             waits
         });
         drop(sequencer);
+        if !discarded.is_empty() {
+            core.segments_discarded(discarded);
+        }
         wakes.into_iter().for_each(std::task::Waker::wake);
     }
 
@@ -289,16 +305,16 @@ impl Writer {
 
     /// Goes on in a new file. All of the old one is synced.
     fn roll(&mut self, core: &Core) -> Result<(), Error> {
-        let first_lsn = {
-            let sequencer = core.lock();
-            sequencer.state.next_lsn - sequencer.queue.len() as u64
-        };
+        let first_lsn = core.lock().taken_lsn();
         let create = || {
             let dir = core.journal_dir();
             JournalFile::create(&*core.vfs, &dir, core.random(), first_lsn, self.next_seq)
         };
         self.file = match create() {
-            Err(Error::DiskFull { .. }) if core.release_reserve() => create()?,
+            Err(Error::DiskFull { .. }) => {
+                core.release_reserve();
+                create()?
+            }
             file => file?,
         };
         self.at = HEAD_LEN;
@@ -326,7 +342,6 @@ impl Writer {
         let start = zeros.as_ptr().align_offset(ALIGN).min(ALIGN);
         match self.file.file.write_at(self.zeroed, &zeros[start..start + len as usize]) {
             Ok(()) => self.zeroed += len,
-            Err(e) if is_full(&e) && core.release_reserve() => {}
             Err(e) if is_full(&e) => self.small_frames = false, // not needed, only faster
             Err(e) => return Err(io_error("writing", &self.file.path, e)),
         }

@@ -12,6 +12,7 @@
 mod compaction;
 #[cfg(test)]
 mod compaction_tests;
+mod handles;
 mod index;
 mod layout;
 mod reader;
@@ -29,6 +30,7 @@ use crate::vfs::Vfs;
 
 pub(crate) use self::{
     compaction::{Compaction, CompactionPlanner, CompactionSettings, Round},
+    handles::Handles,
     reader::Segment,
     writer::{SealedSegment, SegmentWriter},
 };
@@ -37,6 +39,7 @@ pub(crate) use self::{
 #[derive(Clone)]
 pub(crate) struct SegmentDir {
     pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) handles: Arc<Handles>,
     pub(crate) path: PathBuf,
     pub(crate) topic: TopicId,
     pub(crate) partition: TopicPartition,

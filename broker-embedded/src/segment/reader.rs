@@ -1,27 +1,31 @@
 //! Reading a segment. Nothing is handed out that was not verified.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use broker_api::{Batch, Error, Offset, Timestamp, TopicPartition};
 use bytes::Bytes;
 
 use super::SegmentDir;
+use super::handles::Handle;
 use super::index::Index;
 use super::layout::{self, BATCH_HEADER_LEN, BadHead, BatchHeader, FORMAT, HEAD_LEN, Head};
 use crate::disk::{corrupt, io_error, read_exact};
-use crate::vfs::{OpenMode, VfsFile};
+use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// The least and the most that is read at once, but for larger batches. What was read stays in
 /// memory as long as one of its batches does.
 const MIN_READ: usize = 16 << 10;
 const MAX_READ: usize = 256 << 10;
 
-/// An open segment. It stays readable when its name goes to another one or is removed.
+/// A segment. Its file is open while it is in use, and closed when others are used more. Before its
+/// name goes to another file it must be pinned; before it is removed nobody else may have it.
 pub(crate) struct Segment {
+    vfs: Arc<dyn Vfs>,
     path: PathBuf,
     partition: TopicPartition,
-    file: Arc<dyn VfsFile>,
+    handle: Handle,
+    pinned: OnceLock<Arc<dyn VfsFile>>,
     head: Head,
     seed: u32,
     index: Index,
@@ -38,9 +42,11 @@ pub(crate) struct Read {
 impl Segment {
     pub(super) fn new(dir: &SegmentDir, head: Head, index: Index, file: Arc<dyn VfsFile>) -> Self {
         Self {
+            vfs: dir.vfs.clone(),
             path: dir.file(head.base, "log"),
             partition: dir.partition.clone(),
-            file,
+            handle: dir.handles.add(file),
+            pinned: OnceLock::new(),
             seed: layout::seed(head.topic, head.partition, head.base),
             head,
             index,
@@ -56,24 +62,7 @@ impl Segment {
         let path = dir.file(base, "log");
         let damaged =
             |at: u64, reason: String| corrupt(&path, at, Some(dir.partition.clone()), reason);
-        let file = match dir.vfs.open(&path, OpenMode::Read) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(damaged(0, "the file is missing".into()));
-            }
-            opened => opened.map_err(|e| io_error("opening", &path, e))?,
-        };
-        let mut head = [0; HEAD_LEN];
-        let len = file.len().map_err(|e| io_error("reading", &path, e))?;
-        if len < HEAD_LEN as u64 {
-            return Err(damaged(len, "the file ends within its head".into()));
-        }
-        read_exact(&*file, &path, 0, &mut head)?;
-        let head = Head::decode(&head).map_err(|bad| match bad {
-            BadHead::Damaged(reason) => damaged(0, reason),
-            BadHead::Newer(found) => {
-                Error::NewerFormat { path: path.clone(), found, supported: FORMAT }
-            }
-        })?;
+        let (file, len, head) = open_file(&*dir.vfs, &path, &dir.partition)?;
         if (head.topic, head.partition, head.base) != (dir.topic, dir.partition.partition, base) {
             let reason = format!(
                 "it belongs to topic {}, partition {}, offset {}",
@@ -131,6 +120,26 @@ impl Segment {
             return Err(self.damaged(0, "the head does not fit the batches".into()));
         }
         Ok(index)
+    }
+
+    fn file(&self) -> Result<Arc<dyn VfsFile>, Error> {
+        if let Some(file) = self.pinned.get() {
+            return Ok(file.clone());
+        }
+        self.handle.file(|| {
+            let (file, _, head) = open_file(&*self.vfs, &self.path, &self.partition)?;
+            if head == self.head {
+                return Ok(file);
+            }
+            Err(self.damaged(0, "another segment has taken its name".into()))
+        })
+    }
+
+    /// Keeps the file open from now on: its name goes to another one.
+    pub(crate) fn pin(&self) -> Result<(), Error> {
+        let file = self.file()?;
+        self.pinned.get_or_init(|| file);
+        Ok(())
     }
 
     /// The first offset it stands for.
@@ -210,6 +219,34 @@ impl Segment {
     }
 }
 
+/// Opens a log; also its length and its head.
+fn open_file(
+    vfs: &dyn Vfs,
+    path: &Path,
+    partition: &TopicPartition,
+) -> Result<(Arc<dyn VfsFile>, u64, Head), Error> {
+    let damaged = |at: u64, reason: String| corrupt(path, at, Some(partition.clone()), reason);
+    let file = match vfs.open(path, OpenMode::Read) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(damaged(0, "the file is missing".into()));
+        }
+        opened => opened.map_err(|e| io_error("opening", path, e))?,
+    };
+    let mut head = [0; HEAD_LEN];
+    let len = file.len().map_err(|e| io_error("reading", path, e))?;
+    if len < HEAD_LEN as u64 {
+        return Err(damaged(len, "the file ends within its head".into()));
+    }
+    read_exact(&*file, path, 0, &mut head)?;
+    let head = Head::decode(&head).map_err(|bad| match bad {
+        BadHead::Damaged(reason) => damaged(0, reason),
+        BadHead::Newer(found) => {
+            Error::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT }
+        }
+    })?;
+    Ok((file, len, head))
+}
+
 /// Goes through the batches of a segment; ends after the first error.
 pub(crate) struct Scan<'a> {
     segment: &'a Segment,
@@ -236,7 +273,7 @@ impl Scan<'_> {
         let skip = (self.position - self.chunk_at) as usize;
         if self.chunk.len() < skip + length as usize {
             let mut chunk = vec![0; left.min(length.max(self.read as u64)) as usize];
-            let read = segment.file.read_at(at, &mut chunk);
+            let read = segment.file()?.read_at(at, &mut chunk);
             let read = read.map_err(|e| io_error("reading", &segment.path, e))?;
             if read < chunk.len() {
                 return Err(segment.damaged(at + read as u64, "the file ends here".into()));

@@ -12,7 +12,8 @@ fn dir(vfs: &SimVfs) -> SegmentDir {
     let path = PathBuf::from("/t/0");
     vfs.create_dir_all(&path).unwrap();
     let partition = TopicPartition::new("words", 0);
-    SegmentDir { vfs: Arc::new(vfs.clone()), path, topic: TopicId(0xfeed), partition }
+    let (vfs, handles) = (Arc::new(vfs.clone()), Handles::new(2));
+    SegmentDir { vfs, handles, path, topic: TopicId(0xfeed), partition }
 }
 
 fn batch(base: Offset, append_time: i64, values: &[&[u8]]) -> Batch {
@@ -340,4 +341,31 @@ fn errors_of_the_disk_come_back_as_errors() {
     writer.append(&batch(2_000, 0, &[&[0; 2_000]])).unwrap();
     assert!(matches!(writer.seal(3_000).map(|_| ()), Err(Error::DiskFull { .. })));
     assert_eq!(read_all(&Segment::open(&dir, 100).unwrap()).unwrap(), batches);
+}
+
+#[test]
+fn no_more_segment_files_are_open_than_the_setting_says() {
+    let vfs = SimVfs::new(1);
+    let dir = dir(&vfs);
+    let write = |base: Offset, generation| {
+        let mut writer = SegmentWriter::create(&dir, base, generation).unwrap();
+        writer.append(&batch(base, 1, &[b"v"])).unwrap();
+        writer.seal(base + 1).unwrap().publish().unwrap()
+    };
+    let mut segments: Vec<Segment> = (0..10).map(|base| write(base, 1)).collect();
+    segments.extend((0..10).map(|base| Segment::open(&dir, base).unwrap()));
+    for (i, segment) in segments.iter().enumerate() {
+        assert_eq!(read_all(segment).unwrap()[0].base_offset(), i as Offset % 10);
+        assert_eq!(dir.handles.count(), 2);
+    }
+    // A segment whose name goes to another one stays readable if it is pinned before.
+    segments[3].pin().unwrap();
+    let newer = write(3, 2);
+    segments.iter().for_each(|segment| drop(read_all(segment)));
+    assert_eq!(read_all(&segments[3]).unwrap().len(), 1);
+    assert_eq!(read_all(&newer).unwrap().len(), 1);
+    let error = read_all(&segments[13]).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "not pinned, it is not mistaken: {error}");
+    drop((segments, newer));
+    assert_eq!(dir.handles.count(), 0);
 }

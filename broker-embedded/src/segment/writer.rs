@@ -141,6 +141,11 @@ pub(crate) struct SealedSegment {
 }
 
 impl SealedSegment {
+    /// The first offset it stands for.
+    pub(crate) fn base(&self) -> Offset {
+        self.head.base
+    }
+
     /// Gives the segment its name, replacing an older one with the same base. Durable when it
     /// returns. A crash in between leaves the old one or the new one: what the new one leaves out
     /// must be announced (the horizon) before.

@@ -72,8 +72,10 @@ pub(crate) struct Sequencer {
     pub(crate) urgent: bool,
     /// Bytes of entries that are not durable.
     pub(crate) queued_bytes: usize,
-    /// Entries below are durable.
+    /// Entries below are durable, as far as the settings promise it.
     pub(crate) durable_lsn: u64,
+    /// Entries below are synced: files that they make unnecessary can go.
+    pub(crate) synced_lsn: u64,
     /// The last entry that changed the topics: admin answers wait for it.
     pub(crate) topics_lsn: u64,
     /// Groups with members in this process.
@@ -97,6 +99,7 @@ impl Sequencer {
             urgent: false,
             queued_bytes: 0,
             durable_lsn: state.next_lsn,
+            synced_lsn: state.next_lsn,
             topics_lsn: state.next_lsn,
             coordinators: BTreeMap::new(),
             transactors: BTreeMap::new(),
@@ -105,6 +108,11 @@ impl Sequencer {
             writer_sleeps: false,
             state,
         }
+    }
+
+    /// Entries below are written or on their way; the others wait in the queue.
+    pub(crate) fn taken_lsn(&self) -> u64 {
+        self.state.next_lsn - self.queue.len() as u64
     }
 
     /// Whether a request may go on.

@@ -138,18 +138,20 @@ impl Partition {
         log.start = log.start.max(before);
     }
 
-    /// Deletes the records below `before`: the deletion is durable.
-    pub(crate) fn truncate(&self, before: Offset) {
+    /// Deletes the records below `before`: the deletion is durable. Returns whether nobody needs
+    /// some segments any more.
+    pub(crate) fn truncate(&self, before: Offset) -> bool {
         let mut log = self.lock();
         log.start = log.start.max(before);
         if before <= log.horizon.log_start {
-            return;
+            return false;
         }
         log.horizon.log_start = before;
         while log.tail.front().is_some_and(|batch| batch.next_offset() <= before) {
             log.tail.pop_front();
         }
         log.discard_below(before);
+        !log.garbage.is_empty()
     }
 
     /// The records below `end` are in segments: what the journal has of them is not needed. (The

@@ -28,22 +28,25 @@ const O_DIRECT: Option<i32> = Some(0o200_000);
 const O_DIRECT: Option<i32> = None;
 
 /// A second handle of a file, opened when it is first of use.
-#[derive(Default)]
-pub(super) struct Direct(OnceLock<Option<File>>);
+pub(super) struct Direct {
+    /// What the first handle may do, this one may, and no more and no less: a handle that cannot
+    /// write would turn writes into errors instead of leaving them to the ordinary way.
+    writes: bool,
+    handle: OnceLock<Option<File>>,
+}
 
 impl Direct {
+    pub(super) fn new(writes: bool) -> Self {
+        Self { writes, handle: OnceLock::new() }
+    }
+
     fn handle(&self, file: &File) -> Option<&File> {
         let open = || {
             let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-            let options = |write| {
-                let mut options = File::options();
-                options.read(true).write(write).custom_flags(O_DIRECT.unwrap_or_default());
-                options
-            };
-            O_DIRECT?;
-            options(true).open(&own).or_else(|_| options(false).open(&own)).ok()
+            let mut options = File::options();
+            options.read(true).write(self.writes).custom_flags(O_DIRECT?).open(own).ok()
         };
-        self.0.get_or_init(open).as_ref()
+        self.handle.get_or_init(open).as_ref()
     }
 
     /// Reads as [`super::VfsFile::read_at`] does; `None` if it must be done the ordinary way.
@@ -74,7 +77,7 @@ impl Direct {
         let aligned = at.is_multiple_of(ALIGN as u64)
             && bytes.len().is_multiple_of(ALIGN)
             && bytes.as_ptr().align_offset(ALIGN) == 0;
-        if !aligned || bytes.is_empty() {
+        if !self.writes || !aligned || bytes.is_empty() {
             return None;
         }
         possible(self.handle(file)?.write_all_at(bytes, at))
@@ -108,6 +111,20 @@ fn possible<T>(result: io::Result<T>) -> Option<io::Result<T>> {
 mod tests {
     use super::super::{OpenMode, RealVfs, Vfs};
     use super::*;
+
+    #[test]
+    fn a_file_opened_for_reading_only_is_never_written_past_the_page_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![1; LARGE_READ]).unwrap();
+        let file = RealVfs.open(&path, OpenMode::Read).unwrap();
+        let mut buf = vec![0; LARGE_READ];
+        assert_eq!(file.read_at(0, &mut buf).unwrap(), LARGE_READ);
+        let zeros = vec![0; 3 * ALIGN];
+        let start = zeros.as_ptr().align_offset(ALIGN);
+        assert!(file.write_at(0, &zeros[start..start + ALIGN]).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), buf);
+    }
 
     /// Every combination of place and length gives what was written, to the end of the file.
     #[test]

@@ -95,6 +95,10 @@ pub trait Vfs: Send + Sync {
     /// Whether there is a file or directory at this path.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
+    /// How many more bytes can be written to the file system that `path` is on; `None` if that
+    /// cannot be told. Others may take them at any moment.
+    fn free_space(&self, path: &Path) -> io::Result<Option<u64>>;
+
     /// Takes the lock file `path` for `holder`, a text about this process for whoever comes
     /// second. If it is taken: the text of who has it. The lock ends with the process.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn VfsLock>, String>>;

@@ -33,7 +33,7 @@ impl Vfs for RealVfs {
             .write(writes)
             .create_new(mode == OpenMode::CreateNew)
             .open(path)?;
-        Ok(Arc::new(RealFile { file, direct: Direct::default() }))
+        Ok(Arc::new(RealFile { file, direct: Direct::new(writes) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -56,6 +56,11 @@ impl Vfs for RealVfs {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         fs::exists(path)
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn VfsLock>, String>> {

@@ -207,6 +207,13 @@ impl Vfs for SimVfs {
         Ok(disk.find(path).is_ok())
     }
 
+    fn free_space(&self, _: &Path) -> io::Result<Option<u64>> {
+        let mut disk = self.disk();
+        disk.begin(Kind::Read)?.answer()?;
+        let used = disk.used();
+        Ok(disk.capacity.map(|capacity| capacity.saturating_sub(used)))
+    }
+
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn VfsLock>, String>> {
         let mut disk = self.disk();
         let fate = disk.begin(Kind::Change)?.happens()?;
