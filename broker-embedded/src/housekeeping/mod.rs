@@ -12,6 +12,8 @@
 mod moving;
 mod plans;
 pub(crate) mod segments;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -239,10 +241,8 @@ impl Housekeeping {
         while let Some((partition, limit)) = self.to_retain.pop_front() {
             let Some(before) = plans::surplus(&partition.lock(), limit) else { continue };
             if !partition.lock().deleted {
-                let entry = Entry::DeleteRecords { partition, before };
-                core.with(|sequencer, wakes| {
-                    sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
-                });
+                let entry = Entry::DeleteRecords { partition: partition.clone(), before };
+                decide(core, entry, &partition);
                 return Ok(Step::Worked);
             }
         }
@@ -430,6 +430,17 @@ impl Housekeeping {
         self.clear = false;
         Ok(Step::Worked)
     }
+}
+
+/// Gives an entry about a partition its place. Returns what `synced_lsn` reaches when it is there for
+/// good: never, if the broker has stopped; it is already, if the topic is gone, and nothing is to be
+/// said of it any more.
+fn decide(core: &Core, entry: Entry, partition: &Partition) -> u64 {
+    core.with(|sequencer, wakes| match sequencer.health {
+        Health::Stopped(_) => u64::MAX,
+        _ if sequencer.state.name_of(partition.topic).is_none() => 0,
+        _ => sequencer.push(entry, Notify::Nobody, Haste::Now, wakes),
+    })
 }
 
 fn subject(partition: &Partition) -> Subject {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use broker_api::{Batch, Error, Offset, TopicPartition};
 
+use super::decide;
 use crate::core::Core;
 use crate::disk::io_error;
 use crate::journal::entry::Entry;
@@ -20,7 +21,6 @@ use crate::segment::{
 };
 use crate::sequencer::extent::{DiskRead, Extent, Place};
 use crate::sequencer::partition::Partition;
-use crate::sequencer::{Haste, Notify};
 
 /// Bytes that are read at once.
 const STRETCH: usize = 4 << 20;
@@ -155,9 +155,7 @@ impl Plan {
             compacted_below: compaction.compacted_below(),
             cleaned: 0,
         };
-        core.with(|sequencer, wakes| {
-            sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
-        })
+        decide(core, entry, &self.partition)
     }
 }
 
@@ -189,18 +187,16 @@ impl Move {
             .collect::<Result<Vec<_>, Error>>()?;
         self.partition.adopt(segments);
         let entry = if self.from_journal {
-            Entry::ExtentMoved { partition: self.partition, end: self.end }
+            Entry::ExtentMoved { partition: self.partition.clone(), end: self.end }
         } else {
             Entry::CompactionHorizon {
-                partition: self.partition,
+                partition: self.partition.clone(),
                 tombstones_gone_below: 0,
                 compacted_below: 0,
                 cleaned: self.end,
             }
         };
-        Ok(core.with(|sequencer, wakes| {
-            sequencer.push_if_alive(entry, Notify::Nobody, Haste::Now, wakes)
-        }))
+        Ok(decide(core, entry, &self.partition))
     }
 }
 

@@ -148,21 +148,6 @@ impl Sequencer {
         self.state.next_lsn
     }
 
-    /// As [`Sequencer::push`], for the housekeeping: nothing happens once the broker has stopped,
-    /// and nothing ever reaches the number that is returned then.
-    pub(crate) fn push_if_alive(
-        &mut self,
-        entry: Entry,
-        notify: Notify,
-        haste: Haste,
-        wakes: &mut Vec<Waker>,
-    ) -> u64 {
-        match self.health {
-            Health::Stopped(_) => u64::MAX,
-            _ => self.push(entry, notify, haste, wakes),
-        }
-    }
-
     /// Stops for good: what is queued is lost or in doubt, and whoever waits is told.
     pub(crate) fn stop(&mut self, error: Error, wakes: &mut Vec<Waker>) {
         self.health = Health::Stopped(error.clone());

@@ -78,6 +78,15 @@ pub(crate) enum Found {
     Nothing,
 }
 
+#[cfg(test)]
+thread_local!(static LOCKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+
+/// How often this thread has locked partitions: tests count work by it.
+#[cfg(test)]
+pub(crate) fn locks() -> u64 {
+    LOCKS.get()
+}
+
 impl std::fmt::Debug for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.name)
@@ -90,6 +99,8 @@ impl Partition {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Log> {
+        #[cfg(test)]
+        LOCKS.set(LOCKS.get() + 1);
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
