@@ -8,12 +8,14 @@
 //! the loop that feeds the sources gives up the generation.
 
 mod api;
+mod blame;
 mod children;
 mod node;
 mod sink;
 mod source;
 
 pub use api::{Context, InitContext, Processor, PunctuationKind, SourceInfo, StoreHandle};
+pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
 pub use node::ProcessorNode;
 pub use sink::{Partitioner, SinkNode};

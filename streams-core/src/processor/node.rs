@@ -1,5 +1,6 @@
 //! A processor at work in a task.
 
+use super::blame::Blame;
 use super::{Child, Children, Context, InitContext, Processor, PunctuationKind, Push, Signal};
 use crate::error::{BuildError, ProcessError};
 use crate::record::Record;
@@ -27,7 +28,15 @@ impl<P: Processor> ProcessorNode<P> {
     ) -> Result<Self, BuildError> {
         let children = Children::new(name, children)?;
         let mut schedules = Vec::new();
-        processor.init(&mut InitContext { node: name, stores, schedules: &mut schedules, task })?;
+        let blame = Blame::on(name);
+        let init = processor.init(&mut InitContext {
+            node: name,
+            stores,
+            schedules: &mut schedules,
+            task,
+        });
+        blame.lift();
+        init?;
         Ok(Self { name: name.into(), processor, children, schedules })
     }
 
@@ -44,7 +53,9 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
             return;
         }
         let mut cx = Context { task, children: &mut self.children };
+        let blame = Blame::on(&self.name);
         let result = self.processor.process(record, &mut cx);
+        blame.lift();
         self.check(result, task);
     }
 
@@ -53,6 +64,7 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
             return;
         }
         let mut cx = Context { task, children: &mut self.children };
+        let blame = Blame::on(&self.name);
         let result = match *signal {
             Signal::BeforeSeal => self.processor.before_seal(&mut cx),
             Signal::Punctuate { schedule, timestamp } => {
@@ -64,6 +76,7 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
                 }
             }
         };
+        blame.lift();
         self.check(result, task);
         self.children.signal(signal, task);
     }

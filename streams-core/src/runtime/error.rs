@@ -27,8 +27,10 @@ pub enum StreamsError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The application's own code panicked.
-    #[error("the application's code panicked: {message}")]
+    #[error("the application's code panicked{}: {message}", node.as_ref().map(|n| format!(" in '{n}'")).unwrap_or_default())]
     Panic {
+        /// The operator whose code it was, where that is known.
+        node: Option<String>,
         /// What the panic said.
         message: String,
     },

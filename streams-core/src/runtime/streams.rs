@@ -17,6 +17,7 @@ use super::background::Worker;
 use super::parker::Parker;
 use super::thread::{Next, StreamThread, ThreadEnv};
 use super::{Metrics, Plan, Settings, StreamsError, process_id};
+use crate::processor::take_blamed;
 use crate::state::StateEngine;
 use crate::topology::Topology;
 
@@ -313,8 +314,9 @@ fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, number: usize) {
     };
     // A panic can only come from the application's own code. Whatever it left half done is dropped
     // with the thread.
-    let result = catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|panic| Err(StreamsError::Panic { message: message(&*panic) }));
+    let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        Err(StreamsError::Panic { node: take_blamed(), message: message(&*panic) })
+    });
     if let Err(error) = result {
         shared.fail(error);
     }

@@ -1,0 +1,131 @@
+//! Panics in the application's code end the application, and nothing else.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use broker_api::Broker;
+use broker_api::sim::SimBroker;
+use streams_core::processor::{Context, InitContext, Processor, PunctuationKind};
+use streams_core::runtime::{State, Streams, StreamsError};
+use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
+use streams_core::{BuildError, HasSerde, ProcessError, Record};
+
+use world::World;
+
+/// Hands records on, until its time has come.
+struct Fragile {
+    panics_in: &'static str,
+    /// The first one is made when the topology is built.
+    number: u32,
+}
+
+impl Fragile {
+    fn here(&self, place: &str) {
+        assert!(place != self.panics_in || self.number == 0, "no luck in {place}");
+    }
+}
+
+impl Processor for Fragile {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = String;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.here("init");
+        cx.schedule(Duration::from_millis(1), PunctuationKind::StreamTime)
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessError> {
+        if record.key == "last" {
+            self.here("process");
+        }
+        cx.forward(record);
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: PunctuationKind,
+        _: i64,
+        _: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessError> {
+        self.here("punctuate");
+        Ok(())
+    }
+}
+
+fn topology(panics_in: &'static str) -> Topology {
+    let mut builder = TopologyBuilder::new();
+    let text = String::serde();
+    let made = AtomicU32::new(0);
+    let fragile = move || Fragile { panics_in, number: made.fetch_add(1, Ordering::Relaxed) };
+    let robust = || Fragile { panics_in: "", number: 0 };
+    builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
+    builder.add(NodeSpec::processor("robust", vec!["in".into()], robust)).unwrap();
+    builder.add(NodeSpec::processor("fragile", vec!["robust".into()], fragile)).unwrap();
+    let sink = NodeSpec::sink("out", vec!["fragile".into()], "out", text.clone(), text, None);
+    builder.add(sink).unwrap();
+    builder.build().unwrap()
+}
+
+/// Runs a future while the broker makes steps.
+fn block_on<T>(broker: &SimBroker, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        broker.step();
+        let polled = future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+        if let Poll::Ready(answer) = polled {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn start(world: &World, panics_in: &'static str) -> Streams {
+    let starting = Streams::start(
+        Arc::new(topology(panics_in)),
+        Arc::new(world.broker.clone()),
+        Arc::new(world.engine.clone()),
+        world.clock.clone(),
+        world.settings.clone(),
+    );
+    block_on(&world.broker, starting).unwrap()
+}
+
+#[test]
+fn a_panic_in_a_processor_is_an_error_with_its_name_and_commits_nothing() {
+    for place in ["init", "process", "punctuate"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new(1 << 20);
+        world.settings.state_dir = dir.path().into();
+        world.write(&[("first", b"12345678"), ("last", b"12345678")]);
+        let streams = start(&world, place);
+        let error = block_on(&world.broker, streams.ended()).unwrap_err();
+        let message = format!("no luck in {place}");
+        assert_eq!(error, StreamsError::Panic { node: Some("fragile".into()), message });
+        assert_eq!(streams.state(), State::Error);
+        assert_eq!(block_on(&world.broker, streams.close()), Err(error));
+        assert_eq!(world.read("out"), [], "nothing of the generation takes effect");
+        let offsets = world.broker.admin();
+        let offsets = block_on(&world.broker, offsets.group_offsets("app")).unwrap();
+        assert_eq!(offsets, []);
+
+        // Everything else works on, and a start with better code goes on where the last one ended.
+        let streams = start(&world, "");
+        block_on(&world.broker, streams.caught_up()).unwrap();
+        block_on(&world.broker, streams.close()).unwrap();
+        assert_eq!(world.read("out").len(), 2, "{place}");
+    }
+}
