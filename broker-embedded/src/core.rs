@@ -53,6 +53,8 @@ struct Chores {
     clear: bool,
     /// Partitions with segments that nobody needs any more.
     discarded: Vec<Arc<Partition>>,
+    /// The housekeeping waits until this is synced.
+    awaited: Option<u64>,
     /// Any of it is new.
     called: bool,
 }
@@ -232,6 +234,19 @@ impl Core {
 
     pub(crate) fn take_discarded(&self) -> Vec<Arc<Partition>> {
         std::mem::take(&mut self.chores().discarded)
+    }
+
+    /// Calls the housekeeping when `synced_lsn` reaches this. (It may have got there meanwhile.)
+    pub(crate) fn call_when_synced(&self, lsn: u64) {
+        self.chores().awaited = Some(lsn);
+    }
+
+    /// Entries below `lsn` are synced.
+    pub(crate) fn journal_synced(&self, lsn: u64) {
+        let awaited = self.chores().awaited.take_if(|awaited| *awaited <= lsn);
+        if awaited.is_some() {
+            self.call_housekeeping(|_| ());
+        }
     }
 
     /// What keeps the housekeeping from its work now.

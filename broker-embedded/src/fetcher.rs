@@ -201,7 +201,13 @@ impl Slot {
                 (batches, next)
             }
             // Compaction may have left nothing up to where reading goes on.
-            (Found::OnDisk(read), _) => read.read(name)?,
+            (Found::OnDisk(read), _) => match read.read(name) {
+                // Its files went with the topic.
+                Err(_) if self.partition.bounds(view).deleted => {
+                    return Err(Error::UnknownTopic { topic: name.topic.to_string() });
+                }
+                read => read?,
+            },
             (Found::Nothing, Some(_)) => (Vec::new(), position.max(bounds.view_end)),
             (Found::Nothing, None) => (Vec::new(), position),
         };

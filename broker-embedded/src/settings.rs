@@ -43,7 +43,8 @@ pub struct Settings {
     /// A segment file is closed when it is larger than this. Default: 256 MiB.
     pub segment_bytes: u64,
     /// How many segment files are open at most, but for those that a compaction is about to replace.
-    /// The others are opened again when they are read. Default: 256.
+    /// The others are opened again when they are read. A file that is read in long stretches takes
+    /// two descriptors. Default: 256.
     pub max_open_segments: usize,
     /// The memory that a compaction takes for keys; with more keys than fit, it reads its input
     /// several times. Default: 64 MiB.

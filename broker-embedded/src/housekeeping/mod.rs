@@ -39,7 +39,7 @@ use trouble::{Subject, Troubles};
 
 /// How long to wait before looking again for space on a full disk.
 const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
-/// How long to wait before looking again whether the journal is durable.
+/// How long to wait before looking again whether the journal is durable, or a reader is through.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 type Chore = fn(&mut Housekeeping, &Core) -> Result<Step, Error>;
@@ -343,6 +343,7 @@ impl Housekeeping {
     fn finish_move(&mut self, core: &Core) -> Step {
         let Some(moving) = self.moving.take() else { return Step::Idle };
         if !moving.is_ready(core) {
+            core.call_when_synced(moving.lsn());
             self.moving = Some(moving);
             return Step::Idle;
         }

@@ -165,6 +165,11 @@ impl Move {
         core.lock().synced_lsn >= self.lsn
     }
 
+    /// What must be synced before.
+    pub(crate) fn lsn(&self) -> u64 {
+        self.lsn
+    }
+
     pub(crate) fn partition(&self) -> &Arc<Partition> {
         &self.partition
     }

@@ -240,7 +240,9 @@ impl Writer {
         self.unsynced = false;
         let mut sequencer = core.lock();
         sequencer.synced_lsn = sequencer.durable_lsn;
+        let synced = sequencer.synced_lsn;
         drop(sequencer);
+        core.journal_synced(synced);
         self.last_sync = core.clock.monotonic();
         Ok(())
     }
@@ -293,6 +295,9 @@ impl Writer {
             waits
         });
         drop(sequencer);
+        if !self.unsynced {
+            core.journal_synced(frame.end_lsn);
+        }
         if !discarded.is_empty() {
             core.segments_discarded(discarded);
         }
