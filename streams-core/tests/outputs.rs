@@ -3,11 +3,15 @@
 
 mod world;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use broker_api::{Broker, Error, TopicConfig};
 use streams_core::ProcessError;
 use streams_core::runtime::StreamsError;
+use streams_core::state::StoreOptions;
 
-use world::{World, counts, now};
+use world::{CHANGELOG, World, counts, now, topology_with};
 
 fn limit(world: &World, topic: &str, max_message_bytes: u32) {
     let config = TopicConfig { max_message_bytes, ..TopicConfig::default() };
@@ -52,4 +56,18 @@ fn records_that_are_processed_again_are_counted_once() {
     let metrics = world.metrics();
     assert_eq!((metrics.processed, metrics.consumed), (100, 100));
     assert!(metrics.given_up > 0, "the first commit was too large");
+}
+
+#[test]
+fn a_generation_of_cached_updates_is_sealed_before_its_commit_is_too_large() {
+    let mut world = World::new(8 << 20);
+    world.topology = Arc::new(topology_with(StoreOptions::default()));
+    world.settings.commit_interval = Duration::from_secs(60);
+    let keys: Vec<String> = (0..1_000).map(|n| format!("{n:010000}")).collect();
+    let records: Vec<(&str, &[u8])> = keys.iter().map(|key| (&**key, &b"-"[..])).collect();
+    world.write(&records);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    assert_eq!(world.read(CHANGELOG).len(), 1_000);
+    assert_eq!((world.metrics().processed, world.metrics().given_up), (1_000, 0));
 }

@@ -19,7 +19,7 @@ pub struct SealCounters {
     pub max_in_flight: usize,
     /// Time since the generation's first record.
     pub age: Duration,
-    /// Bytes of output so far.
+    /// Bytes of output so far, and about how many the seal will add.
     pub output_bytes: usize,
     /// Whether something (a processor, a full memory budget, a task to give up) asks for a seal.
     pub requested: bool,

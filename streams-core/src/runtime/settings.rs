@@ -28,7 +28,7 @@ pub struct Settings {
     pub flush_interval: Duration,
     /// Bytes of input that wait in memory for each partition. Default: 4 MiB.
     pub input_buffer_bytes: usize,
-    /// Bytes of output after which a generation is sealed early. Default: 16 MiB. At most half of
+    /// Bytes of output, of changes in stores too, after which a generation is sealed early. Default: 16 MiB. At most half of
     /// the broker's largest commit is used.
     pub seal_bytes: usize,
     /// Bytes of memory for restoring stores; shared evenly among those that are restored at one

@@ -419,6 +419,11 @@ impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
         self.cache.has_uncommitted()
     }
 
+    fn unsealed_bytes(&self) -> usize {
+        let StoreOptions { logged, forward_on_seal, .. } = self.options;
+        self.cache.uncommitted_bytes() * (usize::from(logged) + usize::from(forward_on_seal))
+    }
+
     fn dirty_bytes(&self) -> usize {
         self.cache.dirty_bytes()
     }

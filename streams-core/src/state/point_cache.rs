@@ -81,6 +81,8 @@ pub(super) struct PointCache<K, V> {
     /// Places of `order` below are forwarded.
     forwarded_to: usize,
     uncommitted: usize,
+    /// Bytes of the keys and values that are uncommitted.
+    uncommitted_bytes: usize,
     committed: Vec<Slot>,
     flushing: Vec<Slot>,
     /// By slot, with their weight: the values at the last forward of entries changed since. Empty
@@ -103,6 +105,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
             order: Vec::new(),
             forwarded_to: 0,
             uncommitted: 0,
+            uncommitted_bytes: 0,
             committed: Vec::new(),
             flushing: Vec::new(),
             olds: Vec::new(),
@@ -117,6 +120,17 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
     /// Bytes of all entries.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the keys and values of uncommitted entries.
+    pub(super) fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted_bytes
+    }
+
+    /// Bytes of an entry beside its key and value.
+    const fn overhead() -> usize {
+        let entry = size_of::<Option<Entry<K, V>>>() + size_of::<(u32, Slot)>();
+        entry.saturating_sub(size_of::<K>() + size_of::<V>()) // in their weights
     }
 
     /// Bytes of entries that are not clean.
@@ -160,9 +174,8 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         (key_weight, value_weight): (usize, usize),
         forwarded: Presence,
     ) -> Option<Slot> {
-        let overhead = size_of::<Option<Entry<K, V>>>() + size_of::<(u32, Slot)>();
-        let overhead = overhead.saturating_sub(size_of::<K>() + size_of::<V>()); // in their weights
-        let weight = saturated(key_weight.saturating_add(value_weight).saturating_add(overhead));
+        let weight =
+            saturated(key_weight.saturating_add(value_weight).saturating_add(Self::overhead()));
         let (value, timestamp) = value.map_or((None, 0), |(value, time)| (Some(value), time));
         let hash = self.hash(&key);
         let slot = match self.free.pop() {
@@ -223,8 +236,11 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
 
         self.bytes = self.bytes - before as usize + weight;
         self.dirty_bytes = self.dirty_bytes - if was_dirty { before as usize } else { 0 } + weight;
-        if !was_uncommitted {
+        if was_uncommitted {
+            self.uncommitted_bytes = self.uncommitted_bytes + weight - before as usize;
+        } else {
             self.uncommitted += 1;
+            self.uncommitted_bytes += weight.saturating_sub(Self::overhead());
         }
         if let Some(old) = old {
             self.remember(slot, old, before_value);
@@ -332,6 +348,7 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         self.order.clear();
         self.forwarded_to = 0;
         self.uncommitted = 0;
+        self.uncommitted_bytes = 0;
         Ok(())
     }
 

@@ -40,6 +40,10 @@ pub trait Store: Any + Send {
     /// Whether entries were changed since the last seal.
     fn has_uncommitted(&self) -> bool;
 
+    /// About how many bytes the next seal will write: changelog records, and updates that are
+    /// forwarded then.
+    fn unsealed_bytes(&self) -> usize;
+
     /// Bytes held in memory for entries that are not clean.
     fn dirty_bytes(&self) -> usize;
 

@@ -203,9 +203,11 @@ impl Task {
             || self.core.stores_mut().iter_mut().any(|store| store.has_uncommitted())
     }
 
-    /// Bytes of outputs that wait for the seal.
+    /// Bytes of outputs that wait for the seal, and about how many the seal will add.
     pub fn output_bytes(&mut self) -> usize {
-        self.core.outputs_mut().bytes()
+        let stores = self.core.stores_mut().iter_mut();
+        let unsealed: usize = stores.map(|store| store.unsealed_bytes()).sum();
+        unsealed + self.core.outputs_mut().bytes()
     }
 
     /// Ends the generation: drains caches through the nodes, encodes what stores have changed, and

@@ -28,6 +28,8 @@ pub const CHANGELOG: &str = "app-counts-changelog";
 /// Counts keys; with every tick of the wall clock it only changes the key `ticks`.
 #[derive(Default)]
 pub struct Count {
+    /// Forwards at the seal.
+    caches: bool,
     store: Option<StoreHandle<KeyValueStore<String, i64>>>,
 }
 
@@ -48,7 +50,21 @@ impl Processor for Count {
         cx: &mut ProcessorContext<'_, String, i64>,
     ) -> Result<(), ProcessError> {
         let count = self.add(&record.key, cx)?;
-        cx.forward(record.with_value(count));
+        if !self.caches {
+            cx.forward(record.with_value(count));
+        }
+        Ok(())
+    }
+
+    fn before_seal(
+        &mut self,
+        cx: &mut ProcessorContext<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        while self.caches
+            && let Some(update) = cx.store(self.store.unwrap()).next_forward()?
+        {
+            cx.forward(Record::new(update.key, update.new.unwrap_or_default(), update.timestamp));
+        }
         Ok(())
     }
 
@@ -78,12 +94,18 @@ impl Count {
 }
 
 pub fn topology() -> Topology {
+    topology_with(StoreOptions { forward_on_seal: false, ..StoreOptions::default() })
+}
+
+pub fn topology_with(options: StoreOptions) -> Topology {
     let mut builder = TopologyBuilder::new();
     let (key, value, count) = (String::serde(), String::serde(), i64::serde());
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
     let source = NodeSpec::source("source", vec!["in".into()], key.clone(), value);
     builder.add(source).unwrap();
-    let node = NodeSpec::processor("count", vec!["source".into()], Count::default);
+    let node = NodeSpec::processor("count", vec!["source".into()], move || Count {
+        caches: options.forward_on_seal,
+        ..Count::default()
+    });
     builder.add(node).unwrap();
     let store = StoreSpec::key_value("counts", key.clone(), count.clone(), options);
     builder.add_state_store(store, &["count"]).unwrap();
