@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 /// Counters of an application, over all its threads, since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// Records processed whose commits are durable, those from internal topics included.
+    /// Records processed, those from internal topics included. What is given up is taken back, so
+    /// that each record counts once.
     pub processed: u64,
     /// Of these, the records from topics that the application does not own.
     pub consumed: u64,
@@ -39,8 +40,8 @@ pub(super) struct Counters {
     pub(super) dropped: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// What one generation has counted. It goes into the counters when its commit is durable, so that
-/// what is processed again is counted once.
+/// What one generation has counted: taken back if it is given up, so that what is processed again
+/// counts once.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) processed: usize,
@@ -53,9 +54,8 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
 }
 
 impl Counters {
+    /// The generation will not be processed again.
     pub(super) fn committed(&self, tally: Tally) {
-        add(&self.processed, tally.processed as u64);
-        add(&self.consumed, tally.consumed as u64);
         if tally.dropped.is_empty() {
             return;
         }
@@ -63,6 +63,13 @@ impl Counters {
         for (reason, n) in tally.dropped {
             *dropped.entry(reason).or_default() += n;
         }
+    }
+
+    /// The generation is of no effect, or nobody knows.
+    pub(super) fn given_up(&self, tally: &Tally) {
+        add(&self.given_up, tally.processed as u64);
+        self.processed.fetch_sub(tally.processed as u64, Ordering::Relaxed);
+        self.consumed.fetch_sub(tally.consumed as u64, Ordering::Relaxed);
     }
 
     pub(super) fn snapshot(&self) -> Metrics {

@@ -195,7 +195,7 @@ impl StreamThread {
                 TransactorEvent::Doubt { ticket } => {
                     tracing::warn!(thread = %self.transactional_id, ?ticket, "it is not known whether a commit took effect; its tasks are opened anew");
                     for flight in self.in_flight.drain(..) {
-                        add(&self.env.counters.given_up, flight.tally.processed as u64);
+                        self.env.counters.given_up(&flight.tally);
                     }
                     self.start_over()?;
                 }
@@ -366,9 +366,10 @@ impl StreamThread {
         for flight in self.in_flight.drain(..) {
             self.env.counters.committed(flight.tally);
         }
-        let present = std::mem::take(&mut self.generation).processed;
-        let unsent = self.unsent.take().map_or(0, |unsent| unsent.tally.processed);
-        add(&self.env.counters.given_up, (present + unsent) as u64);
+        self.env.counters.given_up(&std::mem::take(&mut self.generation));
+        if let Some(unsent) = self.unsent.take() {
+            self.env.counters.given_up(&unsent.tally);
+        }
     }
 
     /// How many changelog records the application has replayed.

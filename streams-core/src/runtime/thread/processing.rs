@@ -2,6 +2,7 @@
 
 use std::task::Poll;
 
+use super::super::metrics::add;
 use super::{StreamThread, StreamsError};
 use crate::processor::PunctuationKind;
 
@@ -85,8 +86,10 @@ impl StreamThread {
             if done > 0 {
                 all += done;
                 self.generation.processed += done;
+                add(&self.env.counters.processed, done as u64);
                 if !internal {
                     self.generation.consumed += done;
+                    add(&self.env.counters.consumed, done as u64);
                 }
             }
         }
