@@ -8,7 +8,10 @@
 //! - A [`Commit`] takes effect as a whole or not at all: batches, consumed offsets and all.
 //! - [`Transactor::submit`] and [`Producer::append`] never block; tickets resolve in the order in
 //!   which they were given out, each exactly once, and nothing is retried inside.
-//! - What [`View::Durable`] shows survives every crash.
+//! - What is *durable* survives the death of the process. What is *synced* survives a power cut too:
+//!   [`Transactor::synced`] and [`Admin::sync`] tell. A broker that acknowledges only what is synced
+//!   makes no difference between the two; after a power cut, one that does has a prefix of its
+//!   history, with everything that was synced in it.
 //! - [`Fetched::at_end`] was true at some moment of the call that returned it.
 
 use std::sync::Arc;
@@ -74,7 +77,7 @@ pub struct Capabilities {
 /// How far a reader sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
-    /// What survives every crash.
+    /// What is acknowledged: as safe as the broker's durability mode promises.
     #[default]
     Durable,
     /// Also what has been accepted and ordered but not synced. Only for readers whose every effect
@@ -157,7 +160,9 @@ pub trait Fetcher: Send {
     /// # Errors
     /// An error of a partition comes back, perhaps between batches of others, until the partition
     /// is assigned anew, unassigned or paused: [`Error::OffsetOutOfRange`] (the partition stays where it was),
-    /// [`Error::Corrupt`], [`Error::Io`], [`Error::UnknownTopic`] if it was deleted.
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::UnknownTopic`] if it was deleted. When the broker has
+    /// stopped, its error ([`Error::Closed`], [`Error::Failed`]) comes in place of pending: whoever
+    /// waited is woken.
     fn poll(&mut self, max_bytes: usize) -> Poll<Result<Vec<Fetched>, Error>>;
 }
 
@@ -225,7 +230,9 @@ pub enum TransactorEvent {
         /// The base offset of each of its batches, in their order.
         base_offsets: Vec<Offset>,
     },
-    /// The commit survives every crash (as far as the broker's durability mode promises).
+    /// The commit is as safe as the broker's durability mode promises before it acknowledges: at
+    /// least, it survives the death of the process. Files outside of the broker wait for
+    /// [`Transactor::synced`].
     Durable {
         /// Which commit.
         ticket: Ticket,
@@ -255,6 +262,12 @@ pub trait Transactor: Send {
 
     /// The next event. Each ticket gets `Applied` and then `Durable`, or `Doubt` in place of either.
     fn poll(&mut self) -> Poll<TransactorEvent>;
+
+    /// The last commit that is synced: it survives a power cut, and so does everything, of whatever
+    /// writer, that has its place before it. Never ahead of what is durable. After a
+    /// look at it, the waker is woken when it rises. What must not be ahead of the log (a store's files, the deletion of consumed input)
+    /// waits for this.
+    fn synced(&self) -> Option<Ticket>;
 
     /// Asks to delete the records of a partition below `before`, some time. Without answer; what
     /// is not durable by then is deleted only together with its deletion.
@@ -392,8 +405,8 @@ pub struct Horizon {
     pub compacted_below: Offset,
 }
 
-/// Topics, settings, offsets. Answers only what is durable, unless stated; changes are durable
-/// when the call returns.
+/// Topics, settings, offsets. Answers only what is durable, unless stated; changes are synced when
+/// the call returns.
 #[async_trait]
 pub trait Admin: Send + Sync {
     /// Creates a topic. [`Error::InvalidName`], [`Error::InvalidConfig`] without partitions,
@@ -432,6 +445,9 @@ pub trait Admin: Send + Sync {
         partition: &TopicPartition,
         before: Offset,
     ) -> Result<Offset, Error>;
+
+    /// Returns when everything that was accepted before the call is synced: it survives a power cut.
+    async fn sync(&self) -> Result<(), Error>;
 
     /// What a partition has forgotten.
     async fn horizon(&self, partition: &TopicPartition) -> Result<Horizon, Error>;

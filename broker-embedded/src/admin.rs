@@ -27,7 +27,7 @@ pub(crate) struct EmbeddedAdmin {
 }
 
 impl EmbeddedAdmin {
-    /// Makes a change and waits until it is durable.
+    /// Makes a change and waits until it is synced.
     async fn change<T>(
         &self,
         need: Need,
@@ -43,17 +43,17 @@ impl EmbeddedAdmin {
             }
             Ok::<_, Error>((lsn, answer))
         })?;
-        self.durable(lsn).await?;
+        self.synced(lsn).await?;
         Ok(answer)
     }
 
-    /// Reads the state when all that is known of topics is durable.
+    /// Reads the state when all that is known of topics is synced.
     async fn read<T>(
         &self,
         read: impl FnOnce(&Sequencer) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
         let lsn = self.client.core().lock().topics_lsn;
-        self.durable(lsn).await?;
+        self.synced(lsn).await?;
         let sequencer = self.client.core().lock();
         match &sequencer.health {
             Health::Stopped(Error::Closed) => Err(Error::Closed),
@@ -61,35 +61,35 @@ impl EmbeddedAdmin {
         }
     }
 
-    fn durable(&self, lsn: u64) -> Durable<'_> {
-        Durable { client: &self.client, lsn }
+    fn synced(&self, lsn: u64) -> Synced<'_> {
+        Synced { client: &self.client, lsn }
     }
 }
 
-/// Waits until the entries below a number are durable.
-struct Durable<'a> {
+/// Waits until the entries below a number are synced.
+struct Synced<'a> {
     client: &'a Client,
     lsn: u64,
 }
 
-impl Durable<'_> {
+impl Synced<'_> {
     fn look(&self, waker: &Waker) -> Poll<Result<(), Error>> {
         let mut sequencer = self.client.core().lock();
-        if sequencer.durable_lsn >= self.lsn {
+        if sequencer.synced_lsn >= self.lsn {
             return Poll::Ready(Ok(()));
         }
         match &sequencer.health {
             // On closing, what is queued is still written.
             Health::Stopped(error) if *error != Error::Closed => Poll::Ready(Err(error.clone())),
             _ => {
-                sequencer.durable.push((self.lsn, waker.clone()));
+                sequencer.wait_for(self.lsn, waker);
                 Poll::Pending
             }
         }
     }
 }
 
-impl Future for Durable<'_> {
+impl Future for Synced<'_> {
     type Output = Result<(), Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -204,6 +204,14 @@ impl Admin for EmbeddedAdmin {
             Ok((Entry::DeleteRecords { partition: found, before }, before))
         })
         .await
+    }
+
+    async fn sync(&self) -> Result<(), Error> {
+        let lsn = self.client.core().with(|sequencer, _| {
+            sequencer.urgent |= !sequencer.queue.is_empty();
+            sequencer.state.next_lsn
+        });
+        self.synced(lsn).await
     }
 
     async fn horizon(&self, partition: &TopicPartition) -> Result<Horizon, Error> {

@@ -115,28 +115,49 @@ impl Threads {
     }
 
     fn close(&self) -> Result<(), Error> {
-        let running =
-            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        if running.is_empty() {
-            return Ok(());
-        }
-        self.core.begin_close();
-        for thread in running {
-            // A waker that one of these threads woke may have held the last handle.
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-                return Err(Error::Failed { reason: "a thread of the broker panicked".into() });
-            }
-        }
-        self.core.finish_close()
+        end(&self.core, self.take())
+    }
+
+    fn take(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
+        let running = self.take();
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        let own = running.iter().any(is_own);
+        let core = self.core.clone();
+        let close = move || {
+            if let Err(error) = end(&core, running) {
+                tracing::error!(%error, "the broker could not be closed in good order");
+            }
+        };
+        if !own {
+            return close();
+        }
+        // A waker held the last handle, and one of the threads to be ended let go of it: it cannot
+        // wait for itself.
+        if let Err(error) = thread::Builder::new().name("vltava-close".into()).spawn(close) {
             tracing::error!(%error, "the broker could not be closed in good order");
         }
     }
+}
+
+/// Ends the threads and closes the broker.
+fn end(core: &Core, running: Vec<JoinHandle<()>>) -> Result<(), Error> {
+    if running.is_empty() {
+        return Ok(());
+    }
+    core.begin_close();
+    for thread in running {
+        // A waker may close the broker on a thread of the broker.
+        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            return Err(Error::Failed { reason: "a thread of the broker panicked".into() });
+        }
+    }
+    core.finish_close()
 }
 
 /// A broker without threads, for simulations: it runs on any disk and any clock, and does its

@@ -1,6 +1,7 @@
 //! What all handles of one open broker share: the sequencer, the journal writer, the disk, the
 //! clock.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -108,20 +109,35 @@ impl Core {
     /// Runs `change` under the lock; outside of it, wakes whom it concerns and the writer.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Sequencer, &mut Vec<Waker>) -> T) -> T {
         let mut wakes = Vec::new();
+        let result = self.change(&mut wakes, change);
+        wake(wakes);
+        result
+    }
+
+    /// As [`Core::with`], for callers that hold another lock: they wake when they have let go of it.
+    pub(crate) fn change<T>(
+        &self,
+        wakes: &mut Vec<Waker>,
+        change: impl FnOnce(&mut Sequencer, &mut Vec<Waker>) -> T,
+    ) -> T {
         let mut sequencer = self.lock();
-        let result = change(&mut sequencer, &mut wakes);
+        let result = change(&mut sequencer, wakes);
         let wake_writer = sequencer.urgent && std::mem::take(&mut sequencer.writer_sleeps);
         drop(sequencer);
         if wake_writer {
             self.work.notify_one();
         }
-        wakes.into_iter().for_each(Waker::wake);
         result
     }
 
     /// One step of the journal writer.
     pub(crate) fn step_journal(&self, seal_now: bool) -> Step {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).step(self, seal_now)
+        let mut wakes = Vec::new();
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = writer.step(self, seal_now, &mut wakes);
+        drop(writer);
+        wake(wakes);
+        step
     }
 
     /// Blocks the writer's thread until there is something to write; whether it goes on.
@@ -144,6 +160,14 @@ impl Core {
         };
         sequencer.writer_sleeps = false;
         true
+    }
+
+    /// Why the broker has stopped, if it has.
+    pub(crate) fn stopped(&self) -> Option<Error> {
+        match &self.lock().health {
+            Health::Stopped(error) => Some(error.clone()),
+            _ => None,
+        }
     }
 
     /// Refuses everything from now on; the threads come to an end.
@@ -287,5 +311,15 @@ impl Core {
         chores.called = false;
         drop(chores);
         !matches!(self.lock().health, Health::Stopped(_))
+    }
+}
+
+/// Wakes them. A waker is code of others: it may do anything but hold up or end a thread of the
+/// broker, so no lock may be held here, and a panic ends with it.
+fn wake(wakes: Vec<Waker>) {
+    for waker in wakes {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!("a waker panicked");
+        }
     }
 }

@@ -146,7 +146,8 @@ impl Fetcher for EmbeddedFetcher {
                 slot.subscriber.armed.store(true, Ordering::SeqCst);
             }
             if !self.slots.iter().any(|slot| slot.has_data(view)) {
-                return Poll::Pending;
+                let stopped = self.client.core().stopped();
+                return stopped.map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
             }
         }
     }
@@ -172,15 +173,9 @@ impl Slot {
     /// What is new here; `max_bytes` of batches, or only the news that the end is reached.
     fn poll(&mut self, view: View, max_bytes: Option<usize>) -> Result<Option<Fetched>, Error> {
         let asked = self.position;
-        let (bounds, found) = match (max_bytes, asked) {
-            (Some(max_bytes), Position::At(position)) => {
-                self.partition.find(position, view, max_bytes)
-            }
-            (Some(max_bytes), Position::Earliest) => {
-                let start = self.partition.bounds(view).log_start;
-                self.partition.find(start, view, max_bytes)
-            }
-            (None, _) => (self.partition.bounds(view), Found::Nothing),
+        let (bounds, found) = match max_bytes {
+            Some(max_bytes) => self.partition.find(|bounds| asked.resolve(bounds), view, max_bytes),
+            None => (self.partition.bounds(view), Found::Nothing),
         };
         let name = &self.partition.name;
         if bounds.deleted {

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use broker_api::Ticket;
+
 /// The events of one handle. The handle bounds them: it has only so many tickets out at a time.
 pub(crate) struct Mailbox<E> {
     inner: Mutex<Inner<E>>,
@@ -14,6 +16,10 @@ struct Inner<E> {
     events: VecDeque<E>,
     /// Tickets that wait for their last event.
     in_flight: usize,
+    /// The last ticket whose data survives a power cut.
+    synced: Option<Ticket>,
+    /// The handle has looked at that and is to be woken when it rises.
+    watched: bool,
     /// Comes after the last ticket has resolved, once.
     farewell: Option<E>,
     /// The handle has seen all and is to be woken.
@@ -22,7 +28,14 @@ struct Inner<E> {
 
 impl<E> Mailbox<E> {
     pub(crate) fn new(waker: Waker) -> Self {
-        let inner = Inner { events: VecDeque::new(), in_flight: 0, farewell: None, parked: true };
+        let inner = Inner {
+            events: VecDeque::new(),
+            in_flight: 0,
+            synced: None,
+            watched: false,
+            farewell: None,
+            parked: true,
+        };
         Self { inner: Mutex::new(inner), waker }
     }
 
@@ -46,6 +59,21 @@ impl<E> Mailbox<E> {
         inner.in_flight -= 1;
         inner.events.push_back(event);
         self.unpark(&mut inner, wakes);
+    }
+
+    /// The tickets up to this one survive a power cut.
+    pub(crate) fn sync(&self, ticket: Ticket, wakes: &mut Vec<Waker>) {
+        let mut inner = self.lock();
+        inner.synced = Some(ticket);
+        if std::mem::take(&mut inner.watched) {
+            wakes.push(self.waker.clone());
+        }
+    }
+
+    pub(crate) fn synced(&self) -> Option<Ticket> {
+        let mut inner = self.lock();
+        inner.watched = true;
+        inner.synced
     }
 
     /// Nothing new comes; `event` says why, after all tickets have resolved.

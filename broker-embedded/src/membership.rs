@@ -44,6 +44,11 @@ struct Member {
 }
 
 impl Coordinator {
+    /// The members are none any more.
+    pub(crate) fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        self.members.into_values().map(|member| member.waker)
+    }
+
     /// Whether a commit with this token comes from a member that still has its tasks.
     pub(crate) fn is_valid(&self, token: MemberToken) -> bool {
         self.members.get(&token.member).is_some_and(|member| member.told == Some(token))
@@ -136,6 +141,8 @@ pub(crate) struct EmbeddedMembership {
     client: Client,
     group: Arc<str>,
     id: u64,
+    /// It was told that the broker has stopped.
+    lost: bool,
 }
 
 impl EmbeddedMembership {
@@ -177,7 +184,7 @@ impl EmbeddedMembership {
             settle(sequencer, &group, wakes);
             Ok(id)
         })?;
-        Ok(Self { client, group, id })
+        Ok(Self { client, group, id, lost: false })
     }
 }
 
@@ -186,7 +193,11 @@ impl Membership for EmbeddedMembership {
         let mut sequencer = self.client.core().lock();
         let coordinator = sequencer.coordinators.get_mut(&self.group);
         let member = coordinator.and_then(|coordinator| coordinator.members.get_mut(&self.id));
-        let Some(member) = member else { return Poll::Pending };
+        let Some(member) = member else {
+            // The broker has stopped.
+            let told = std::mem::replace(&mut self.lost, true);
+            return if told { Poll::Pending } else { Poll::Ready(MembershipEvent::Lost) };
+        };
         if let Some(token) = member.assigned.take() {
             member.told = Some(token);
             member.must_be_told = false;

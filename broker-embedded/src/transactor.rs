@@ -1,6 +1,6 @@
 //! Transactions: a commit is checked, gets its place, and is durable with the next frame.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 
 use broker_api::{
@@ -72,6 +72,16 @@ impl EmbeddedTransactor {
     }
 }
 
+impl Drop for EmbeddedTransactor {
+    fn drop(&mut self) {
+        let own = |known: &Weak<_>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&self.mailbox));
+        let mut sequencer = self.client.core().lock();
+        if sequencer.transactors.get(&self.id).is_some_and(own) {
+            sequencer.transactors.remove(&self.id);
+        }
+    }
+}
+
 impl Transactor for EmbeddedTransactor {
     fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>> {
         let core = self.client.core();
@@ -98,6 +108,10 @@ impl Transactor for EmbeddedTransactor {
 
     fn poll(&mut self) -> Poll<TransactorEvent> {
         self.mailbox.poll()
+    }
+
+    fn synced(&self) -> Option<Ticket> {
+        self.mailbox.synced()
     }
 
     fn purge(&mut self, partition: &TopicPartition, before: Offset) {

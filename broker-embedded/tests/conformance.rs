@@ -1,7 +1,7 @@
 //! The contract's suite, on the real disk with threads and on the simulated one step by step.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,20 +61,22 @@ struct Simulated {
     clock: Arc<ManualClock>,
     settings: Settings,
     broker: RefCell<SimulatedBroker>,
+    /// Identities that are chosen after a restart are new.
+    opened: Cell<u64>,
 }
 
 impl Simulated {
     fn new(seed: u64, settings: Settings) -> Self {
         let (vfs, clock) = (SimVfs::new(seed), Arc::new(ManualClock::new(1_000)));
-        let broker = open(&vfs, &clock, &settings);
-        Self { vfs, clock, settings, broker: RefCell::new(broker) }
+        let broker = RefCell::new(open(&vfs, &clock, &settings, 0));
+        Self { vfs, clock, settings, broker, opened: Cell::new(0) }
     }
 }
 
-fn open(vfs: &SimVfs, clock: &Arc<ManualClock>, settings: &Settings) -> SimulatedBroker {
+fn open(vfs: &SimVfs, clock: &Arc<ManualClock>, settings: &Settings, seed: u64) -> SimulatedBroker {
     let vfs = Arc::new(vfs.clone());
     let dir = Path::new("/data/broker");
-    SimulatedBroker::open(vfs, clock.clone(), dir, settings.clone(), 7).unwrap()
+    SimulatedBroker::open(vfs, clock.clone(), dir, settings.clone(), seed).unwrap()
 }
 
 impl Harness for Simulated {
@@ -95,7 +97,9 @@ impl Harness for Simulated {
             Stop::Clean => self.broker.borrow().close().unwrap(),
             Stop::Crash => self.vfs.crash(),
         }
-        *self.broker.borrow_mut() = open(&self.vfs, &self.clock, &self.settings);
+        self.opened.update(|times| times + 1);
+        let seed = self.opened.get();
+        *self.broker.borrow_mut() = open(&self.vfs, &self.clock, &self.settings, seed);
         true
     }
 }
@@ -119,5 +123,12 @@ fn on_the_real_disk_acknowledging_before_the_sync() {
 fn on_the_simulated_disk() {
     for seed in 0..10 {
         run_all(&Simulated::new(seed, small()));
+    }
+}
+
+#[test]
+fn on_the_simulated_disk_acknowledging_before_the_sync() {
+    for seed in 0..10 {
+        run_all(&Simulated::new(seed, Settings { durability: Durability::Os, ..small() }));
     }
 }

@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use broker_api::{
     Batch, BatchBuilder, Broker, CleanupPolicy, Commit, Error, Fetcher, FetcherConfig, ManualClock,
-    MembershipConfig, MembershipEvent, NewTopic, OffsetSpec, Start, TaskId, TopicConfig,
+    MembershipConfig, MembershipEvent, NewTopic, OffsetSpec, Producer, Start, TaskId, TopicConfig,
     TopicPartition, Transactor, TransactorEvent, View,
 };
 use broker_embedded::vfs::{SimVfs, Vfs};
@@ -229,6 +230,101 @@ fn durability_os_acknowledges_before_the_sync_and_syncs_soon_after() {
     assert_eq!(world.vfs.syncs(), before);
     world.settle();
     assert_eq!(world.vfs.syncs(), before + 1);
+}
+
+/// Does something when it is woken.
+struct Then(Box<dyn Fn() + Send + Sync>);
+
+impl Wake for Then {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+fn then(what: impl Fn() + Send + Sync + 'static) -> Waker {
+    Arc::new(Then(Box::new(what))).into()
+}
+
+/// A broker on the real disk, a reader of its only topic that waits for more, and a writer.
+fn waiting(waker: Waker) -> (tempfile::TempDir, EmbeddedBroker, Box<dyn Fetcher>) {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::open(dir.path(), small()).unwrap();
+    let topic = NewTopic { name: "t".into(), partitions: 1, config: TopicConfig::default() };
+    block_on(broker.admin().create_topic(topic)).unwrap();
+    let mut fetcher = broker.fetcher(FetcherConfig::default(), waker).unwrap();
+    fetcher.assign(&[(TopicPartition::new("t", 0), Start::Earliest)]).unwrap();
+    while fetcher.poll(1 << 20).is_ready() {}
+    (dir, broker, fetcher)
+}
+
+#[test]
+fn a_waker_may_drop_the_last_handle() {
+    type Handles = (EmbeddedBroker, Box<dyn Fetcher>, Box<dyn Producer>);
+    let last: Arc<Mutex<Option<Handles>>> = Arc::default();
+    let (told, dropped) = mpsc::channel();
+    let handles = last.clone();
+    let waker = then(move || {
+        let handles = handles.lock().unwrap().take();
+        drop(handles);
+        told.send(()).unwrap();
+    });
+    let (_dir, broker, fetcher) = waiting(waker);
+    let mut producer = broker.producer(Waker::noop().clone()).unwrap();
+    let mut handles = last.lock().unwrap();
+    producer.append(&TopicPartition::new("t", 0), batch(b"k", None)).unwrap();
+    *handles = Some((broker, fetcher, producer));
+    drop(handles);
+    dropped.recv_timeout(Duration::from_secs(20)).expect("the journal's thread waits for itself");
+}
+
+#[test]
+fn a_waker_that_panics_does_not_end_the_broker() {
+    let (_dir, broker, mut fetcher) = waiting(then(|| panic!("a waker of somebody else")));
+    let tp = TopicPartition::new("t", 0);
+    let (told, appended) = mpsc::channel();
+    let waker = then(move || told.send(()).unwrap());
+    let mut producer = broker.producer(waker).unwrap();
+    for _ in 0..3 {
+        producer.append(&tp, batch(b"k", None)).unwrap();
+        while producer.poll().is_pending() {
+            appended.recv_timeout(Duration::from_secs(20)).expect("the journal's thread is gone");
+        }
+        while fetcher.poll(1 << 20).is_ready() {} // asks to be woken again
+    }
+    broker.close().unwrap();
+}
+
+#[test]
+fn whoever_waits_is_woken_and_told_when_the_broker_fails() {
+    let world = World::new(small());
+    let tp = world.topic("t", TopicConfig::default());
+    let woken: Arc<Count> = Arc::default();
+    let mut fetcher = world.fetcher(View::Durable, &tp, woken.clone().into());
+    while fetcher.poll(1 << 20).is_ready() {}
+    let task = TaskId { subtopology: 0, partition: 0 };
+    let config = MembershipConfig { application: "a".into(), tasks: vec![task], warm: Vec::new() };
+    let mut member = world.broker.membership(config, Waker::noop().clone()).unwrap();
+    while member.poll().is_ready() {}
+    let mut transactor = world.transactor();
+    let ticket = transactor.submit(commit(&tp, batch(b"k", None))).unwrap();
+    world.vfs.fail_sync(world.vfs.syncs());
+    world.settle();
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1, "the reader sleeps for ever");
+    assert!(matches!(fetcher.poll(1), Poll::Ready(Err(Error::Failed { .. }))));
+    assert_eq!(member.poll(), Poll::Ready(MembershipEvent::Lost));
+    assert!(matches!(transactor.poll(), Poll::Ready(TransactorEvent::Applied { .. })));
+    assert_eq!(transactor.poll(), Poll::Ready(TransactorEvent::Doubt { ticket }));
+    assert!(matches!(transactor.poll(), Poll::Ready(TransactorEvent::Failed(_))));
+    assert_eq!(transactor.synced(), None);
+}
+
+#[test]
+fn a_reader_that_waits_is_woken_when_the_broker_is_closed() {
+    let (told, woken) = mpsc::channel();
+    let (_dir, broker, mut fetcher) = waiting(then(move || told.send(()).unwrap()));
+    broker.close().unwrap();
+    woken.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(fetcher.poll(1), Poll::Ready(Err(Error::Closed))));
 }
 
 #[test]

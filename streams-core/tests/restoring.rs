@@ -86,14 +86,15 @@ fn a_deletion_that_is_compacted_away_during_an_interrupted_restore_is_not_missed
     world.write(&[("a", b"1"), ("x", b"1")]);
     world.run_once();
     let mut thread = log(&world, &[("x", b""), ("a", b"2")]);
-    // One more commit is in the log, but not durable: the restore will have to wait for it.
-    world.broker.set_faults(Faults { durable_delay: u32::MAX / 2, ..Faults::default() });
+    // One more commit is in the log, but not visible: the restore will have to wait for it.
+    let partition = TopicPartition::new(CHANGELOG, 0);
+    world.broker.inject(Fault::Hold { partition: partition.clone(), steps: u32::MAX / 2 });
     world.write(&[("b", b"3")]);
     some_steps(&world, &mut thread);
+    assert!(thread.is_caught_up());
     drop(thread);
     // Nothing is read yet when its deletions go; then some is, and the process dies.
-    let slow = Faults { durable_delay: u32::MAX / 2, fetch_delay: 100, ..Faults::default() };
-    world.broker.set_faults(slow);
+    world.broker.set_faults(Faults { fetch_delay: 100, ..Faults::default() });
     let mut thread = world.thread();
     let is_restoring = |thread: &StreamThread| !format!("{thread:?}").contains("restoring: []");
     while !is_restoring(&thread) {
@@ -101,14 +102,15 @@ fn a_deletion_that_is_compacted_away_during_an_interrupted_restore_is_not_missed
         thread.step().unwrap();
         assert!(!thread.is_running());
     }
-    world.broker.inject(Fault::Compact { partition: TopicPartition::new(CHANGELOG, 0) });
+    world.broker.inject(Fault::Compact { partition });
     some_steps(&world, &mut thread);
+    assert!(!thread.is_running());
     drop(thread);
     world.broker = world.broker.crash();
     world.broker.set_faults(Faults::default());
     let mut thread = world.thread();
     world.run(&mut thread).unwrap();
-    assert_eq!(entries(&mut thread), [("a".into(), "2".into())]);
+    assert_eq!(entries(&mut thread), [("a".into(), "2".into()), ("b".into(), "3".into())]);
 }
 
 #[test]

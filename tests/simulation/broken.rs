@@ -15,8 +15,10 @@ use broker_api::{
 pub(crate) enum Promise {
     /// Appends are acknowledged when they are applied.
     AcknowledgedIsDurable,
-    /// Commits are said to be durable when they are applied: stores are flushed too early.
+    /// Commits are said to be durable and synced when they are applied: stores are flushed too early.
     FlushedIsDurable,
+    /// Commits are said to be synced when they are durable.
+    SyncedIsSynced,
     /// Now and then a commit in the middle is swallowed.
     NothingIsLost,
     /// The batches of a commit go first, its consumed offsets follow in another entry.
@@ -47,13 +49,19 @@ impl Broker for Broken {
         let inner = self.inner.transactor(id, waker.clone())?;
         Ok(match self.promise {
             Promise::AcknowledgedIsDurable => inner,
-            Promise::FlushedIsDurable => Box::new(Hasty { inner, events: VecDeque::new() }),
+            Promise::FlushedIsDurable | Promise::SyncedIsSynced => Box::new(Hasty {
+                inner,
+                waits: self.promise == Promise::SyncedIsSynced,
+                events: VecDeque::new(),
+                said: None,
+            }),
             Promise::NothingIsLost => Box::new(Forgetful {
                 inner,
                 waker,
                 given: 0,
                 tickets: VecDeque::new(),
                 events: VecDeque::new(),
+                said: None,
             }),
             Promise::CommitsAreAtomic => Box::new(Splitting {
                 inner,
@@ -61,6 +69,7 @@ impl Broker for Broken {
                 given: 0,
                 second: VecDeque::new(),
                 under_way: VecDeque::new(),
+                said: None,
             }),
         })
     }
@@ -124,10 +133,12 @@ fn applied_end(broker: &dyn Broker, partition: &TopicPartition) -> Offset {
     }
 }
 
-/// Says `Durable` right after `Applied`.
+/// Says `Durable` right after `Applied`, unless it `waits`; what it calls durable, it calls synced.
 struct Hasty {
     inner: Box<dyn Transactor>,
+    waits: bool,
     events: VecDeque<TransactorEvent>,
+    said: Option<Ticket>,
 }
 
 impl Transactor for Hasty {
@@ -136,21 +147,27 @@ impl Transactor for Hasty {
     }
 
     fn poll(&mut self) -> Poll<TransactorEvent> {
-        if let Some(event) = self.events.pop_front() {
-            return Poll::Ready(event);
-        }
         loop {
-            match self.inner.poll() {
-                Poll::Ready(TransactorEvent::Durable { .. }) => {}
-                Poll::Ready(event) => {
-                    if let TransactorEvent::Applied { ticket, .. } = event {
-                        self.events.push_back(TransactorEvent::Durable { ticket });
-                    }
-                    return Poll::Ready(event);
+            let event = match self.events.pop_front() {
+                Some(event) => Poll::Ready(event),
+                None => match self.inner.poll() {
+                    Poll::Ready(TransactorEvent::Durable { .. }) if !self.waits => continue,
+                    event => event,
+                },
+            };
+            match event {
+                Poll::Ready(TransactorEvent::Applied { ticket, .. }) if !self.waits => {
+                    self.events.push_back(TransactorEvent::Durable { ticket });
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(TransactorEvent::Durable { ticket }) => self.said = Some(ticket),
+                _ => {}
             }
+            return event;
         }
+    }
+
+    fn synced(&self) -> Option<Ticket> {
+        self.said
     }
 
     /// Left out: only the flush is to be too early.
@@ -165,6 +182,7 @@ struct Forgetful {
     /// Inner and outer ones of what is in flight.
     tickets: VecDeque<(Ticket, Ticket)>,
     events: VecDeque<TransactorEvent>,
+    said: Option<Ticket>,
 }
 
 impl Transactor for Forgetful {
@@ -184,6 +202,9 @@ impl Transactor for Forgetful {
 
     fn poll(&mut self) -> Poll<TransactorEvent> {
         if let Some(event) = self.events.pop_front() {
+            if let TransactorEvent::Durable { ticket } = event {
+                self.said = Some(ticket);
+            }
             return Poll::Ready(event);
         }
         let Poll::Ready(event) = self.inner.poll() else { return Poll::Pending };
@@ -198,10 +219,15 @@ impl Transactor for Forgetful {
             TransactorEvent::Durable { ticket } => {
                 let ticket = outer(ticket);
                 self.tickets.pop_front();
+                self.said = Some(ticket);
                 TransactorEvent::Durable { ticket }
             }
             other => other,
         })
+    }
+
+    fn synced(&self) -> Option<Ticket> {
+        self.said
     }
 
     fn purge(&mut self, partition: &TopicPartition, before: Offset) {
@@ -217,6 +243,7 @@ struct Splitting {
     /// Consumed offsets whose batches are on their way.
     second: VecDeque<Commit>,
     under_way: VecDeque<Halves>,
+    said: Option<Ticket>,
 }
 
 /// A commit whose two entries are not durable yet.
@@ -263,6 +290,7 @@ impl Transactor for Splitting {
                 TransactorEvent::Durable { ticket } => {
                     if self.under_way.front().is_some_and(|half| half.second == Some(ticket)) {
                         let ticket = self.under_way.pop_front().map_or(ticket, |half| half.outer);
+                        self.said = Some(ticket);
                         return Poll::Ready(TransactorEvent::Durable { ticket });
                     }
                     let waiting = self.under_way.iter_mut().find(|half| half.first == ticket);
@@ -280,6 +308,10 @@ impl Transactor for Splitting {
             }
         }
         Poll::Pending
+    }
+
+    fn synced(&self) -> Option<Ticket> {
+        self.said
     }
 
     fn purge(&mut self, partition: &TopicPartition, before: Offset) {

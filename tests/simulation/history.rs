@@ -50,8 +50,9 @@ impl History {
         self.reader = None;
     }
 
-    /// Looks at a broker that was just opened: all that was ever seen must still be there.
-    pub(crate) fn open(&mut self, broker: &Arc<dyn Broker>) -> Result<(), Failure> {
+    /// Looks at a broker that was just opened: all that was ever seen must still be there, but for
+    /// the newest if it `may_lose` what was not synced.
+    pub(crate) fn open(&mut self, broker: &Arc<dyn Broker>, may_lose: bool) -> Result<(), Failure> {
         let config = FetcherConfig { view: View::Durable, isolation: Isolation::ReadUncommitted };
         let mut reader = broker.fetcher(config, Waker::noop().clone())?;
         let starts: Vec<_> =
@@ -70,6 +71,10 @@ impl History {
             let Some((now, now_end, start)) = found.remove(tp) else {
                 return Err(Failure::violation(format!("{tp} is not reported")));
             };
+            if now_end < *end && may_lose {
+                seen.truncate(seen.partition_point(|record| record.offset < now_end));
+                *end = now_end;
+            }
             if now_end < *end {
                 let what = format!("{tp} ends at {now_end}, was read up to {end} before");
                 return Err(Failure::violation(what));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use broker_api::sim::{Dice, Faults, SimBroker, SimConfig};
 use broker_api::{Broker, Capabilities, Clock, Error, ManualClock};
 use broker_embedded::vfs::SimVfs;
-use broker_embedded::{Settings, SimulatedBroker, Step};
+use broker_embedded::{Durability, Settings, SimulatedBroker, Step};
 
 /// How a process ends without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub(crate) trait Host {
 
     /// Whether the broker may fail by now.
     fn is_doomed(&self) -> bool;
+
+    /// Whether such an end may take back what was acknowledged.
+    fn may_lose(&self, end: End) -> bool;
 
     /// No more faults from now on, those planned excepted.
     fn calm_down(&mut self);
@@ -52,15 +55,17 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    pub(crate) fn new(clock: Arc<ManualClock>, dice: &mut Dice) -> Self {
+    pub(crate) fn new(clock: Arc<ManualClock>, dice: &mut Dice, durability: Durability) -> Self {
         let vfs = SimVfs::new(dice.number());
         let settings = Settings {
+            durability,
             journal_file_bytes: dice.pick(&[24 << 10, 64 << 10, 1 << 20]),
             memory_tail_bytes: dice.pick(&[1 << 10, 1 << 20]),
             max_queued_bytes: dice.pick(&[4 << 10, 1 << 20]),
             max_commit_bytes: 1 << 20,
             reserve_bytes: 4 << 10,
             seal_after: Duration::from_millis(20),
+            sync_every: Duration::from_millis(dice.pick(&[5, 100])),
             ..Settings::default()
         };
         let broker = open(&vfs, &clock, &settings, dice).expect("an empty disk");
@@ -101,6 +106,12 @@ impl Host for Embedded {
         self.doomed
     }
 
+    fn may_lose(&self, end: End) -> bool {
+        // A sync that fails says nothing of what was written before.
+        let power = end == End::PowerCut || self.vfs.power_is_cut() || self.doomed;
+        self.settings.durability == Durability::Os && power
+    }
+
     fn calm_down(&mut self) {}
 
     fn restart(&mut self, end: End, dice: &mut Dice) -> Result<(), Error> {
@@ -125,6 +136,7 @@ pub(crate) struct Fickle {
     broker: SimBroker,
     faults: Faults,
     compacts: bool,
+    loses: bool,
 }
 
 impl Fickle {
@@ -136,7 +148,8 @@ impl Fickle {
         };
         let config =
             SimConfig { seed: dice.number(), faults, capabilities, appends_in_flight: 100, clock };
-        Self { broker: SimBroker::new(config), faults, compacts: faults.compaction > 0 }
+        let (compacts, loses) = (faults.compaction > 0, faults.sync_delay > 0);
+        Self { broker: SimBroker::new(config), faults, compacts, loses }
     }
 }
 
@@ -155,6 +168,10 @@ impl Host for Fickle {
 
     fn is_doomed(&self) -> bool {
         false
+    }
+
+    fn may_lose(&self, end: End) -> bool {
+        self.loses && end == End::PowerCut
     }
 
     fn calm_down(&mut self) {

@@ -19,7 +19,8 @@ mod world;
 use std::sync::Arc;
 
 use broker_api::sim::{Dice, Faults};
-use broker_api::{Broker, Error};
+use broker_api::{Broker, Error, ManualClock};
+use broker_embedded::Durability;
 use streams_core::runtime::StreamsError;
 use streams_core::{BuildError, StateError};
 
@@ -80,12 +81,25 @@ fn nothing_between(broker: Arc<dyn Broker>, _: &mut Dice) -> Arc<dyn Broker> {
     broker
 }
 
+fn synced(clock: Arc<ManualClock>, dice: &mut Dice) -> Box<dyn Host> {
+    Box::new(Embedded::new(clock, dice, Durability::Synced))
+}
+
+/// Acknowledges before it syncs.
+fn early(clock: Arc<ManualClock>, dice: &mut Dice) -> Box<dyn Host> {
+    Box::new(Embedded::new(clock, dice, Durability::Os))
+}
+
 #[test]
 fn the_embedded_broker_and_its_application_survive_everything() {
-    all_seeds("embedded", 1, |seed| {
-        let host = |clock, dice: &mut Dice| Box::new(Embedded::new(clock, dice)) as Box<dyn Host>;
-        World::new(seed, nothing_between, host)?.run()
-    });
+    all_seeds("embedded", 1, |seed| World::new(seed, nothing_between, synced)?.run());
+}
+
+/// A power cut takes back what was acknowledged and not synced: then everything is as if that had
+/// never been, in all partitions, offsets and stores.
+#[test]
+fn what_is_acknowledged_before_it_is_synced_is_lost_as_a_whole() {
+    all_seeds("acknowledged early", 2, |seed| World::new(seed, nothing_between, early)?.run());
 }
 
 /// The faults that a seed has.
@@ -95,6 +109,7 @@ fn some_faults(dice: &mut Dice) -> Faults {
     Faults {
         apply_delay: some(all.apply_delay),
         durable_delay: some(all.durable_delay),
+        sync_delay: some(all.sync_delay),
         fetch_delay: some(all.fetch_delay),
         admin_delay: some(all.admin_delay),
         gaps: some(all.gaps),
@@ -132,9 +147,12 @@ fn a_calm_broker() {
 }
 
 /// Runs seeds with a broken promise until an oracle notices, and says `what`.
-fn must_turn_red(what: &str, wrap: crate::world::Wrap) {
+fn must_turn_red(
+    what: &str,
+    host: fn(Arc<ManualClock>, &mut Dice) -> Box<dyn Host>,
+    wrap: crate::world::Wrap,
+) {
     for seed in 0..300 {
-        let host = |clock, dice: &mut Dice| Box::new(Embedded::new(clock, dice)) as Box<dyn Host>;
         let run = World::new(seed, wrap, host).and_then(World::run);
         if let Err(Failure::Violation(noticed)) = run {
             assert!(noticed.contains(what), "seed {seed}: {noticed}");
@@ -147,24 +165,31 @@ fn must_turn_red(what: &str, wrap: crate::world::Wrap) {
 
 #[test]
 fn acknowledging_before_durable_is_noticed() {
-    must_turn_red("the acknowledged line", |broker, _| {
+    must_turn_red("the acknowledged line", synced, |broker, _| {
         Broken::between(broker, Promise::AcknowledgedIsDurable)
     });
 }
 
 #[test]
 fn flushing_stores_before_durable_is_noticed() {
-    must_turn_red("its changelog is durable up to", |broker, _| {
+    must_turn_red("its changelog is durable up to", synced, |broker, _| {
         Broken::between(broker, Promise::FlushedIsDurable)
     });
 }
 
 #[test]
+fn flushing_stores_before_synced_is_noticed() {
+    must_turn_red("its changelog is durable up to", early, |broker, _| {
+        Broken::between(broker, Promise::SyncedIsSynced)
+    });
+}
+
+#[test]
 fn a_lost_entry_in_the_middle_is_noticed() {
-    must_turn_red("", |broker, _| Broken::between(broker, Promise::NothingIsLost));
+    must_turn_red("", synced, |broker, _| Broken::between(broker, Promise::NothingIsLost));
 }
 
 #[test]
 fn outputs_and_offsets_in_two_entries_are_noticed() {
-    must_turn_red("", |broker, _| Broken::between(broker, Promise::CommitsAreAtomic));
+    must_turn_red("", synced, |broker, _| Broken::between(broker, Promise::CommitsAreAtomic));
 }

@@ -45,6 +45,8 @@ pub(crate) struct World {
     /// How often something may be killed, and was.
     ends_left: u32,
     ends: u64,
+    /// The last end may have taken back what was acknowledged.
+    may_have_lost: bool,
 }
 
 struct App {
@@ -156,6 +158,7 @@ impl World {
             app: None,
             ends_left: dice.within(0..6) as u32,
             ends: 0,
+            may_have_lost: false,
             dice,
             host,
         };
@@ -238,9 +241,14 @@ impl World {
     fn open(&mut self) -> Result<(), Failure> {
         let broker = self.host.broker();
         self.host.read_freely(true);
-        let opened = self.history.open(&broker);
+        let opened = self.history.open(&broker, self.may_have_lost);
         self.host.read_freely(false);
         opened?;
+        if std::mem::take(&mut self.may_have_lost) {
+            let end = |a: &Acknowledged| self.history.end(app::LINES, a.partition);
+            self.lines.acknowledged.retain(|a| a.base_offset < end(a));
+            self.oracle.times.clear();
+        }
         let between = (self.wrap)(broker, &mut self.dice);
         self.lines.producer = Some(between.producer(Waker::noop().clone())?);
         let admin = between.admin();
@@ -350,6 +358,7 @@ impl World {
             if dice.one_in(8) {
                 self.engine = LossyEngine::new(); // somebody has deleted the state directory
             }
+            self.may_have_lost |= self.host.may_lose(end);
             self.host.restart(end, dice)?;
             match self.open().and_then(|()| self.check()) {
                 Err(Failure::Broke(_)) if self.host.is_doomed() && attempt < 5 => {}

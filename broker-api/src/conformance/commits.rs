@@ -144,3 +144,20 @@ pub(super) fn a_dropped_transactor_leaves_whole_commits(check: &mut Check<'_>) {
         assert_eq!(check.contents(tp).len(), 1 + taken, "half a commit");
     }
 }
+
+pub(super) fn commits_are_synced_in_order_after_they_are_durable(check: &mut Check<'_>) {
+    let tp = check.topic("topic", 1).remove(0);
+    let mut committer = check.committer("id");
+    assert_eq!(committer.transactor.synced(), None);
+    for _ in 0..5 {
+        let before = committer.transactor.synced();
+        let ticket = committer.submit(commit_of(&[(&tp, &["a"])]));
+        committer.applied(ticket);
+        let synced = committer.transactor.synced();
+        // What happens behind the back of this test may be seen before its event is polled.
+        assert!(before <= synced && synced <= Some(ticket), "{synced:?} of {ticket:?}");
+        committer.durable(ticket);
+        committer.synced(ticket);
+        assert_eq!(committer.transactor.synced(), Some(ticket));
+    }
+}

@@ -131,6 +131,7 @@ checks! {
         offsets_may_commit_alone,
         what_is_not_submitted_leaves_nothing,
         tickets_resolve_in_order_and_once,
+        commits_are_synced_in_order_after_they_are_durable,
         appends_resolve_in_order_and_once,
         a_dropped_transactor_leaves_whole_commits;
     fencing:
@@ -157,7 +158,8 @@ checks! {
         a_member_that_keeps_its_tasks_keeps_committing,
         members_with_other_tasks_are_refused;
     crashes:
-        what_is_durable_survives_a_crash,
+        what_is_synced_survives_a_crash,
+        what_was_accepted_before_a_sync_survives_a_crash,
         a_crash_keeps_or_drops_whole_commits,
         a_clean_stop_keeps_everything;
 }

@@ -71,6 +71,13 @@ impl Committer<'_, '_> {
         assert_eq!(self.next(), TransactorEvent::Durable { ticket });
     }
 
+    /// Waits until a durable commit is synced.
+    pub(super) fn synced(&mut self, ticket: Ticket) {
+        let Self { check, transactor } = self;
+        check
+            .until("a commit to be synced", || (transactor.synced() >= Some(ticket)).then_some(()));
+    }
+
     /// Submits and waits until it is durable; gives the base offsets.
     pub(super) fn commit(&mut self, commit: Commit) -> Vec<Offset> {
         let ticket = self.submit(commit);

@@ -150,7 +150,7 @@ impl Admin for SimAdmin {
     ) -> Result<Vec<(TopicPartition, CommittedOffset)>, Error> {
         // What was accepted before the call counts.
         let accepted = self.call(|state| Ok(state.accepted_count)).await?;
-        self.until(|state| state.placed_count() >= accepted).await?;
+        self.until(|state| state.is_placed(accepted)).await?;
         self.shared.with(|state| {
             let group = state.groups.get(group);
             Ok(group.map(|g| g.applied.clone().into_iter().collect()).unwrap_or_default())
@@ -163,8 +163,8 @@ impl Admin for SimAdmin {
         before: Offset,
     ) -> Result<Offset, Error> {
         let id = self.call(|state| state.check_deletion(partition, before)).await?;
-        // What is not durable cannot be deleted yet.
-        let settled = |log: &Log| log.durable >= before;
+        // What is not synced cannot be deleted yet.
+        let settled = |log: &Log| log.synced >= before;
         self.until(|state| state.log(partition).map_or(true, settled)).await?;
         self.shared.with(|state| {
             state.wake_readers(partition, |_| true);
@@ -173,6 +173,11 @@ impl Admin for SimAdmin {
             }
             Ok(state.log(partition)?.horizon.log_start)
         })
+    }
+
+    async fn sync(&self) -> Result<(), Error> {
+        let accepted = self.call(|state| Ok(state.accepted_count)).await?;
+        self.until(|state| state.is_synced(accepted)).await
     }
 
     async fn horizon(&self, partition: &TopicPartition) -> Result<Horizon, Error> {

@@ -1,4 +1,4 @@
-//! Writes on their way: accepted, then applied, then durable, in one order.
+//! Writes on their way: accepted, then applied, then durable, then synced, in one order.
 
 use super::state::State;
 use crate::{
@@ -22,7 +22,9 @@ pub(super) struct Entry {
     gap: Option<(TopicPartition, TopicId, u32)>,
     /// An append that fails; whether it takes effect all the same.
     failing: Option<bool>,
-    /// The step at which it is applied, and when that is done, durable.
+    /// Its place among all that were accepted.
+    number: u64,
+    /// The step at which it is applied; when that is done, durable; at last, synced.
     due: u64,
     base_offsets: Vec<Offset>,
     /// Where the partitions that it has written end after it.
@@ -41,6 +43,7 @@ impl Entry {
             group,
             gap: None,
             failing: None,
+            number: 0,
             due: 0,
             base_offsets: Vec::new(),
             ends: Vec::new(),
@@ -61,12 +64,20 @@ impl State {
     pub(super) fn accept(&mut self, mut entry: Entry) {
         entry.due = self.steps + 1 + self.random.up_to(self.faults.apply_delay);
         self.accepted_count += 1;
+        entry.number = self.accepted_count;
         self.accepted.push_back(entry);
     }
 
-    /// How many of the accepted entries have their place, or never will have one.
-    pub(super) fn placed_count(&self) -> u64 {
-        self.accepted_count - self.accepted.len() as u64
+    /// Whether the entries up to this number have their place, or never will have one.
+    pub(super) fn is_placed(&self, number: u64) -> bool {
+        self.accepted.front().is_none_or(|entry| entry.number > number)
+    }
+
+    /// Whether the entries up to this number are synced, or never will be.
+    pub(super) fn is_synced(&self, number: u64) -> bool {
+        let waiting = [&self.durable, &self.applied, &self.accepted];
+        let mut waiting = waiting.into_iter().filter_map(|entries| entries.front());
+        waiting.all(|entry| entry.number > number)
     }
 
     pub(super) fn settle_applied(&mut self) {
@@ -129,22 +140,46 @@ impl State {
 
     pub(super) fn settle_durable(&mut self) {
         while self.applied.front().is_some_and(|entry| entry.due <= self.steps) {
-            if let Some(entry) = self.applied.pop_front() {
-                self.make_durable(entry);
+            if let Some(mut entry) = self.applied.pop_front() {
+                self.make_durable(&entry);
+                entry.due = self.steps + self.random.up_to(self.faults.sync_delay);
+                self.durable.push_back(entry);
             }
         }
     }
 
-    fn make_durable(&mut self, entry: Entry) {
+    pub(super) fn settle_synced(&mut self) {
+        while self.durable.front().is_some_and(|entry| entry.due <= self.steps) {
+            if let Some(entry) = self.durable.pop_front() {
+                self.make_synced(entry);
+            }
+        }
+    }
+
+    fn make_synced(&mut self, entry: Entry) {
         for (tp, id, end) in entry.ends {
             if let Some(log) = self.log_mut(&tp, id) {
-                log.durable = log.durable.max(end);
-                self.wake_readers(&tp, |config| config.view == View::Durable);
+                log.synced = log.synced.max(end);
             }
         }
         if let Some(commit) = entry.group {
             let group = self.groups.entry(commit.group).or_default();
-            group.durable.extend(commit.offsets);
+            group.synced.extend(commit.offsets);
+        }
+        if let Source::Committer(key, ticket) = entry.source
+            && let Some(committer) = self.committers.get_mut(&key)
+        {
+            committer.synced = Some(ticket);
+            self.to_wake.push(committer.waker.clone());
+        }
+    }
+
+    fn make_durable(&mut self, entry: &Entry) {
+        for (tp, id, end) in &entry.ends {
+            if let Some(log) = self.log_mut(tp, *id) {
+                log.durable = log.durable.max(*end);
+                self.wake_readers(tp, |config| config.view == View::Durable);
+            }
         }
         match entry.source {
             Source::Committer(key, ticket) => {

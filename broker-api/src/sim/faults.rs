@@ -12,6 +12,9 @@ pub struct Faults {
     pub apply_delay: u32,
     /// What is applied waits up to this many further steps until it is durable.
     pub durable_delay: u32,
+    /// What is durable waits up to this many further steps until it is synced: a broker that
+    /// acknowledges before it syncs. What is not synced is lost in a crash.
+    pub sync_delay: u32,
     /// A fetch is pending for up to this many steps although there is data.
     pub fetch_delay: u32,
     /// A call of the admin interface takes up to this many steps.
@@ -46,6 +49,7 @@ impl Faults {
         Self {
             apply_delay: 3,
             durable_delay: 5,
+            sync_delay: 5,
             fetch_delay: 3,
             admin_delay: 3,
             gaps: 100,

@@ -6,7 +6,7 @@ use crate::{
     Batch, BatchBuilder, Error, FetcherConfig, Horizon, Isolation, Offset, Timestamp, View,
 };
 
-/// The records of a partition and its watermarks: `log_start <= durable <= end`.
+/// The records of a partition and its watermarks: `log_start <= synced <= durable <= end`.
 #[derive(Clone, Default)]
 pub(super) struct Log {
     /// In offset order; every one ends above `log_start`.
@@ -14,9 +14,10 @@ pub(super) struct Log {
     pub(super) horizon: Horizon,
     pub(super) end: Offset,
     pub(super) durable: Offset,
+    pub(super) synced: Offset,
     /// Where someone else's open transaction begins, and the step that ends it.
     pub(super) hold: Option<(Offset, u64)>,
-    /// Up to where it is to be deleted as soon as that is durable.
+    /// Up to where it is to be deleted as soon as that is synced.
     pub(super) purge: Offset,
 }
 
@@ -52,14 +53,14 @@ impl Log {
     }
 
     pub(super) fn delete_below(&mut self, before: Offset) {
-        self.horizon.log_start = self.horizon.log_start.max(before.min(self.durable));
+        self.horizon.log_start = self.horizon.log_start.max(before.min(self.synced));
         let gone = self.find(self.horizon.log_start);
         self.batches.drain(..gone);
     }
 
-    /// Carries out the deletion that was asked for as far as it is durable. True if it moved.
+    /// Carries out the deletion that was asked for when all of it is synced. True if it moved.
     pub(super) fn purge(&mut self) -> bool {
-        let due = self.purge > self.horizon.log_start && self.purge <= self.durable;
+        let due = self.purge > self.horizon.log_start && self.purge <= self.synced;
         if due {
             self.delete_below(self.purge);
         }
@@ -67,9 +68,10 @@ impl Log {
     }
 
     /// What is left after a crash.
-    pub(super) fn cut_to_durable(&mut self) {
-        self.batches.retain(|batch| batch.next_offset() <= self.durable);
-        self.end = self.durable;
+    pub(super) fn cut_to_synced(&mut self) {
+        self.batches.retain(|batch| batch.next_offset() <= self.synced);
+        self.end = self.synced;
+        self.durable = self.synced;
         self.hold = None;
         self.purge = 0;
     }
@@ -82,10 +84,10 @@ impl Log {
             .map_or(self.stable(), |batch| batch.base_offset().max(self.horizon.log_start))
     }
 
-    /// Keeps the newest record of each key below the stable end, and no tombstones. Batches keep
-    /// their offsets, so what is gone leaves gaps.
+    /// Keeps the newest record of each key below the stable end, as far as that is synced, and no
+    /// tombstones. Batches keep their offsets, so what is gone leaves gaps.
     pub(super) fn compact(&mut self) -> Result<(), Error> {
-        let below = self.stable();
+        let below = self.stable().min(self.synced);
         let compacted = self.find(below);
         let mut newest = BTreeMap::<Vec<u8>, Offset>::new();
         for batch in &self.batches[..compacted] {

@@ -22,11 +22,11 @@ pub(super) struct Topic {
     pub(super) logs: Vec<Log>,
 }
 
-/// The offsets of a consumer group: as applied, and as durable.
+/// The offsets of a consumer group: as applied, and as synced.
 #[derive(Clone, Default)]
 pub(super) struct Group {
     pub(super) applied: BTreeMap<TopicPartition, CommittedOffset>,
-    pub(super) durable: BTreeMap<TopicPartition, CommittedOffset>,
+    pub(super) synced: BTreeMap<TopicPartition, CommittedOffset>,
 }
 
 pub(super) struct State {
@@ -42,10 +42,12 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     /// The epoch of the newest transactor of each transactional id.
     pub(super) epochs: BTreeMap<Arc<str>, u32>,
-    /// Accepted, not yet applied; then applied, not yet durable: one order, never broken.
+    /// Accepted, not yet applied; then applied, not yet durable; then durable, not yet synced: one
+    /// order, never broken.
     pub(super) accepted: VecDeque<Entry>,
     pub(super) applied: VecDeque<Entry>,
-    /// How many entries were accepted, and how many of those are applied or given up.
+    pub(super) durable: VecDeque<Entry>,
+    /// How many entries were accepted: the number of the last one.
     pub(super) accepted_count: u64,
     pub(super) fail_appends: Option<(u32, bool)>,
     next_number: u64,
@@ -77,6 +79,7 @@ impl State {
             epochs: BTreeMap::new(),
             accepted: VecDeque::new(),
             applied: VecDeque::new(),
+            durable: VecDeque::new(),
             accepted_count: 0,
             fail_appends: None,
             next_number: 1,
@@ -125,6 +128,7 @@ impl State {
         }
         self.steps += 1;
         self.settle_durable();
+        self.settle_synced();
         self.settle_applied();
         self.strike();
         self.end_holds();
@@ -134,6 +138,7 @@ impl State {
         self.to_wake.append(&mut self.waiting_admins);
         !self.accepted.is_empty()
             || !self.applied.is_empty()
+            || !self.durable.is_empty()
             || self.topics.values().flat_map(|t| &t.logs).any(|log| log.hold.is_some())
             || self.readers.values().any(|reader| reader.ready_at > self.steps)
             || self.applications.values().any(|a| a.unsettled)
@@ -263,9 +268,9 @@ impl State {
     /// What survives. This state is closed.
     pub(super) fn crash(&mut self) -> State {
         let mut topics = std::mem::take(&mut self.topics);
-        topics.values_mut().flat_map(|t| &mut t.logs).for_each(Log::cut_to_durable);
+        topics.values_mut().flat_map(|t| &mut t.logs).for_each(Log::cut_to_synced);
         let mut groups = std::mem::take(&mut self.groups);
-        groups.values_mut().for_each(|group| group.applied = group.durable.clone());
+        groups.values_mut().for_each(|group| group.applied = group.synced.clone());
         let config = SimConfig {
             seed: self.random.number(),
             faults: self.faults,
@@ -290,6 +295,7 @@ impl State {
         self.closed = true;
         self.accepted.clear();
         self.applied.clear();
+        self.durable.clear();
         self.committers.values_mut().for_each(Committer::close);
         self.writers.values_mut().for_each(Writer::close);
         for application in self.applications.values_mut() {

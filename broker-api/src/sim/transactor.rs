@@ -21,6 +21,7 @@ pub(super) struct Committer {
     /// In flight, in their order.
     pub(super) tickets: VecDeque<Ticket>,
     next_ticket: u64,
+    pub(super) synced: Option<Ticket>,
     fenced: bool,
     in_doubt: bool,
     pub(super) told_full: bool,
@@ -84,6 +85,7 @@ impl SimTransactor {
                 events: VecDeque::new(),
                 tickets: VecDeque::new(),
                 next_ticket: 0,
+                synced: None,
                 fenced: false,
                 in_doubt: false,
                 told_full: false,
@@ -182,6 +184,10 @@ impl Transactor for SimTransactor {
             .shared
             .with(|state| state.committers.get_mut(&self.key).and_then(|c| c.events.pop_front()));
         event.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn synced(&self) -> Option<Ticket> {
+        self.shared.with(|state| state.committers.get(&self.key).and_then(|c| c.synced))
     }
 
     fn purge(&mut self, partition: &TopicPartition, before: Offset) {

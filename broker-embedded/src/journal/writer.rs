@@ -7,15 +7,17 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
-use broker_api::{Error, Offset};
+use broker_api::{Error, Offset, Ticket, TransactorEvent};
 
 use super::entry::Entry;
 use super::file::{HEAD_LEN, JournalFile};
 use super::frame::{ALIGN, Buffer, FrameHead};
 use crate::core::Core;
 use crate::disk::io_error;
+use crate::mailbox::Mailbox;
 use crate::sequencer::partition::Partition;
 use crate::sequencer::{Haste, Health, Notify, Queued};
 use crate::settings::Durability;
@@ -51,8 +53,12 @@ pub(crate) struct Writer {
     pub(crate) sealed: bool,
     frame: Option<Frame>,
     buffer: Buffer,
-    /// What is written but not synced ([`Durability::Os`] only).
+    /// Entries below are written.
+    written_lsn: u64,
+    /// Something is written but not synced ([`Durability::Os`] only).
     unsynced: bool,
+    /// Of each transactor with commits in there, the last one.
+    unsynced_commits: Vec<(Arc<Mailbox<TransactorEvent>>, Ticket)>,
     /// When something was last written, and synced.
     last_work: Duration,
     last_sync: Duration,
@@ -98,7 +104,9 @@ impl Writer {
             sealed,
             frame: None,
             buffer: Buffer::default(),
+            written_lsn: 0,
             unsynced: false,
+            unsynced_commits: Vec::new(),
             last_work: Duration::ZERO,
             last_sync: Duration::ZERO,
             small_frames: true,
@@ -107,12 +115,13 @@ impl Writer {
         }
     }
 
-    /// One step. `seal_now`: do not wait before sealing.
-    pub(crate) fn step(&mut self, core: &Core, seal_now: bool) -> Step {
-        match self.try_step(core, seal_now) {
+    /// One step. `seal_now`: do not wait before sealing. The caller wakes `wakes` when it holds no
+    /// lock any more.
+    pub(crate) fn step(&mut self, core: &Core, seal_now: bool, wakes: &mut Vec<Waker>) -> Step {
+        match self.try_step(core, seal_now, wakes) {
             Ok(step) => step,
             Err(error) => {
-                self.fail(core, error);
+                self.fail(core, error, wakes);
                 Step::Idle
             }
         }
@@ -133,15 +142,31 @@ impl Writer {
         sync.into_iter().chain(seal).min()
     }
 
-    fn try_step(&mut self, core: &Core, seal_now: bool) -> Result<Step, Error> {
+    fn try_step(
+        &mut self,
+        core: &Core,
+        seal_now: bool,
+        wakes: &mut Vec<Waker>,
+    ) -> Result<Step, Error> {
         if self.failed {
             return Ok(Step::Idle);
         }
         if let Some(frame) = &self.frame {
             match (frame.written, core.settings.durability) {
                 (false, _) => self.write(core)?,
-                (true, Durability::Synced) => self.sync_and_publish(core)?,
-                (true, Durability::Os) => self.publish(core),
+                (true, Durability::Synced) => {
+                    self.sync_file()?;
+                    self.synced_seq = self.next_seq;
+                    self.publish(core, wakes);
+                    self.synced(core, wakes);
+                }
+                (true, Durability::Os) => {
+                    self.publish(core, wakes);
+                    if !self.unsynced {
+                        self.last_sync = core.clock.monotonic();
+                    }
+                    self.unsynced = true;
+                }
             }
             return Ok(Step::Worked);
         }
@@ -149,11 +174,11 @@ impl Writer {
         let sync_due = self.unsynced && now >= self.last_sync + core.settings.sync_every;
         let idle = core.lock().queue.is_empty();
         if sync_due || (self.unsynced && (idle || self.is_full(core))) {
-            self.sync(core)?;
+            self.sync(core, wakes)?;
             return Ok(Step::Worked);
         }
         if idle && !self.sealed && (seal_now || now >= self.last_work + core.settings.seal_after) {
-            core.with(|sequencer, wakes| {
+            core.change(wakes, |sequencer, wakes| {
                 sequencer.push(Entry::IdleSeal, Notify::Nobody, Haste::Now, wakes);
             });
         } else if idle {
@@ -227,43 +252,38 @@ impl Writer {
         }
     }
 
-    fn sync_and_publish(&mut self, core: &Core) -> Result<(), Error> {
-        self.file.file.sync().map_err(|e| io_error("syncing", &self.file.path, e))?;
-        self.synced_seq = self.next_seq;
-        self.publish(core);
-        Ok(())
+    fn sync_file(&self) -> Result<(), Error> {
+        self.file.file.sync().map_err(|e| io_error("syncing", &self.file.path, e))
     }
 
-    fn sync(&mut self, core: &Core) -> Result<(), Error> {
-        self.file.file.sync().map_err(|e| io_error("syncing", &self.file.path, e))?;
+    /// Syncs what was acknowledged before.
+    fn sync(&mut self, core: &Core, wakes: &mut Vec<Waker>) -> Result<(), Error> {
+        self.sync_file()?;
         self.synced_seq = self.next_seq - 1;
         self.unsynced = false;
-        let mut sequencer = core.lock();
-        sequencer.synced_lsn = sequencer.durable_lsn;
-        let synced = sequencer.synced_lsn;
-        drop(sequencer);
-        core.journal_synced(synced);
         self.last_sync = core.clock.monotonic();
+        self.synced(core, wakes);
         Ok(())
     }
 
-    /// The frame is as safe as was promised: readers and waiters learn of it.
-    fn publish(&mut self, core: &Core) {
-        let Some(frame) = self.frame.take() else { return };
-        let now = core.clock.monotonic();
-        if core.settings.durability == Durability::Os {
-            if !self.unsynced {
-                self.last_sync = now;
-            }
-            self.unsynced = true;
+    /// All that is written survives a power cut: who waits for that learns of it.
+    fn synced(&mut self, core: &Core, wakes: &mut Vec<Waker>) {
+        core.lock().synced(self.written_lsn, wakes);
+        core.journal_synced(self.written_lsn);
+        for (mailbox, ticket) in self.unsynced_commits.drain(..) {
+            mailbox.sync(ticket, wakes);
         }
-        let mut wakes = Vec::new();
+    }
+
+    /// The frame is as safe as was promised: readers and writers learn of it.
+    fn publish(&mut self, core: &Core, wakes: &mut Vec<Waker>) {
+        let Some(frame) = self.frame.take() else { return };
         let (mut places, mut discarded) = (frame.places.iter(), Vec::new());
         let weight: usize = frame.entries.iter().map(|queued| queued.weight).sum();
         for queued in frame.entries {
             for (placed, place) in queued.entry.batches().iter().zip(&mut places) {
                 let at = (self.at + self.buffer.place(*place) as u64) as u32; // settings keep files below 4 GiB
-                placed.partition.publish(&self.file, &placed.batch, at, &mut wakes);
+                placed.partition.publish(&self.file, &placed.batch, at, wakes);
                 self.memory.add(&placed.partition, &placed.batch);
             }
             if let Entry::DeleteRecords { partition, before } = &queued.entry
@@ -271,37 +291,34 @@ impl Writer {
             {
                 discarded.push(partition.clone());
             }
-            queued.notify.durable(&mut wakes);
+            queued.notify.durable(wakes);
+            self.note_unsynced(queued.notify);
         }
         self.memory.evict(core.settings.memory_tail_bytes);
         self.at += self.buffer.frame().len() as u64;
         self.zeroed = self.zeroed.max(self.at);
         self.next_seq += 1;
         self.sealed = frame.seal;
-        self.last_work = now;
+        self.last_work = core.clock.monotonic();
+        self.written_lsn = frame.end_lsn;
         self.buffer.shrink(KEEP_BUFFER);
         let mut sequencer = core.lock();
-        sequencer.durable_lsn = frame.end_lsn;
-        if !self.unsynced {
-            sequencer.synced_lsn = frame.end_lsn;
-        }
         sequencer.queued_bytes = sequencer.queued_bytes.saturating_sub(weight);
         wakes.append(&mut sequencer.full);
-        sequencer.durable.retain(|(lsn, waker)| {
-            let waits = *lsn > frame.end_lsn;
-            if !waits {
-                wakes.push(waker.clone());
-            }
-            waits
-        });
         drop(sequencer);
-        if !self.unsynced {
-            core.journal_synced(frame.end_lsn);
-        }
         if !discarded.is_empty() {
             core.segments_discarded(discarded);
         }
-        wakes.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn note_unsynced(&mut self, notify: Notify) {
+        let Notify::Commit(mailbox, ticket) = notify else { return };
+        let known =
+            self.unsynced_commits.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &mailbox));
+        match known {
+            Some((_, last)) => *last = ticket,
+            None => self.unsynced_commits.push((mailbox, ticket)),
+        }
     }
 
     fn is_full(&self, core: &Core) -> bool {
@@ -353,7 +370,7 @@ impl Writer {
         Ok(Step::Worked)
     }
 
-    fn fail(&mut self, core: &Core, error: Error) {
+    fn fail(&mut self, core: &Core, error: Error, wakes: &mut Vec<Waker>) {
         tracing::error!(%error, "the journal cannot be written");
         let error = match error {
             Error::DiskFull { .. } => Error::DiskFull { path: PathBuf::from(&core.dir) },
@@ -361,7 +378,7 @@ impl Writer {
         };
         self.failed = true;
         let frame = self.frame.take();
-        core.with(|sequencer, wakes| {
+        core.change(wakes, |sequencer, wakes| {
             for queued in frame.into_iter().flat_map(|frame| frame.entries) {
                 queued.notify.lost(&error, wakes);
             }

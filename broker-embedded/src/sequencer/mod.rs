@@ -72,9 +72,8 @@ pub(crate) struct Sequencer {
     pub(crate) urgent: bool,
     /// Bytes of entries that are not durable.
     pub(crate) queued_bytes: usize,
-    /// Entries below are durable, as far as the settings promise it.
-    pub(crate) durable_lsn: u64,
-    /// Entries below are synced: files that they make unnecessary can go.
+    /// Entries below are synced: they survive a power cut, and files that they make unnecessary
+    /// can go.
     pub(crate) synced_lsn: u64,
     /// The last entry that changed the topics: admin answers wait for it.
     pub(crate) topics_lsn: u64,
@@ -84,8 +83,8 @@ pub(crate) struct Sequencer {
     pub(crate) transactors: BTreeMap<Arc<str>, Weak<Mailbox<TransactorEvent>>>,
     /// Those who were told `Full`.
     pub(crate) full: Vec<Waker>,
-    /// Those who wait until an entry is durable.
-    pub(crate) durable: Vec<(u64, Waker)>,
+    /// Those who wait until an entry is synced.
+    pub(crate) waiting: Vec<(u64, Waker)>,
     /// The writer's thread sleeps.
     pub(crate) writer_sleeps: bool,
 }
@@ -98,13 +97,12 @@ impl Sequencer {
             queue: VecDeque::new(),
             urgent: false,
             queued_bytes: 0,
-            durable_lsn: state.next_lsn,
             synced_lsn: state.next_lsn,
             topics_lsn: state.next_lsn,
             coordinators: BTreeMap::new(),
             transactors: BTreeMap::new(),
             full: Vec::new(),
-            durable: Vec::new(),
+            waiting: Vec::new(),
             writer_sleeps: false,
             state,
         }
@@ -129,7 +127,7 @@ impl Sequencer {
     }
 
     /// Gives the entry its place: it takes effect now. Returns its number plus one: what
-    /// `durable_lsn` reaches when it is durable.
+    /// `synced_lsn` reaches when it is synced.
     pub(crate) fn push(
         &mut self,
         entry: Entry,
@@ -160,19 +158,40 @@ impl Sequencer {
         self.queued_bytes = 0;
         self.urgent = false;
         wakes.append(&mut self.full);
-        wakes.extend(self.durable.drain(..).map(|(_, waker)| waker));
+        wakes.extend(self.waiting.drain(..).map(|(_, waker)| waker));
+        for coordinator in std::mem::take(&mut self.coordinators).into_values() {
+            wakes.extend(coordinator.into_wakers());
+        }
+        for (_, partition) in self.state.partitions() {
+            partition.wake_all(wakes);
+        }
+    }
+
+    /// The entries below `lsn` are synced: whoever waited for that is woken.
+    pub(crate) fn synced(&mut self, lsn: u64, wakes: &mut Vec<Waker>) {
+        self.synced_lsn = lsn;
+        let waiting = self.waiting.extract_if(.., |(until, _)| *until <= lsn);
+        wakes.extend(waiting.map(|(_, waker)| waker));
+    }
+
+    /// `waker` is woken when the entries below `lsn` are synced.
+    pub(crate) fn wait_for(&mut self, lsn: u64, waker: &Waker) {
+        if !self.waiting.iter().any(|(until, known)| *until == lsn && known.will_wake(waker)) {
+            self.waiting.push((lsn, waker.clone()));
+        }
     }
 }
 
 impl Notify {
-    /// The entry is durable.
-    pub(crate) fn durable(self, wakes: &mut Vec<Waker>) {
+    /// The entry is durable; whether it is synced as well, [`Notify::synced`] tells.
+    pub(crate) fn durable(&self, wakes: &mut Vec<Waker>) {
         match self {
             Self::Nobody => {}
             Self::Commit(mailbox, ticket) => {
-                mailbox.resolve(TransactorEvent::Durable { ticket }, wakes);
+                mailbox.resolve(TransactorEvent::Durable { ticket: *ticket }, wakes);
             }
             Self::Append(mailbox, ticket, base_offset) => {
+                let (ticket, base_offset) = (*ticket, *base_offset);
                 mailbox.resolve(ProducerEvent::Appended { ticket, base_offset }, wakes);
             }
         }

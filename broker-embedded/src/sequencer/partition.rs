@@ -195,6 +195,11 @@ impl Partition {
         log.garbage.retain(|old| !segments.iter().any(|new| new.base() == old.base()));
     }
 
+    /// Nothing will come any more: all readers are woken.
+    pub(crate) fn wake_all(&self, wakes: &mut Vec<Waker>) {
+        wakes.extend(self.lock().subscribers.iter().map(|s| s.waker.clone()));
+    }
+
     /// The topic is gone: readers are told.
     pub(crate) fn delete(&self, wakes: &mut Vec<Waker>) {
         let mut log = self.lock();
@@ -211,10 +216,17 @@ impl Partition {
         self.lock().horizon
     }
 
-    /// Batches from `position` on, of about `max_bytes` but at least one.
-    pub(crate) fn find(&self, position: Offset, view: View, max_bytes: usize) -> (Bounds, Found) {
+    /// Batches from `position` on, of about `max_bytes` but at least one. A position that depends
+    /// on the bounds is told by the very bounds that are returned: they may change at any moment.
+    pub(crate) fn find(
+        &self,
+        position: impl Fn(&Bounds) -> Offset,
+        view: View,
+        max_bytes: usize,
+    ) -> (Bounds, Found) {
         let log = self.lock();
         let bounds = log.bounds(view);
+        let position = position(&bounds);
         let below = position < bounds.log_start || position >= bounds.view_end;
         let found = if below || bounds.deleted {
             Found::Nothing
@@ -232,19 +244,21 @@ impl Partition {
     /// # Errors
     /// Those of reading a segment.
     pub(crate) fn appended_after(&self, time: Timestamp) -> Result<Offset, Error> {
-        let (log_start, durable_end, segments) = {
+        // All at one moment: what lies in the journal now may move to a segment while the present
+        // segments are read.
+        let (log_start, in_journal, segments) = {
             let log = self.lock();
             let segments: Vec<Arc<Segment>> =
                 log.extents.iter().filter_map(Extent::segment).cloned().collect();
-            (log.horizon.log_start, log.durable_end, segments)
+            let in_journal = log.extents.iter().find_map(|extent| extent.appended_after(time));
+            (log.horizon.log_start, in_journal.unwrap_or(log.durable_end), segments)
         };
         for segment in segments {
             if let Some(offset) = segment.appended_after(time)? {
                 return Ok(offset.max(log_start));
             }
         }
-        let in_journal = self.lock().extents.iter().find_map(|extent| extent.appended_after(time));
-        Ok(in_journal.unwrap_or(durable_end).max(log_start))
+        Ok(in_journal.max(log_start))
     }
 
     pub(crate) fn subscribe(&self, subscriber: Arc<Subscriber>) {

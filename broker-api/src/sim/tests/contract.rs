@@ -51,6 +51,7 @@ fn all_promises_hold_under_delays() {
         let faults = Faults {
             apply_delay: 5,
             durable_delay: 5,
+            sync_delay: 5,
             fetch_delay: 2,
             admin_delay: 2,
             ..Faults::default()

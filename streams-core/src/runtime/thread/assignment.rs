@@ -96,7 +96,7 @@ impl StreamThread {
         }
     }
 
-    /// Ends tasks that are given up and whose last commit is durable and flushed.
+    /// Ends tasks that are given up and whose last commit is synced and flushed.
     pub(super) fn close_tasks(&mut self) -> Result<bool, StreamsError> {
         if self.stopping {
             self.closing.extend(self.running.keys());
@@ -154,6 +154,7 @@ impl StreamThread {
         self.running.clear();
         self.paused.clear();
         self.count_given_up();
+        self.unsynced.clear();
         self.since = None;
         self.seal_requested = false;
         let closing = std::mem::take(&mut self.closing);

@@ -1,4 +1,4 @@
-//! Sealing, submitting, and what follows once a commit is applied and durable.
+//! Sealing, submitting, and what follows once a commit is applied, durable and synced.
 
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -13,7 +13,7 @@ use super::{StreamThread, StreamsError};
 use crate::error::StateError;
 use crate::state::{EntryBatch, Position};
 
-/// A commit that the broker has taken and that is not durable yet.
+/// A commit that the broker has taken and that is not synced yet.
 pub(super) struct InFlight {
     ticket: Ticket,
     parts: Vec<TaskPart>,
@@ -28,7 +28,7 @@ pub(super) struct TaskPart {
     /// offsets that takes.
     changelogs: Vec<(usize, usize, Offset)>,
     stream_time: i64,
-    /// Snapshots of stores as of this commit, to be written once it is durable.
+    /// Snapshots of stores as of this commit, to be written once it is synced.
     flushes: Vec<(usize, EntryBatch, Option<Position>)>,
     /// Consumed internal input, to be deleted.
     purge: Vec<(TopicPartition, Offset)>,
@@ -67,7 +67,7 @@ impl StreamThread {
             uncommitted: self.since.is_some() || self.seal_requested,
             caught_up: self.has_nothing_to_process(),
             in_flight: self.in_flight.len(),
-            max_in_flight: self.capabilities.commits_in_flight,
+            max_in_flight: self.capabilities.commits_in_flight.saturating_sub(self.unsynced.len()),
             age: self.since.map_or_else(Default::default, |since| now.saturating_sub(since)),
             output_bytes,
             requested: self.seal_requested
@@ -206,6 +206,7 @@ impl StreamThread {
                 TransactorEvent::Failed(error) => return Err(error.into()),
             }
         }
+        busy |= self.release_synced();
         Ok(busy)
     }
 
@@ -236,10 +237,25 @@ impl StreamThread {
 
     fn durable(&mut self, ticket: Ticket) {
         while self.in_flight.front().is_some_and(|f| f.ticket <= ticket && f.applied) {
-            let Some(flight) = self.in_flight.pop_front() else {
+            let Some(mut flight) = self.in_flight.pop_front() else {
                 return;
             };
-            self.env.counters.committed(flight.tally);
+            self.env.counters.committed(std::mem::take(&mut flight.tally));
+            self.unsynced.push_back(flight);
+        }
+    }
+
+    /// A store's files and the deletion of input must not be ahead of the log, whatever the broker
+    /// acknowledges: they wait until the commit survives a power cut.
+    fn release_synced(&mut self) -> bool {
+        if self.unsynced.is_empty() {
+            return false;
+        }
+        let synced = self.transactor.synced();
+        let mut busy = false;
+        while self.unsynced.front().is_some_and(|f| Some(f.ticket) <= synced) {
+            let Some(flight) = self.unsynced.pop_front() else { break };
+            busy = true;
             for part in flight.parts {
                 if let Some(running) = self.running.get_mut(&part.task)
                     && running.last_commit == Some(flight.ticket)
@@ -256,6 +272,7 @@ impl StreamThread {
                 }
             }
         }
+        busy
     }
 
     /// Consumed input of a repartition topic is of no use to anybody.
@@ -320,7 +337,7 @@ impl StreamThread {
         Ok(any)
     }
 
-    /// Starts to write what the stores of a task hold, whose commits are all durable; `false` if
+    /// Starts to write what the stores of a task hold, whose commits are all synced; `false` if
     /// nothing is left to write.
     pub(super) fn flush_settled(&mut self, id: TaskId) -> Result<bool, StreamsError> {
         let mut ready = Vec::new();

@@ -2,8 +2,9 @@
 //!
 //! A generation is what happens between two seals; it belongs to the thread, so that all its tasks
 //! commit together. Several sealed generations may be on their way to the disk at once, because a
-//! broker that allows it keeps them in order. What was sealed but is not durable has not left the
-//! process: store files, purges and the hand-over of tasks wait for it.
+//! broker that allows it keeps them in order. What was sealed but is not synced has not left the
+//! process: store files, purges and the hand-over of tasks wait until it survives a power cut,
+//! whatever the broker acknowledges before.
 
 mod assignment;
 mod committing;
@@ -124,7 +125,7 @@ pub struct StreamThread {
     opening: BTreeMap<TaskId, Opening>,
     restoring: BTreeMap<TaskId, Restoring>,
     running: BTreeMap<TaskId, Running>,
-    /// Running tasks that are given up as soon as their last commit is durable and flushed.
+    /// Running tasks that are given up as soon as their last commit is synced and flushed.
     closing: BTreeSet<TaskId>,
     /// Tasks that the membership wants back; acknowledged when all of them are given up.
     revoked: BTreeSet<TaskId>,
@@ -142,7 +143,9 @@ pub struct StreamThread {
     /// commit that was too large.
     generation: Tally,
     generation_limit: usize,
+    /// Commits that are not durable yet, and those that are, but not synced.
     in_flight: VecDeque<InFlight>,
+    unsynced: VecDeque<InFlight>,
     unsent: Option<Unsent>,
     last_purge: BTreeMap<TopicPartition, Duration>,
     flushes: (Sender<FlushDone>, Receiver<FlushDone>),
@@ -163,6 +166,7 @@ impl std::fmt::Debug for StreamThread {
             .field("paused", &self.paused)
             .field("generation", &self.generation.processed)
             .field("in_flight", &self.in_flight.len())
+            .field("unsynced", &self.unsynced.len())
             .field("unsent", &self.unsent.is_some())
             .field("flushes_running", &self.flushes_running)
             .field("stopping", &self.stopping)
@@ -187,7 +191,8 @@ impl StreamThread {
         let view = if capabilities.applied_view { View::Applied } else { View::Durable };
         let isolation = Isolation::ReadCommitted;
         let fetcher = broker.fetcher(FetcherConfig { view, isolation }, waker.clone())?;
-        // What is restored goes into store files, so it must be durable.
+        // What is restored goes into store files, so it must be durable. (That it is synced, too, is
+        // seen to when a task is opened.)
         let restore_config = FetcherConfig { view: View::Durable, isolation };
         let restore_fetcher = broker.fetcher(restore_config, waker.clone())?;
         let transactor = broker.transactor(&transactional_id, waker.clone())?;
@@ -215,6 +220,7 @@ impl StreamThread {
             generation: Tally::default(),
             generation_limit: usize::MAX,
             in_flight: VecDeque::new(),
+            unsynced: VecDeque::new(),
             unsent: None,
             last_purge: BTreeMap::new(),
             flushes: channel(),
@@ -282,6 +288,7 @@ impl StreamThread {
             && self.opening.is_empty()
             && self.restoring.is_empty()
             && self.in_flight.is_empty()
+            && self.unsynced.is_empty()
             && self.unsent.is_none()
             && self.flushes_running == 0
     }

@@ -382,5 +382,7 @@ async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, StreamsError> {
             }
         });
     }
+    // What is restored goes into store files, which must not be ahead of the log.
+    admin.sync().await?;
     Ok(Found { offsets, inputs, changelogs })
 }

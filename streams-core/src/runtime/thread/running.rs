@@ -12,7 +12,7 @@ pub(super) struct Running {
     /// Whether all its inputs are internal topics: such tasks are processed first, so that what is
     /// between two sub-topologies stays short.
     pub(super) internal: bool,
-    /// Its last commit, until that is durable.
+    /// Its last commit, until that is synced.
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
     pub(super) flushes: Vec<StoreFlush>,
