@@ -255,9 +255,9 @@ pub trait Transactor: Send {
     /// Hands over a commit. Never blocks.
     ///
     /// # Errors
-    /// [`Error::Fenced`], [`Error::StaleMember`], [`Error::TooLarge`], [`Error::Full`],
-    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::DiskFull`], [`Error::Failed`]:
-    /// nothing of it happened.
+    /// [`Error::Fenced`], [`Error::StaleMember`], [`Error::TooLarge`],
+    /// [`Error::InvalidRecord`], [`Error::Full`], [`Error::UnknownTopic`],
+    /// [`Error::UnknownPartition`], [`Error::DiskFull`], [`Error::Failed`]: nothing of it happened.
     fn submit(&mut self, commit: Commit) -> Result<Ticket, SubmitError<Commit>>;
 
     /// The next event. Each ticket gets `Applied` and then `Durable`, or `Doubt` in place of either.
@@ -298,8 +298,9 @@ pub trait Producer: Send {
     /// Appends a batch to a partition. Never blocks.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Full`], [`Error::UnknownTopic`], [`Error::UnknownPartition`],
-    /// [`Error::DiskFull`], [`Error::Failed`]: nothing of it happened.
+    /// [`Error::TooLarge`], [`Error::InvalidRecord`] (no key in a compacted topic), [`Error::Full`],
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::DiskFull`],
+    /// [`Error::Failed`]: nothing of it happened.
     fn append(
         &mut self,
         partition: &TopicPartition,

@@ -64,6 +64,15 @@ pub enum Error {
         /// The setting that holds the limit.
         setting: &'static str,
     },
+    /// A record that its topic cannot take (Kafka's `InvalidRecordException`). Nothing of its batch,
+    /// or of the commit that it came with, was written.
+    #[error("a record for {partition} was refused: {reason}; nothing was written")]
+    InvalidRecord {
+        /// Where it was to go.
+        partition: TopicPartition,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The position asked for is not in the log.
     #[error(
         "offset {offset} of {partition} is out of range: the log holds {log_start} to {end}; start from the earliest or latest offset instead"

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::Error;
+use crate::{Batch, Error};
 
 /// The place of a record in its partition; the first is 0. Offsets rise, but need not be dense:
 /// readers go on at a batch's `next_offset`, never at "last + 1".
@@ -186,6 +186,33 @@ impl TopicConfig {
                 return Err(invalid(
                     "one of the settings cleanup.policy, retention.bytes, max.message.bytes",
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a partition of a topic with these settings takes a batch: every broker asks this
+    /// before anything is written.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above `max.message.bytes`; [`Error::InvalidRecord`] for a record without
+    /// a key where the topic is compacted, as it could never be told what replaces it;
+    /// [`Error::InvalidBatch`].
+    pub fn check_batch(&self, partition: &TopicPartition, batch: &Batch) -> Result<(), Error> {
+        let (size, limit) = (batch.bytes().len() as u64, u64::from(self.max_message_bytes));
+        if size > limit {
+            let (what, setting) = (format!("a record batch for {partition}"), "max.message.bytes");
+            return Err(Error::TooLarge { what, size, limit, setting });
+        }
+        if !self.cleanup_policy.compacts() {
+            return Ok(());
+        }
+        for record in batch.records() {
+            if record?.key.is_none() {
+                return Err(Error::InvalidRecord {
+                    partition: partition.clone(),
+                    reason: "the topic is compacted (cleanup.policy), which needs a key".into(),
+                });
             }
         }
         Ok(())

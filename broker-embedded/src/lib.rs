@@ -30,6 +30,8 @@ mod mailbox;
 mod membership;
 mod opening;
 mod producer;
+#[cfg(test)]
+mod races;
 mod random;
 mod reserve;
 mod segment;

@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::journal::entry::{Entry, Placed};
 use crate::mailbox::Mailbox;
 use crate::sequencer::{Haste, Need, Notify, Sequencer};
-use crate::transactor::{check_size, room};
+use crate::transactor::room;
 
 /// Appends of one producer that may wait for the disk or for their events to be fetched.
 const APPENDS_IN_FLIGHT: usize = 16 << 10;
@@ -37,7 +37,7 @@ impl EmbeddedProducer {
     ) -> Result<Ticket, Error> {
         sequencer.admit(Need::New)?;
         let (topic, partition) = sequencer.state.find(tp)?;
-        check_size(batch.bytes().len(), topic.config.max_message_bytes)?;
+        topic.config.check_batch(tp, batch)?;
         let partition = partition.clone();
         let base = partition.lock().end;
         let now = sequencer.stamp(core.clock.now());

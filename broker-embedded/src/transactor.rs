@@ -160,7 +160,7 @@ fn place(state: &State, commit: &Commit, now: i64) -> Result<Vec<Placed>, Error>
     let mut placed: Vec<Placed> = Vec::with_capacity(commit.batches.len());
     for (tp, batch) in &commit.batches {
         let (topic, partition) = state.find(tp)?;
-        check_size(batch.bytes().len(), topic.config.max_message_bytes)?;
+        topic.config.check_batch(tp, batch)?;
         // The commit may have appended to the same partition before.
         let before = placed.iter().rev().find(|other| Arc::ptr_eq(&other.partition, partition));
         let base = match before {
@@ -171,19 +171,6 @@ fn place(state: &State, commit: &Commit, now: i64) -> Result<Vec<Placed>, Error>
         placed.push(Placed { partition: partition.clone(), batch });
     }
     Ok(placed)
-}
-
-/// Refuses a batch above the topic's limit.
-pub(crate) fn check_size(size: usize, limit: u32) -> Result<(), Error> {
-    if size <= limit as usize {
-        return Ok(());
-    }
-    Err(Error::TooLarge {
-        what: "a record batch".into(),
-        size: size as u64,
-        limit: u64::from(limit),
-        setting: "max.message.bytes",
-    })
 }
 
 /// Refuses what would be too much in the queue; the handle is woken when there is room.

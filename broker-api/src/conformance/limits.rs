@@ -2,7 +2,9 @@
 
 use super::check::{Check, batch, batch_of_size};
 use super::writer::{commit_of, consuming};
-use crate::{Commit, Error, TopicConfig, TopicPartition, TransactorEvent};
+use crate::{
+    BatchBuilder, CleanupPolicy, Commit, Error, TopicConfig, TopicPartition, TransactorEvent,
+};
 
 fn too_large<T: std::fmt::Debug>(answer: Result<T, Error>) {
     assert!(matches!(answer, Err(Error::TooLarge { .. })), "{answer:?}");
@@ -41,6 +43,39 @@ pub(super) fn a_batch_above_the_topics_limit_is_refused(check: &mut Check<'_>) {
     let base = writer.append(&tp, batch_of_size(800));
     assert_eq!(check.contents(&tp)[0].0, base);
     assert_eq!(check.contents(&tp).len(), 1, "something of a refused request was written");
+}
+
+pub(super) fn a_record_without_a_key_is_refused_by_a_compacted_topic(check: &mut Check<'_>) {
+    let mut builder = BatchBuilder::new();
+    for key in [Some(&b"k"[..]), None] {
+        builder.push(1_000, key, Some(b"v"), &[]).expect("push");
+    }
+    let keyless = builder.finish().expect("finish");
+    let free = check.topic("free", 1).remove(0);
+    let group = check.unique("group");
+    let mut committer = check.committer("id");
+    let mut writer = check.writer();
+    for policy in [CleanupPolicy::Compact, CleanupPolicy::CompactDelete] {
+        let config = TopicConfig { cleanup_policy: policy, ..TopicConfig::default() };
+        let name = format!("{policy:?}");
+        let tp = check.topic_with(&name, 1, config).remove(0);
+        let refused = |answer: Result<_, Error>| match answer {
+            Err(Error::InvalidRecord { partition, .. }) => assert_eq!(partition, tp),
+            other => panic!("{other:?}"),
+        };
+        refused(writer.producer.append(&tp, keyless.clone()).map_err(|e| e.error));
+        let batches = vec![(free.clone(), keyless.clone()), (tp.clone(), keyless.clone())];
+        let commit = consuming(Commit { batches, group: None }, &group, None, &free, 1);
+        refused(committer.transactor.submit(commit).map_err(|e| e.error));
+
+        // Nothing of it happened, and both work on.
+        writer.words(&tp, &["a"]);
+        committer.commit(commit_of(&[(&tp, &["b"])]));
+        assert_eq!(check.contents(&tp).len(), 2);
+    }
+    assert_eq!(check.contents(&free), []);
+    assert_eq!(check.group(&group), []);
+    writer.append(&free, keyless);
 }
 
 pub(super) fn one_bad_batch_refuses_the_whole_commit(check: &mut Check<'_>) {

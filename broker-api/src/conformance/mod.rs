@@ -141,6 +141,7 @@ checks! {
     limits:
         a_commit_above_the_limit_is_refused,
         a_batch_above_the_topics_limit_is_refused,
+        a_record_without_a_key_is_refused_by_a_compacted_topic,
         one_bad_batch_refuses_the_whole_commit,
         a_full_queue_refuses_and_recovers;
     offsets:

@@ -149,11 +149,7 @@ impl State {
     pub(super) fn check_batch(&self, tp: &TopicPartition, batch: &Batch) -> Result<TopicId, Error> {
         self.log(tp)?;
         let topic = self.topic(&tp.topic)?;
-        let (size, limit) = (batch.bytes().len() as u64, u64::from(topic.config.max_message_bytes));
-        if size > limit {
-            let (what, setting) = (format!("a batch for {tp}"), "max.message.bytes");
-            return Err(Error::TooLarge { what, size, limit, setting });
-        }
+        topic.config.check_batch(tp, batch)?;
         Ok(topic.id)
     }
 
