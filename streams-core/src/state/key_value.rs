@@ -19,12 +19,14 @@ use std::sync::Arc;
 
 use broker_api::Timestamp;
 use bytes::Bytes;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use super::entry_codec::EntryCodec;
 use super::point_cache::{Entry, PointCache, Presence, Slot};
 use super::{ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
 use crate::error::StateError;
-use crate::record::Data;
+use crate::record::{Data, Headers};
 use crate::serde::DynSerde;
 
 /// Bytes that a store holds in memory until [`Store::set_budget`] says otherwise.
@@ -60,6 +62,8 @@ pub struct Forward<K, V> {
     pub old: Option<V>,
     /// The time of the last update.
     pub timestamp: Timestamp,
+    /// The headers of the last update, where [`KeyValueStore::forward_with`] gave some.
+    pub headers: Headers,
 }
 
 /// What an update left, for an operator that forwards at once.
@@ -80,6 +84,10 @@ pub struct KeyValueStore<K, V> {
     options: StoreOptions,
     cache: PointCache<K, V>,
     below: Below,
+    /// The entry that was changed last.
+    changed: Option<Slot>,
+    /// What entries are forwarded with at the seal; most records have no headers.
+    headers: HashMap<Slot, Headers, FixedState>,
     scratch: Vec<u8>,
 }
 
@@ -109,6 +117,8 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             cache: PointCache::new(options.keep_old && options.forward_on_seal, DEFAULT_BUDGET),
             options,
             below: Below::Unknown,
+            changed: None,
+            headers: HashMap::with_hasher(FixedState::default()),
             scratch: Vec::new(),
         }
     }
@@ -190,6 +200,17 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         Ok(Updated { new: self.cache.at(slot).value.as_ref(), old, timestamp })
     }
 
+    /// The update that was made last is to be forwarded at the seal with these headers, unless the key
+    /// is updated again before.
+    pub fn forward_with(&mut self, headers: Headers) {
+        let Some(slot) = self.changed else { return };
+        if !headers.as_slice().is_empty() {
+            self.headers.insert(slot, headers);
+        } else if !self.headers.is_empty() {
+            self.headers.remove(&slot);
+        }
+    }
+
     /// The next update to be forwarded. To be called before [`Store::seal`] until it yields nothing,
     /// by the operator of a store that forwards at the seal.
     ///
@@ -198,8 +219,9 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
     pub fn next_forward(&mut self) -> Result<Option<Forward<K, V>>, StateError> {
         while let Some((slot, old, before)) = self.cache.next_forward() {
             let Entry { key, value: new, timestamp, .. } = self.cache.at(slot);
-            let forward =
-                Forward { key: key.clone(), new: new.clone(), old, timestamp: *timestamp };
+            let (key, new, timestamp) = (key.clone(), new.clone(), *timestamp);
+            let headers = self.headers.remove(&slot).unwrap_or_default();
+            let forward = Forward { key, new, old, timestamp, headers };
             let existed = match before {
                 Presence::Present => true,
                 Presence::Absent => false,
@@ -291,6 +313,7 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         slot: Slot,
         change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
     ) -> Option<V> {
+        self.changed = Some(slot);
         let returns_old = self.options.keep_old && !self.options.forward_on_seal;
         let codec = &self.codec;
         let mut old = None;

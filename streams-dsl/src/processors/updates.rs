@@ -81,6 +81,7 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
         let store = self.store(cx)?;
         if self.caching {
             store.put(key, value, timestamp)?;
+            store.forward_with(headers);
             return Ok(());
         }
         let old = store.put(key.clone(), value.clone(), timestamp)?;
@@ -99,11 +100,13 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
         let Record { key, value, headers, .. } = record;
         let store = self.store(cx)?;
         let updated = store.update(&key, |slot, time| change(&key, value, slot, time))?;
-        if !self.caching {
-            let value = Change { new: updated.new.cloned(), old: updated.old };
-            let timestamp = updated.timestamp;
-            cx.forward(Record { key, value, timestamp, headers });
+        if self.caching {
+            store.forward_with(headers);
+            return Ok(());
         }
+        let value = Change { new: updated.new.cloned(), old: updated.old };
+        let timestamp = updated.timestamp;
+        cx.forward(Record { key, value, timestamp, headers });
         Ok(())
     }
 
@@ -114,7 +117,8 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
         }
         while let Some(update) = self.store(cx)?.next_forward()? {
             let value = Change { new: update.new, old: update.old };
-            cx.forward(Record::new(update.key, value, update.timestamp));
+            let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
+            cx.forward(Record { key, value, timestamp, headers });
         }
         Ok(())
     }

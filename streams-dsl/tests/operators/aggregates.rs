@@ -104,20 +104,29 @@ fn types_without_a_serde_are_given_one() {
     assert_eq!(dumped, [(b"k".to_vec(), br#"{"count":2}"#.to_vec(), 2)]);
 }
 
+/// Kafka's cache restores the context of the record that changed a key last.
 #[test]
-fn headers_go_on_where_an_update_is_forwarded_at_once() {
-    let b = StreamsBuilder::new();
-    b.stream::<String, String>("a")
-        .group_by_key()
-        .count_with(Materialized::named("s").with_caching_disabled())
-        .to_stream_present()
-        .to("out");
-    let driver = driver(&b);
-    let mut record = streams_core::Record::new(s("k"), s("v"), 1);
-    record.headers.push(broker_api::Header { name: "h".into(), value: None });
-    driver.input_topic("a").pipe_record(record.clone()).unwrap();
-    let out = driver.output_topic::<String, i64>("out").read().unwrap().unwrap();
-    assert_eq!(out.headers, record.headers);
+fn a_result_has_the_headers_of_the_last_record_that_changed_it() {
+    for caching in [true, false] {
+        let named = Materialized::named("s");
+        let named = if caching { named } else { named.with_caching_disabled() };
+        let b = StreamsBuilder::new();
+        b.stream::<String, String>("a")
+            .group_by_key()
+            .count_with(named)
+            .to_stream_present()
+            .to("out");
+        let driver = driver(&b);
+        let out = driver.output_topic::<String, i64>("out");
+        for header in [Some("h"), None, Some("i")] {
+            let mut record = streams_core::Record::new(s("k"), s("v"), 1);
+            if let Some(name) = header {
+                record.headers.push(broker_api::Header { name: name.into(), value: None });
+            }
+            driver.input_topic("a").pipe_record(record.clone()).unwrap();
+            assert_eq!(out.read().unwrap().unwrap().headers, record.headers, "{caching}");
+        }
+    }
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl World {
             let before = before.map(|(value, _)| value);
             if new.is_some() || before.is_some() {
                 let old = before.filter(|_| self.options.keep_old);
-                return Some(Forward { key, new, old, timestamp });
+                return Some(Forward { key, new, old, timestamp, headers: Headers::default() });
             }
         }
         None
@@ -321,7 +321,13 @@ fn forwards_come_in_the_order_of_last_updates_with_the_last_forwarded_value() {
     for (key, value) in [(3, 1), (1, 1), (2, 1), (3, 2)] {
         store.put(key, Some(value), value).unwrap();
     }
-    let update = |key, new, old, timestamp| Forward { key, new, old, timestamp };
+    let update = |key, new, old, timestamp| Forward {
+        key,
+        new,
+        old,
+        timestamp,
+        headers: Headers::default(),
+    };
     let expected =
         [update(1, Some(1), None, 1), update(2, Some(1), None, 1), update(3, Some(2), None, 2)];
     assert_eq!(forwards(&mut store), expected);
@@ -357,7 +363,11 @@ fn deleting_a_key_that_only_the_engine_knows_gives_a_tombstone() {
         let mut again = store(&engine, options);
         again.put(1, None, 2).unwrap();
         again.put(2, None, 3).unwrap();
-        assert_eq!(forwards(&mut again), [Forward { key: 1, new: None, old, timestamp: 2 }]);
+        let headers = Headers::default();
+        assert_eq!(
+            forwards(&mut again),
+            [Forward { key: 1, new: None, old, timestamp: 2, headers }]
+        );
     }
 }
 
