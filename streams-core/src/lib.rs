@@ -9,8 +9,10 @@ pub mod state;
 pub mod task;
 pub mod test_driver;
 pub mod topology;
+mod windowed;
 
 pub use error::{BuildError, ProcessError, SerdeError, StateError};
 pub use record::{Change, Data, Headers, Record};
 pub use serde::{HasSerde, Serde};
 pub use topology::{Topology, TopologyBuilder};
+pub use windowed::{Window, Windowed};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use broker_api::{BatchBuilder, CommittedOffset, Offset, TopicPartition};
-use streams_core::state::{ChangelogFormat, KeyValueFormat, LossyEngine, StateEngine};
+use streams_core::state::{ChangelogFormat, EntryBatch, KeyValueFormat, LossyEngine, StateEngine};
 use streams_core::task::OffsetMetadata;
 
 use crate::Failure;
@@ -227,11 +227,13 @@ fn engine_entries(records: &[Seen]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Failur
         one.push(record.timestamp, Some(record.key.as_bytes()), value, &[])?;
         let batch = one.finish()?;
         for record in batch.records() {
-            let (mut key, mut value) = (Vec::new(), Vec::new());
-            if format.entry(&record?, &mut key, &mut value)? {
-                entries.insert(key, value);
-            } else {
-                entries.remove(&key);
+            let mut one = EntryBatch::new();
+            format.entries(&record?, &mut one)?;
+            for (key, value) in one.iter() {
+                match value {
+                    Some(value) => entries.insert(key.to_vec(), value.to_vec()),
+                    None => entries.remove(key),
+                };
             }
         }
     }

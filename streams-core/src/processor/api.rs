@@ -120,6 +120,11 @@ impl<S> Clone for StoreHandle<S> {
 
 impl<S> Copy for StoreHandle<S> {}
 
+/// Stands for a time of an operator, which comes back after a crash as it was at the last commit.
+/// Operators that ask for it by the same name share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorTime(usize);
+
 /// What a processor can do before its first record.
 pub struct InitContext<'a> {
     pub(crate) node: &'a str,
@@ -149,6 +154,12 @@ impl InitContext<'_> {
             });
         }
         Ok(StoreHandle { index, marker: PhantomData })
+    }
+
+    /// A time of this name, which outlives crashes; -1 at first. Event time that an operator goes by
+    /// has to be kept so: a field would start anew with every crash, and change results.
+    pub fn operator_time(&mut self, name: &str) -> OperatorTime {
+        OperatorTime(self.task.operator_time(name))
     }
 
     /// Calls [`Processor::punctuate`] every `every`, which must be at least a millisecond. Stream
@@ -200,6 +211,11 @@ impl<K: Data, V: Data> Context<'_, K, V> {
     /// A store of the task.
     pub fn store<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
         self.task.stores_mut().get(handle)
+    }
+
+    /// An operator's time, to be read and changed.
+    pub fn operator_time(&mut self, time: OperatorTime) -> &mut Timestamp {
+        self.task.operator_time_mut(time.0)
     }
 
     /// Counts a record that was left out, by the reason.

@@ -14,7 +14,9 @@ mod node;
 mod sink;
 mod source;
 
-pub use api::{Context, InitContext, Processor, PunctuationKind, SourceInfo, StoreHandle};
+pub use api::{
+    Context, InitContext, OperatorTime, Processor, PunctuationKind, SourceInfo, StoreHandle,
+};
 pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
 pub use node::ProcessorNode;

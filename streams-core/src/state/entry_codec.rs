@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use broker_api::{RecordRef, Timestamp};
 use bytes::Bytes;
 
-use super::ChangelogFormat;
+use super::{ChangelogFormat, EntryBatch};
 use crate::error::{SerdeError, StateError};
 use crate::serde::DynSerde;
 
@@ -90,22 +90,30 @@ impl<K: 'static, V: 'static> EntryCodec<K, V> {
 pub struct KeyValueFormat;
 
 impl ChangelogFormat for KeyValueFormat {
-    fn entry(
-        &self,
-        record: &RecordRef<'_>,
-        key: &mut Vec<u8>,
-        value: &mut Vec<u8>,
-    ) -> Result<bool, StateError> {
-        let Some(record_key) = record.key else {
-            return Err(StateError::Corrupt {
-                path: PathBuf::from("its changelog"),
-                reason: format!("record {} has no key", record.offset),
-            });
-        };
-        key.extend_from_slice(record_key);
-        let Some(record_value) = record.value else { return Ok(false) };
-        value.extend_from_slice(&record.timestamp.to_be_bytes());
-        value.extend_from_slice(record_value);
-        Ok(true)
+    fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {
+        let record_key = logged_key(record)?;
+        out.put_with(
+            |key| {
+                key.extend_from_slice(record_key);
+                Ok(())
+            },
+            |value| Ok(put_logged_value(record, value)),
+        )
     }
+}
+
+/// The key of a changelog record, which must have one.
+pub(super) fn logged_key<'a>(record: &RecordRef<'a>) -> Result<&'a [u8], StateError> {
+    record.key.ok_or_else(|| StateError::Corrupt {
+        path: PathBuf::from("its changelog"),
+        reason: format!("record {} has no key", record.offset),
+    })
+}
+
+/// Appends what the engine keeps of a changelog record's value; `None`: it deletes.
+pub(super) fn put_logged_value(record: &RecordRef<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let value = record.value?;
+    out.extend_from_slice(&record.timestamp.to_be_bytes());
+    out.extend_from_slice(value);
+    Some(())
 }

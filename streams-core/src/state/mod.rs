@@ -1,16 +1,21 @@
 //! What a topology remembers: typed stores in memory over a state engine, backed by changelogs.
 
+mod buffer;
 mod engine;
 #[cfg(any(test, feature = "conformance"))]
 pub mod engine_suite;
 mod entry_codec;
 mod key_value;
 mod lossy;
+mod ordered;
 mod point_cache;
 mod position;
 mod restore;
 mod store;
+mod windowed;
+mod windowed_keys;
 
+pub use buffer::{BufferStore, Buffered};
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
 pub use entry_codec::KeyValueFormat;
 pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Updated};
@@ -18,3 +23,6 @@ pub use lossy::LossyEngine;
 pub use position::Position;
 pub use restore::{Changelog, RestorePlan, RestoreStats, Restorer};
 pub use store::{ChangelogFormat, ChangelogWriter, RawEntry, Store};
+pub use windowed::{
+    Fixed, Found, Session, SessionStore, WindowKind, WindowStore, WindowedOptions, WindowedStore,
+};

@@ -114,8 +114,6 @@ pub struct Restorer {
     stats: RestoreStats,
     /// The records of a batch, as entries.
     records: EntryBatch,
-    key: Vec<u8>,
-    value: Vec<u8>,
 }
 
 enum Target {
@@ -163,8 +161,6 @@ impl Restorer {
             memory_bytes: 0,
             stats: RestoreStats::default(),
             records: EntryBatch::new(),
-            key: Vec::new(),
-            value: Vec::new(),
         };
         restorer.set_memory(memory_bytes);
         Ok(restorer)
@@ -217,13 +213,10 @@ impl Restorer {
             if record.offset >= end {
                 break;
             }
-            self.key.clear();
-            self.value.clear();
-            let present = self.format.entry(&record, &mut self.key, &mut self.value)?;
-            self.records.put(&self.key, present.then_some(&self.value));
+            self.format.entries(&record, &mut self.records)?;
+            self.stats.records += 1;
         }
         self.newest.put_all(self.records.iter());
-        self.stats.records += self.records.len() as u64;
         self.records.clear();
         let next_offset = batch.next_offset().min(end);
         self.position.next_offset = self.position.next_offset.max(next_offset);

@@ -53,6 +53,15 @@ pub trait Store: Any + Send {
     /// How many bytes the store may hold in memory; clean entries beyond it are forgotten.
     fn set_budget(&mut self, bytes: usize);
 
+    /// The newest event time that the store was given, if it remembers one; otherwise -1. It is
+    /// committed with the offsets of its task.
+    fn time(&self) -> Timestamp {
+        -1
+    }
+
+    /// Moves that time forward, to what it was at a commit.
+    fn advance_time(&mut self, _to: Timestamp) {}
+
     /// All present entries as the text of keys and values would need their serdes, so as encoded
     /// bytes: (key, value, timestamp), ordered by key bytes; uncommitted ones included.
     ///
@@ -78,17 +87,11 @@ pub trait ChangelogWriter {
     ) -> Result<(), StateError>;
 }
 
-/// How a changelog record becomes an entry of the engine. One for each kind of store.
+/// How a changelog record becomes entries of the engine. One for each kind of store.
 pub trait ChangelogFormat: Send + Sync + 'static {
-    /// Appends the engine's key and value for a changelog record to the buffers; `false`: the
-    /// record deletes the key.
+    /// Adds the entries that a changelog record puts or deletes.
     ///
     /// # Errors
     /// [`StateError::Corrupt`] if the record cannot belong to such a store.
-    fn entry(
-        &self,
-        record: &RecordRef<'_>,
-        key: &mut Vec<u8>,
-        value: &mut Vec<u8>,
-    ) -> Result<bool, StateError>;
+    fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError>;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker_api::{TaskId, Timestamp, TopicPartition};
 
-use super::{Outputs, Schedules, Stores};
+use super::{Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
 use crate::processor::{DeserializationHandler, SourceInfo};
 use crate::topology::ArenaNode;
@@ -31,6 +31,7 @@ pub struct TaskCore {
     error: Option<ProcessError>,
     source: Option<(TopicPartition, i64)>,
     stream_time: Timestamp,
+    operator_times: Vec<(String, Timestamp)>,
     wall_clock: Timestamp,
     commit_requested: bool,
     dropped: BTreeMap<&'static str, u64>,
@@ -49,6 +50,7 @@ impl TaskCore {
             error: None,
             source: None,
             stream_time: -1,
+            operator_times: Vec::new(),
             wall_clock: 0,
             commit_requested: false,
             dropped: BTreeMap::new(),
@@ -144,6 +146,44 @@ impl TaskCore {
     /// Moves stream time forward; it never goes back.
     pub fn advance_stream_time(&mut self, to: Timestamp) {
         self.stream_time = self.stream_time.max(to);
+    }
+
+    /// The number of the operator's time of this name, which begins at -1.
+    pub fn operator_time(&mut self, name: &str) -> usize {
+        let known = self.operator_times.iter().position(|(known, _)| known == name);
+        known.unwrap_or_else(|| {
+            self.operator_times.push((name.to_owned(), -1));
+            self.operator_times.len() - 1
+        })
+    }
+
+    /// An operator's time, by its number, to be changed.
+    pub fn operator_time_mut(&mut self, number: usize) -> &mut Timestamp {
+        &mut self.operator_times[number].1
+    }
+
+    /// The times of operators and stores.
+    pub fn own_times(&mut self) -> OwnTimes {
+        let mut times = OwnTimes::default();
+        for (name, time) in &self.operator_times {
+            times.add(name, *time);
+        }
+        for store in self.stores.iter_mut().filter(|store| store.time() >= 0) {
+            times.add(store.name(), store.time());
+        }
+        times
+    }
+
+    /// Sets the times of operators and stores to what they were at a commit.
+    pub fn resume(&mut self, times: &OwnTimes) {
+        for (name, time) in &mut self.operator_times {
+            *time = times.get(name).unwrap_or(*time);
+        }
+        for store in self.stores.iter_mut() {
+            if let Some(time) = times.get(store.name()) {
+                store.advance_time(time);
+            }
+        }
     }
 
     /// The wall clock as of the present step.

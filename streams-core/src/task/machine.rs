@@ -235,12 +235,13 @@ impl Task {
             }
         }
         let stream_time = self.core.stream_time();
+        let own_times = self.core.own_times();
         let mut offsets = Vec::new();
         for (queue, committed) in self.queues.iter().zip(&mut self.committed) {
             if queue.position() > *committed {
                 *committed = queue.position();
                 let times = OffsetMetadata { partition_time: queue.time(), stream_time };
-                let metadata = times.encode(&self.written);
+                let metadata = times.encode(&self.written, &own_times);
                 let offset = CommittedOffset { offset: queue.position(), metadata };
                 offsets.push((queue.partition().clone(), offset));
             }

@@ -1,12 +1,15 @@
 //! The text that rides with every committed offset: times that must survive a restart, and the
 //! internal topics on which the offset relies.
 //!
-//! Layout, version 1: `1;<partition time>;<stream time>;<topics>`; the times in decimal. `<topics>`
+//! Layout, version 1: `1;<partition time>;<stream time>;<topics>;<times>`; times in decimal. `<topics>`
 //! has for each internal topic that the task writes (changelogs, repartition topics) 16 hexadecimal
 //! digits: the CRC-32C of its name, and the CRC-32C of its identity (16 bytes, big-endian). Commas
 //! are between them. The offset says that input was consumed, and these topics have what became of
-//! it: should one of them be gone, the offset is worth nothing.
+//! it: should one of them be gone, the offset is worth nothing. `<times>` has for each operator and
+//! store with a time of its own 8 hexadecimal digits, the CRC-32C of its name, `=` and that time; with
+//! commas between them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker_api::{Timestamp, TopicId};
@@ -24,9 +27,12 @@ impl OffsetMetadata {
     /// Nothing was read yet.
     pub const NONE: Self = Self { partition_time: -1, stream_time: -1 };
 
-    /// As text, with the topics that the task writes.
-    pub fn encode(self, written: &WrittenTopics) -> String {
-        format!("1;{};{};{}", self.partition_time, self.stream_time, written.0)
+    /// As text, with the topics that the task writes and the times of its operators.
+    pub fn encode(self, written: &WrittenTopics, times: &OwnTimes) -> String {
+        let Self { partition_time, stream_time } = self;
+        let times = times.0.iter().map(|(name, time)| format!("{name:08x}={time}"));
+        let times = times.collect::<Vec<_>>().join(",");
+        format!("1;{partition_time};{stream_time};{};{times}", written.0)
     }
 
     /// From text. What is not understood counts as nothing: times are then learnt anew.
@@ -40,6 +46,38 @@ impl OffsetMetadata {
             _ => Self::NONE,
         }
     }
+}
+
+/// The times that operators and stores have beside the task's, by the checksum of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnTimes(BTreeMap<u32, Timestamp>);
+
+impl OwnTimes {
+    /// Adds the time of the operator or store of this name.
+    pub fn add(&mut self, name: &str, time: Timestamp) {
+        self.0.insert(name_crc(name), time);
+    }
+
+    /// The time of this name.
+    pub fn get(&self, name: &str) -> Option<Timestamp> {
+        self.0.get(&name_crc(name)).copied()
+    }
+
+    /// Takes over the times in the metadata of a committed offset, where they are later.
+    pub fn advance_to(&mut self, metadata: &str) {
+        let times = field(metadata, 3).unwrap_or_default();
+        for (name, time) in times.split(',').filter_map(|time| time.split_once('=')) {
+            if let (Ok(name), Ok(time)) = (u32::from_str_radix(name, 16), time.parse()) {
+                let known = self.0.entry(name).or_insert(time);
+                *known = time.max(*known);
+            }
+        }
+    }
+}
+
+/// A field behind the version, if that is known.
+fn field(metadata: &str, number: usize) -> Option<&str> {
+    metadata.strip_prefix("1;")?.split(';').nth(number)
 }
 
 /// The internal topics that a task writes, as its committed offsets remember them.
@@ -58,7 +96,7 @@ impl WrittenTopics {
     /// Whether the metadata of a committed offset says that the topic of this name was written and
     /// had another identity than it has now (`None`: it does not exist).
     pub fn is_lost(metadata: &str, name: &str, now: Option<TopicId>) -> bool {
-        let topics = metadata.strip_prefix("1;").and_then(|rest| rest.splitn(3, ';').nth(2));
+        let topics = field(metadata, 2);
         let name = format!("{:08x}", name_crc(name));
         let ids = topics.unwrap_or_default().split(',').filter_map(|t| t.strip_prefix(&*name));
         let now = now.map(|id| format!("{:08x}", id_crc(id)));
@@ -81,7 +119,7 @@ mod tests {
     #[test]
     fn times_come_back_and_foreign_text_is_ignored() {
         let times = OffsetMetadata { partition_time: 17, stream_time: 23 };
-        assert_eq!(times.encode(&WrittenTopics::default()), "1;17;23;");
+        assert_eq!(times.encode(&WrittenTopics::default(), &OwnTimes::default()), "1;17;23;;");
         assert_eq!(OffsetMetadata::decode("1;17;23"), times);
         for foreign in ["", "AQAB", "2;17;23", "1;17", "1;x;2"] {
             assert_eq!(OffsetMetadata::decode(foreign), OffsetMetadata::NONE, "{foreign}");
@@ -91,13 +129,31 @@ mod tests {
     #[test]
     fn a_written_topic_is_lost_when_it_is_gone_or_another_one() {
         let written = WrittenTopics::of([("app-s-changelog", TopicId(7)), ("x", TopicId(8))]);
-        let metadata = OffsetMetadata { partition_time: 17, stream_time: 23 }.encode(&written);
-        assert_eq!(metadata, "1;17;23;dfa4dd8a96bafe01,a93c5f93c8a9c225");
+        let times = OffsetMetadata { partition_time: 17, stream_time: 23 };
+        let metadata = times.encode(&written, &OwnTimes::default());
+        assert_eq!(metadata, "1;17;23;dfa4dd8a96bafe01,a93c5f93c8a9c225;");
         assert_eq!(OffsetMetadata::decode(&metadata).stream_time, 23);
         let lost = |name, id| WrittenTopics::is_lost(&metadata, name, id);
         assert!(!lost("app-s-changelog", Some(TopicId(7))) && !lost("x", Some(TopicId(8))));
         assert!(lost("app-s-changelog", Some(TopicId(8))) && lost("x", None));
         assert!(!lost("another", None), "it was never written");
         assert!(!WrittenTopics::is_lost("", "x", None), "an offset that was reset");
+    }
+
+    #[test]
+    fn the_times_of_operators_come_back_and_never_go_back() {
+        let mut times = OwnTimes::default();
+        times.add("join", 5);
+        times.add("store", -1);
+        let metadata = OffsetMetadata::NONE.encode(&WrittenTopics::default(), &times);
+        let mut later = OwnTimes::default();
+        later.add("join", 7);
+        for text in [&*metadata, "", "1;17;23", "1;1;2;;x=1,,5,00000001=y", "2;1;2;;00000001=5"] {
+            later.advance_to(text);
+        }
+        assert_eq!((later.get("join"), later.get("store")), (Some(7), Some(-1)));
+        assert_eq!(later.get("other"), None);
+        times.advance_to(&OffsetMetadata::NONE.encode(&WrittenTopics::default(), &later));
+        assert_eq!(times, later);
     }
 }

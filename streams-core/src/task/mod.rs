@@ -10,7 +10,7 @@ mod stores;
 
 pub use self::core::{TaskCore, TaskSettings};
 pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
-pub use metadata::{OffsetMetadata, WrittenTopics};
+pub use metadata::{OffsetMetadata, OwnTimes, WrittenTopics};
 pub use outputs::{OutputTopic, Outputs};
 pub use record_queue::RecordQueue;
 pub use schedules::Schedules;

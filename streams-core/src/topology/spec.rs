@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use broker_api::TopicConfig;
+use broker_api::{Timestamp, TopicConfig};
 
 use super::arena::{self, ArenaNode};
 use crate::error::BuildError;
@@ -14,7 +14,8 @@ use crate::processor::{
 use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::{
-    ChangelogFormat, KeyValueFormat, KeyValueStore, Store, StoreEngine, StoreOptions,
+    BufferStore, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore, Store, StoreEngine,
+    StoreOptions, WindowStore, WindowedOptions,
 };
 use crate::task::{OutputTopic, TaskCore};
 
@@ -214,6 +215,63 @@ impl StoreSpec {
             changelog: options.logged.then(TopicConfig::compacted),
             format: Arc::new(KeyValueFormat),
             make: Arc::new(make),
+        }
+    }
+
+    /// A window store; windows are `size` milliseconds long.
+    pub fn window<K: Data, V: Data>(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        size: Timestamp,
+        options: WindowedOptions,
+    ) -> Self {
+        let format = WindowStore::<K, V>::changelog_format(&options);
+        Self::ordered(name, options.logged, format, move |store, engine| -> Box<dyn Store> {
+            let (key, value) = (key.clone(), value.clone());
+            Box::new(WindowStore::<K, V>::new(store, key, value, engine, size, options))
+        })
+    }
+
+    /// A session store.
+    pub fn session<K: Data, V: Data>(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        options: WindowedOptions,
+    ) -> Self {
+        let format = SessionStore::<K, V>::changelog_format(&options);
+        Self::ordered(name, options.logged, format, move |store, engine| -> Box<dyn Store> {
+            let (key, value) = (key.clone(), value.clone());
+            Box::new(SessionStore::<K, V>::new(store, key, value, engine, options))
+        })
+    }
+
+    /// A store of what waits for its time.
+    pub fn buffer<K: Data, V: Data>(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        logged: bool,
+    ) -> Self {
+        let format = Arc::new(KeyValueFormat);
+        Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
+            Box::new(BufferStore::new(store, key.clone(), value.clone(), engine, logged))
+        })
+    }
+
+    fn ordered(
+        name: &str,
+        logged: bool,
+        format: Arc<dyn ChangelogFormat>,
+        make: impl Fn(&str, Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync + 'static,
+    ) -> Self {
+        let store = name.to_string();
+        Self {
+            name: name.into(),
+            changelog: logged.then(TopicConfig::compacted),
+            format,
+            make: Arc::new(move |engine| make(&store, engine)),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::starting::Input;
 use super::{StreamThread, StreamsError, ThreadEnv};
 use crate::error::BuildError;
 use crate::state::{Changelog, Position, RestorePlan, Restorer, StoreEngine};
-use crate::task::{OffsetMetadata, RecordQueue, Task, TaskSettings, TaskStore};
+use crate::task::{OffsetMetadata, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore};
 use crate::topology::NodeKind;
 
 /// A task that is assigned and not open yet.
@@ -308,6 +308,7 @@ impl StreamThread {
         }
         let mut queues = Vec::new();
         let mut starts = Vec::new();
+        let mut own_times = OwnTimes::default();
         for (number, source) in built.sources.iter().enumerate() {
             for topic in &source.topics {
                 let topic = &env.plan.topic(topic)?.name;
@@ -320,6 +321,7 @@ impl StreamThread {
                 let times = committed
                     .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
                 built.core.advance_stream_time(times.stream_time);
+                own_times.advance_to(committed.map_or("", |(_, c)| &c.metadata));
                 let offset = env.start_of(input, committed.map(|(_, c)| c))?;
                 queues.push(RecordQueue::new(
                     partition.clone(),
@@ -330,6 +332,7 @@ impl StreamThread {
                 starts.push((partition, Start::At(offset)));
             }
         }
+        built.core.resume(&own_times);
         built.core.schedules_mut().start(env.clock.now());
         self.fetcher.assign(&starts)?;
         self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));

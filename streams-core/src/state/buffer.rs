@@ -1,0 +1,430 @@
+//! The store of what waits: entries in the order of a time, until that time has come.
+//!
+//! Unmatched records of a join wait until no partner can come any more, results of windows until they
+//! are final, records for a table to catch up. Entries of different classes wait for different times;
+//! [`BufferStore::drain`] takes them out in the order of (time, class, key bytes, arrival).
+//!
+//! In the engine and in the changelog, which is compacted, there is one entry for each class, time and
+//! key (numbers are big-endian):
+//!
+//! | | bytes |
+//! |---|---|
+//! | key | class (u8), time (i64), the key |
+//! | value | one after the other: timestamp (i64), length (u32), the value |
+//!
+//! After an error, and after a panic in a function of the application, the store must be dropped and
+//! opened again.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker_api::Timestamp;
+use bytes::{Buf, Bytes};
+
+use super::entry_codec::EntryCodec;
+use super::key_value::DEFAULT_BUDGET;
+use super::ordered::OrderedCache;
+use super::{ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use crate::error::StateError;
+use crate::record::Data;
+use crate::serde::DynSerde;
+
+const HEAD: usize = 1 + 8;
+const LENGTH: usize = 4;
+
+/// An entry of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffered<K, V> {
+    /// The time by which it is ordered.
+    pub time: Timestamp,
+    /// Of entries with one time, lower classes come first.
+    pub class: u8,
+    /// Its key.
+    pub key: K,
+    /// Its value.
+    pub value: V,
+    /// The timestamp of its record.
+    pub timestamp: Timestamp,
+}
+
+/// See the module.
+pub struct BufferStore<K, V> {
+    codec: EntryCodec<K, V>,
+    cache: OrderedCache,
+    logged: bool,
+    /// By class: no entry is older. What is not there is not known yet.
+    oldest: BTreeMap<u8, Timestamp>,
+    scratch: Vec<u8>,
+}
+
+impl<K: Data, V: Data> BufferStore<K, V> {
+    /// A buffer over `engine`, which must be restored before the first access.
+    pub fn new(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        logged: bool,
+    ) -> Self {
+        Self {
+            codec: EntryCodec::new(name, key_serde, value_serde),
+            cache: OrderedCache::new(name, engine, time_of, false, DEFAULT_BUDGET),
+            logged,
+            oldest: BTreeMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Adds an entry behind those with the same time, class and key.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn add(&mut self, entry: &Buffered<K, V>) -> Result<(), StateError> {
+        let before = self.find(entry.time, entry.class, &entry.key)?;
+        let mut bytes = before.map_or_else(Vec::new, Vec::from);
+        bytes.extend_from_slice(&entry.timestamp.to_be_bytes());
+        let length_at = bytes.len();
+        bytes.extend_from_slice(&[0; LENGTH]);
+        self.codec.put_value(&entry.value, &mut bytes)?;
+        let length = bytes.len() - length_at - LENGTH;
+        let length = u32::try_from(length).map_err(|_| self.corrupt("a value above 4 GiB"))?;
+        bytes[length_at..length_at + LENGTH].copy_from_slice(&length.to_be_bytes());
+        self.cache.put(&self.scratch, Some(bytes.into()), entry.timestamp)?;
+        let oldest = self.oldest(entry.class)?;
+        self.oldest.insert(entry.class, oldest.min(entry.time));
+        Ok(())
+    }
+
+    /// Removes all entries of a time, class and key; answers whether there were any.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn remove(&mut self, time: Timestamp, class: u8, key: &K) -> Result<bool, StateError> {
+        let found = self.find(time, class, key)?.is_some();
+        if found {
+            self.cache.put(&self.scratch, None, time)?;
+        }
+        Ok(found)
+    }
+
+    /// No entry of the class has an earlier time than this; `Timestamp::MAX` if there is none.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn oldest(&mut self, class: u8) -> Result<Timestamp, StateError> {
+        if let Some(oldest) = self.oldest.get(&class) {
+            return Ok(*oldest);
+        }
+        let mut oldest = Timestamp::MAX;
+        self.cache.visit(&[class], None, Timestamp::MIN, |key, _, _| {
+            if key.first() == Some(&class) {
+                oldest = time_of(key);
+            }
+            ControlFlow::Break(())
+        })?;
+        self.oldest.insert(class, oldest);
+        Ok(oldest)
+    }
+
+    /// Takes out the entries of some classes, each with the time that its entries must be earlier
+    /// than. Stops after those of `most` keys, if that is before the end.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn drain(
+        &mut self,
+        due: &[(u8, Timestamp)],
+        most: usize,
+    ) -> Result<Vec<Buffered<K, V>>, StateError> {
+        let mut taken = Vec::new();
+        for &(class, before) in due {
+            let oldest = self.oldest(class)?;
+            if oldest >= before {
+                continue;
+            }
+            let mut left = most;
+            let (from, to) = (head(class, oldest), head(class, before));
+            self.cache.visit(&from, Some(&to), oldest, |key, value, timestamp| {
+                taken.push((Bytes::copy_from_slice(key), value.clone(), timestamp));
+                left = left.saturating_sub(1);
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            self.oldest.insert(class, before);
+        }
+        taken.sort_unstable_by(|(a, ..), (b, ..)| {
+            let order = |key: &Bytes| (time_of(key), key[0]);
+            (order(a), &a[HEAD..]).cmp(&(order(b), &b[HEAD..]))
+        });
+        taken.truncate(most);
+        if let Some((last, ..)) = taken.last().filter(|_| taken.len() == most) {
+            // What is left, of whichever class, comes behind it.
+            let last = time_of(last);
+            for (class, _) in due {
+                self.oldest.entry(*class).and_modify(|oldest| *oldest = last.min(*oldest));
+            }
+        }
+        let mut drained = Vec::with_capacity(taken.len());
+        for (key, value, timestamp) in taken {
+            self.decode(&key, value, &mut drained)?;
+            self.cache.put(&key, None, timestamp)?;
+        }
+        Ok(drained)
+    }
+
+    /// All entries, class by class.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn all(&mut self) -> Result<Vec<Buffered<K, V>>, StateError> {
+        let mut found = Vec::new();
+        self.cache.visit(&[], None, Timestamp::MIN, |key, value, _| {
+            found.push((Bytes::copy_from_slice(key), value.clone()));
+            ControlFlow::Continue(())
+        })?;
+        let mut all = Vec::with_capacity(found.len());
+        for (key, value) in found {
+            self.decode(&key, value, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    /// The encoded values of a time, class and key, which it leaves in `scratch`.
+    fn find(&mut self, time: Timestamp, class: u8, key: &K) -> Result<Option<Bytes>, StateError> {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&head(class, time));
+        self.codec.put_key(key, &mut self.scratch)?;
+        Ok(self.cache.get(&self.scratch)?.map(|(values, _)| values))
+    }
+
+    /// Appends the entries that these bytes stand for.
+    fn decode(
+        &self,
+        key: &Bytes,
+        mut values: Bytes,
+        out: &mut Vec<Buffered<K, V>>,
+    ) -> Result<(), StateError> {
+        if key.len() < HEAD {
+            return Err(self.corrupt("a key that is too short"));
+        }
+        let cut = || self.corrupt("a value that is cut off");
+        while !values.is_empty() {
+            let timestamp = values.try_get_i64().map_err(|_| cut())?;
+            let length = values.try_get_u32().map_err(|_| cut())? as usize;
+            if length > values.len() {
+                return Err(cut());
+            }
+            out.push(Buffered {
+                time: time_of(key),
+                class: key[0],
+                key: self.codec.key(&key.slice(HEAD..))?,
+                value: self.codec.value(&values.split_to(length))?,
+                timestamp,
+            });
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self, reason: &str) -> StateError {
+        StateError::Corrupt { path: PathBuf::from(self.codec.store()), reason: reason.into() }
+    }
+}
+
+/// What a key of the engine begins with.
+fn head(class: u8, time: Timestamp) -> [u8; HEAD] {
+    let mut head = [class; HEAD];
+    head[1..].copy_from_slice(&time.to_be_bytes());
+    head
+}
+
+fn time_of(key: &[u8]) -> Timestamp {
+    let time = key.get(1..).and_then(|rest| rest.first_chunk());
+    time.map_or(Timestamp::MAX, |bytes| Timestamp::from_be_bytes(*bytes))
+}
+
+impl<K: Data, V: Data> Store for BufferStore<K, V> {
+    fn name(&self) -> &str {
+        self.codec.store()
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        let logged = self.logged;
+        self.cache.commit(|key, value, timestamp| match logged {
+            true => changelog.put(key, value.map(|value| &value[..]), timestamp),
+            false => Ok(()),
+        })
+    }
+
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
+        Ok(self.cache.begin_flush())
+    }
+
+    fn flushed(&mut self) {
+        self.cache.flushed();
+    }
+
+    fn has_uncommitted(&self) -> bool {
+        self.cache.has_uncommitted()
+    }
+
+    fn unsealed_bytes(&self) -> usize {
+        self.cache.uncommitted_bytes() * usize::from(self.logged)
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.cache.dirty_bytes()
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    fn set_budget(&mut self, bytes: usize) {
+        self.cache.set_budget(bytes);
+    }
+
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
+        let mut entries = Vec::new();
+        self.cache.visit(&[], None, Timestamp::MIN, |key, value, timestamp| {
+            entries.push((key.to_vec(), value.to_vec(), timestamp));
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::serde::HasSerde;
+    use crate::state::{LossyEngine, StateEngine, engine_suite};
+
+    struct Ignored;
+
+    impl ChangelogWriter for Ignored {
+        fn put(&mut self, _: &[u8], _: Option<&[u8]>, _: Timestamp) -> Result<(), StateError> {
+            Ok(())
+        }
+    }
+
+    fn open(engine: &LossyEngine) -> Arc<dyn StoreEngine> {
+        engine.open(Path::new("0_0"), &["s"]).unwrap().remove(0)
+    }
+
+    fn buffer(engine: &LossyEngine) -> BufferStore<String, i64> {
+        BufferStore::new("s", String::serde(), i64::serde(), open(engine), true)
+    }
+
+    fn flush(buffer: &mut BufferStore<String, i64>, engine: &LossyEngine) {
+        buffer.seal(&mut Ignored).unwrap();
+        let mut batch = buffer.begin_flush().unwrap();
+        open(engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
+        buffer.flushed();
+    }
+
+    fn entry(time: Timestamp, class: u8, key: &str, value: i64) -> Buffered<String, i64> {
+        Buffered { time, class, key: key.into(), value, timestamp: time + 1 }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let mut buffer = buffer(&LossyEngine::new());
+        buffer.add(&entry(258, 3, "k", 5)).unwrap();
+        let key = vec![3, 0, 0, 0, 0, 0, 0, 1, 2, b'k'];
+        let value = vec![0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 5];
+        assert_eq!(buffer.dump().unwrap(), [(key, value, 259)]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Add(Timestamp, u8, String),
+        Remove(Timestamp, u8, String),
+        Drain(usize, Timestamp, Timestamp),
+        Flush,
+        Budget(usize),
+        Reopen,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let name = || prop_oneof![Just(""), Just("a"), Just("a\0\0\0\0")].prop_map(String::from);
+        prop_oneof![
+            8 => (0..9i64, 0..2u8, name()).prop_map(|(t, c, k)| Op::Add(t, c, k)),
+            3 => (0..9i64, 0..2u8, name()).prop_map(|(t, c, k)| Op::Remove(t, c, k)),
+            4 => (1..4usize, 0..9i64, 0..9i64).prop_map(|(most, a, b)| Op::Drain(most, a, b)),
+            2 => Just(Op::Flush),
+            1 => prop_oneof![Just(0), Just(usize::MAX)].prop_map(Op::Budget),
+            1 => Just(Op::Reopen),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn agrees_with_a_sorted_list(ops in proptest::collection::vec(op(), 0..80)) {
+            let engine = LossyEngine::new();
+            let mut buffer = buffer(&engine);
+            let mut model: Vec<Buffered<String, i64>> = Vec::new();
+            for (at, op) in ops.into_iter().enumerate() {
+                match op {
+                    Op::Add(time, class, key) => {
+                        let entry = entry(time, class, &key, at as i64);
+                        buffer.add(&entry).unwrap();
+                        model.push(entry);
+                        model.sort_by_key(|e| (e.time, e.class, e.key.clone())); // stable
+                    }
+                    Op::Remove(time, class, key) => {
+                        let before = model.len();
+                        model.retain(|e| (e.time, e.class, &e.key) != (time, class, &key));
+                        let removed = buffer.remove(time, class, &key).unwrap();
+                        assert_eq!(removed, before != model.len());
+                    }
+                    Op::Drain(most, first, second) => {
+                        let mut expected: Vec<Buffered<String, i64>> = Vec::new();
+                        let (mut keys, mut last) = (0, None);
+                        model.retain(|entry| {
+                            let this = Some((entry.time, entry.class, entry.key.clone()));
+                            let until = if entry.class == 0 { first } else { second };
+                            let goes = (keys < most || this == last) && entry.time < until;
+                            if goes {
+                                keys += usize::from(this != last);
+                                last = this;
+                                expected.push(entry.clone());
+                            }
+                            !goes
+                        });
+                        let drained = buffer.drain(&[(1, second), (0, first)], most).unwrap();
+                        assert_eq!(drained, expected);
+                    }
+                    Op::Flush => flush(&mut buffer, &engine),
+                    Op::Budget(bytes) => buffer.set_budget(bytes),
+                    Op::Reopen => {
+                        flush(&mut buffer, &engine);
+                        buffer = self::buffer(&engine);
+                    }
+                }
+                for class in 0..2 {
+                    let first = model.iter().find(|entry| entry.class == class);
+                    let first = first.map_or(Timestamp::MAX, |entry| entry.time);
+                    assert!(buffer.oldest(class).unwrap() <= first);
+                }
+            }
+            model.sort_by_key(|entry| entry.class);
+            assert_eq!(buffer.all().unwrap(), model);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The cache against a plain map, under random operations, and its rules one by one.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::state::{LossyEngine, StateEngine, engine_suite};
+
+/// Keys are a name and a time.
+fn key(name: u8, time: u8) -> [u8; 2] {
+    [name, time]
+}
+
+fn time_of(key: &[u8]) -> Timestamp {
+    key[1].into()
+}
+
+fn open(engine: &LossyEngine) -> Arc<dyn StoreEngine> {
+    engine.open(Path::new("0_0"), &["s"]).unwrap().remove(0)
+}
+
+fn cache(engine: &LossyEngine, forwards: bool) -> OrderedCache {
+    OrderedCache::new("s", open(engine), time_of, forwards, usize::MAX)
+}
+
+type Model = BTreeMap<Vec<u8>, Timed>;
+
+fn shown(cache: &mut OrderedCache, from: &[u8], to: Option<&[u8]>, oldest: Timestamp) -> Model {
+    let mut shown = Model::new();
+    let mut last: Option<Vec<u8>> = None;
+    cache
+        .visit(from, to, oldest, |key, value, timestamp| {
+            assert!(last.as_deref() < Some(key), "keys rise");
+            last = Some(key.to_vec());
+            shown.insert(key.to_vec(), (value.clone(), timestamp));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    shown
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put([u8; 2], Option<u8>),
+    Get([u8; 2]),
+    Visit([u8; 2], Option<[u8; 2]>, u8),
+    Forward(usize),
+    Commit,
+    Flushed,
+    Budget(usize),
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let any_key = || (0..3u8, 0..8u8).prop_map(|(name, time)| key(name, time));
+    prop_oneof![
+        16 => (any_key(), proptest::option::weighted(0.7, any::<u8>())).prop_map(|(k, v)| Op::Put(k, v)),
+        4 => any_key().prop_map(Op::Get),
+        6 => (any_key(), proptest::option::of(any_key()), 0..8u8)
+            .prop_map(|(from, to, oldest)| Op::Visit(from, to, oldest)),
+        3 => (0..4usize).prop_map(Op::Forward),
+        4 => Just(Op::Commit),
+        3 => Just(Op::Flushed),
+        1 => prop_oneof![Just(0), Just(600), Just(usize::MAX)].prop_map(Op::Budget),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// What the cache should hold, forward and commit.
+#[derive(Default)]
+struct Expected {
+    now: Model,
+    forwarded: Model,
+    /// Changed since the last forward, and since the last commit, in order of last change.
+    to_forward: Vec<Vec<u8>>,
+    uncommitted: Vec<Vec<u8>>,
+}
+
+impl Expected {
+    fn put(&mut self, key: &[u8], value: Option<Timed>) {
+        match value {
+            Some(value) => self.now.insert(key.to_vec(), value),
+            None => self.now.remove(key),
+        };
+        for list in [&mut self.to_forward, &mut self.uncommitted] {
+            list.retain(|other| other != key);
+            list.push(key.to_vec());
+        }
+    }
+
+    fn next_forward(&mut self) -> Option<(Vec<u8>, Option<Timed>, Option<Timed>)> {
+        while !self.to_forward.is_empty() {
+            let key = self.to_forward.remove(0);
+            let new = self.now.get(&key).cloned();
+            let old = match &new {
+                Some(value) => self.forwarded.insert(key.clone(), value.clone()),
+                None => self.forwarded.remove(&key),
+            };
+            if new.is_some() || old.is_some() {
+                return Some((key, old, new));
+            }
+        }
+        None
+    }
+}
+
+fn forward(cache: &mut OrderedCache, expected: &mut Expected) -> bool {
+    let changed = cache.next_changed();
+    let wanted = expected.next_forward();
+    let got = changed.map(|c| (c.key.to_vec(), c.old, c.new.map(|value| (value, c.timestamp))));
+    assert_eq!(got, wanted);
+    got.is_some()
+}
+
+fn check(ops: Vec<Op>) {
+    let engine = LossyEngine::new();
+    let mut cache = cache(&engine, true);
+    let mut expected = Expected::default();
+    let mut flushing: Option<EntryBatch> = None;
+    let mut fold = Model::new();
+    let mut flushed_fold = Model::new();
+    let mut flushing_fold = Model::new();
+    for (at, op) in ops.into_iter().enumerate() {
+        let at = at as i64;
+        match op {
+            Op::Put(key, value) => {
+                let value = value.map(|value| Bytes::from(vec![value]));
+                cache.put(&key, value.clone(), at).unwrap();
+                expected.put(&key, value.map(|value| (value, at)));
+            }
+            Op::Get(key) => {
+                assert_eq!(cache.get(&key).unwrap(), expected.now.get(&key[..]).cloned());
+            }
+            Op::Visit(from, to, oldest) => {
+                let to = to.as_ref().map(|to| &to[..]);
+                let recent = |model: Model| -> Model {
+                    model.into_iter().filter(|(key, _)| key[1] >= oldest).collect()
+                };
+                let within =
+                    |key: &&Vec<u8>| key[..] >= from[..] && to.is_none_or(|to| &key[..] < to);
+                let wanted = expected.now.iter().filter(|(key, _)| within(key));
+                let wanted = wanted.map(|(k, v)| (k.clone(), v.clone())).collect();
+                let shown = shown(&mut cache, &from, to, oldest.into());
+                assert_eq!(recent(shown), recent(wanted));
+            }
+            Op::Forward(most) => {
+                for _ in 0..most {
+                    forward(&mut cache, &mut expected);
+                }
+            }
+            Op::Commit => {
+                while forward(&mut cache, &mut expected) {}
+                assert!(!cache.has_changed());
+                let mut order = Vec::new();
+                cache
+                    .commit(|key, value, timestamp| {
+                        order.push(key.to_vec());
+                        match value {
+                            Some(value) => fold.insert(key.to_vec(), (value.clone(), timestamp)),
+                            None => fold.remove(key),
+                        };
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(order, std::mem::take(&mut expected.uncommitted));
+                assert_eq!(fold, expected.now);
+                if flushing.is_none() && at % 2 == 0 {
+                    flushing = Some(cache.begin_flush());
+                    flushing_fold = fold.clone();
+                }
+            }
+            Op::Flushed => {
+                if let Some(mut batch) = flushing.take() {
+                    open(&engine).apply(&mut batch, &engine_suite::position(at)).unwrap();
+                    cache.flushed();
+                    flushed_fold = flushing_fold.clone();
+                }
+            }
+            Op::Budget(budget) => cache.set_budget(budget),
+            Op::Restart => {
+                // What is not flushed is lost; the engine's state is what was flushed last.
+                cache = self::cache(&engine, true);
+                flushing = None;
+                fold = flushed_fold.clone();
+                expected = Expected {
+                    now: flushed_fold.clone(),
+                    forwarded: flushed_fold.clone(),
+                    ..Expected::default()
+                };
+            }
+        }
+        assert_eq!(cache.has_uncommitted(), !expected.uncommitted.is_empty());
+        let weights = cache.slots.iter().map(|(key, slot)| (slot.weight(key), slot.state));
+        let uncommitted = cache.slots.iter().filter(|(_, slot)| slot.state == State::Uncommitted);
+        let uncommitted: usize = uncommitted.map(|(key, slot)| slot.payload(key)).sum();
+        assert_eq!(cache.uncommitted_bytes(), uncommitted);
+        let (mut all, mut dirty) = (0, 0);
+        for (weight, state) in weights {
+            all += weight;
+            dirty += if state == State::Clean { 0 } else { weight };
+        }
+        assert_eq!((cache.bytes(), cache.dirty_bytes()), (all, dirty));
+    }
+    assert_eq!(shown(&mut cache, &[], None, Timestamp::MIN), expected.now);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn agrees_with_a_plain_map(ops in proptest::collection::vec(op(), 0..120)) {
+        check(ops);
+    }
+}
+
+fn flush(cache: &mut OrderedCache, engine: &LossyEngine) {
+    cache.commit(|_, _, _| Ok(())).unwrap();
+    let mut batch = cache.begin_flush();
+    open(engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
+    cache.flushed();
+}
+
+#[test]
+fn what_is_recent_is_answered_without_the_engine() {
+    let engine = LossyEngine::new();
+    let mut cache = cache(&engine, false);
+    for time in 0..100u8 {
+        cache.put(&key(time % 7, time), Some(Bytes::from_static(b"value")), 0).unwrap();
+    }
+    flush(&mut cache, &engine);
+    cache.set_budget(cache.bytes() - 1);
+    let complete_from = cache.complete_from.unwrap();
+    assert!((1..60).contains(&complete_from), "{complete_from}");
+    // Behind the cache's back everything goes: what it still shows is in memory.
+    let mut all = EntryBatch::new();
+    for time in 0..100u8 {
+        all.put(&key(time % 7, time), None);
+    }
+    open(&engine).apply(&mut all, &engine_suite::position(2)).unwrap();
+    let recent = shown(&mut cache, &[], None, complete_from);
+    assert_eq!(recent.keys().filter(|key| time_of(key) >= complete_from).count(), {
+        100 - complete_from as usize
+    });
+    assert_eq!(cache.get(&key(0, 70)).unwrap().unwrap().0, "value");
+}
+
+#[test]
+fn what_has_expired_leaves_memory_and_is_not_written() {
+    let engine = LossyEngine::new();
+    let mut cache = cache(&engine, false);
+    for time in 0..10u8 {
+        cache.put(&key(0, time), Some(Bytes::new()), 0).unwrap();
+    }
+    cache.expire(4);
+    flush(&mut cache, &engine);
+    assert_eq!(open(&engine).scan(&[], None).unwrap().count(), 5);
+    assert_eq!(cache.slots.len(), 5);
+}
+
+#[test]
+fn a_visitor_may_break_off() {
+    let engine = LossyEngine::new();
+    let mut cache = cache(&engine, false);
+    for time in 0..4u8 {
+        cache.put(&key(0, time), Some(Bytes::new()), 0).unwrap();
+        if time == 1 {
+            flush(&mut cache, &engine);
+            cache.set_budget(0); // the first two are only in the engine
+            cache.set_budget(usize::MAX);
+        }
+    }
+    for stop in 0..4 {
+        let mut seen = 0;
+        let visit = |_: &[u8], _: &Bytes, _| {
+            seen += 1;
+            if seen > stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        cache.visit(&[], None, 0, visit).unwrap();
+        assert_eq!(seen, stop + 1);
+    }
+}

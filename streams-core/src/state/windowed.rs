@@ -1,0 +1,554 @@
+//! The stores of windows and sessions: values by key and time.
+//!
+//! A store knows the newest time that it was given ([`Store::time`]); what is older than
+//! that by the *retention* or more has expired: it is not shown any more, not taken either, and is
+//! gone from memory and disk some time later. For a window its start counts, for a session its end.
+//!
+//! A store that is read by time ([`WindowedOptions::by_time`]), to find what has closed, keeps what
+//! it was not told to [release](WindowedStore::release), however old it is.
+//!
+//! Changes that are *forwarded at seal* are merged by key and window, as in a
+//! [`KeyValueStore`](super::KeyValueStore). After an error, and after a panic in a function of the
+//! application, the store must be dropped and opened again.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker_api::Timestamp;
+use bytes::Bytes;
+
+use super::entry_codec::EntryCodec;
+use super::key_value::{DEFAULT_BUDGET, Forward};
+use super::ordered::OrderedCache;
+use super::windowed_keys::{Kind, Layout, Parts};
+use super::{ChangelogFormat, ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use crate::error::StateError;
+use crate::record::{Data, Headers};
+use crate::serde::DynSerde;
+use crate::windowed::{Window, Windowed};
+
+/// What a windowed store does beyond storing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowedOptions {
+    /// Changes are written to a changelog.
+    pub logged: bool,
+    /// Changes are forwarded at the seal, merged by key and window (caching).
+    pub forward_on_seal: bool,
+    /// Forwarded changes come with the value before.
+    pub keep_old: bool,
+    /// How long windows are kept, in milliseconds of stream time.
+    pub retention: Timestamp,
+    /// Windows are also found by time, whatever their key.
+    pub by_time: bool,
+}
+
+impl WindowedOptions {
+    /// Logged, forwarded at the seal, without old values, not found by time; kept for `retention`
+    /// milliseconds.
+    pub fn new(retention: Timestamp) -> Self {
+        Self { logged: true, forward_on_seal: true, keep_old: false, retention, by_time: false }
+    }
+}
+
+/// A kind of windowed store: [`Fixed`] or [`Session`].
+pub trait WindowKind: Send + 'static {
+    #[doc(hidden)]
+    const IS_SESSION: bool;
+}
+
+/// Windows of a fixed size: the store of them knows their starts.
+#[derive(Debug)]
+pub struct Fixed;
+
+/// Sessions: each has a start and an end.
+#[derive(Debug)]
+pub struct Session;
+
+impl WindowKind for Fixed {
+    const IS_SESSION: bool = false;
+}
+
+impl WindowKind for Session {
+    const IS_SESSION: bool = true;
+}
+
+/// Values by key and start of a window.
+pub type WindowStore<K, V> = WindowedStore<K, V, Fixed>;
+
+/// Values by key and session.
+pub type SessionStore<K, V> = WindowedStore<K, V, Session>;
+
+/// See the module.
+pub struct WindowedStore<K, V, W> {
+    codec: EntryCodec<K, V>,
+    cache: OrderedCache,
+    layout: Layout,
+    options: WindowedOptions,
+    /// Added to the start of a window to get its end.
+    size: Timestamp,
+    time: Timestamp,
+    released: Timestamp,
+    scratch: Vec<u8>,
+    marker: PhantomData<fn() -> W>,
+}
+
+/// A value that was found, with its time.
+pub type Found<K, V> = (Windowed<K>, V, Timestamp);
+
+impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
+    /// A store over `engine`, which must be restored before the first access; its windows are `size`
+    /// milliseconds long.
+    pub fn new(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        size: Timestamp,
+        options: WindowedOptions,
+    ) -> Self {
+        Self::with_kind(name, (key_serde, value_serde), engine, size, options)
+    }
+
+    /// The value of a key in the window that begins at `start`, and its time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn get(&mut self, key: &K, start: Timestamp) -> Result<Option<(V, Timestamp)>, StateError> {
+        self.value(key, start, start)
+    }
+
+    /// Sets the value of a key in a window; `None` deletes it. Answers whether the store took it: it
+    /// does not if the window has expired.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<bool, StateError> {
+        self.set(key, (start, start, 0), value, timestamp)
+    }
+
+    /// Adds a value beside those that the key has in this window already. Answers as
+    /// [`WindowStore::put`].
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn add(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        value: V,
+        timestamp: Timestamp,
+    ) -> Result<bool, StateError> {
+        let mut number = 0;
+        self.visit_key(key, start, start, |parts, _, _| {
+            number = parts.number + 1;
+            ControlFlow::Continue(())
+        })?;
+        self.set(key, (start, start, number), Some(value), timestamp)
+    }
+
+    /// The windows of a key that begin between `from` and `to`, both included, in their order.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn fetch(
+        &mut self,
+        key: &K,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, V, Timestamp)>, StateError> {
+        let mut found = Vec::new();
+        self.visit_key(key, from, to, |parts, value, timestamp| {
+            if parts.start <= to {
+                found.push((parts.start, value.clone(), timestamp));
+            }
+            ControlFlow::Continue(())
+        })?;
+        let decode = |(start, value, timestamp)| Ok((start, self.codec.value(&value)?, timestamp));
+        found.into_iter().map(decode).collect()
+    }
+}
+
+impl<K: Data, V: Data> WindowedStore<K, V, Session> {
+    /// A store over `engine`, which must be restored before the first access.
+    pub fn new(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        options: WindowedOptions,
+    ) -> Self {
+        Self::with_kind(name, (key_serde, value_serde), engine, 0, options)
+    }
+
+    /// The value of a session, and its time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn get(&mut self, key: &K, session: Window) -> Result<Option<(V, Timestamp)>, StateError> {
+        self.value(key, session.start, session.end)
+    }
+
+    /// Sets the value of a session; `None` deletes it. Answers whether the store took it: it does
+    /// not if the session has expired.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put(
+        &mut self,
+        key: &K,
+        session: Window,
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<bool, StateError> {
+        self.set(key, (session.start, session.end, 0), value, timestamp)
+    }
+
+    /// The sessions of a key that end at `earliest_end` or later and begin at `latest_start` or
+    /// earlier, by rising end.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn find(
+        &mut self,
+        key: &K,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<Vec<(Window, V, Timestamp)>, StateError> {
+        let mut found = Vec::new();
+        self.visit_key(key, earliest_end, Timestamp::MAX, |parts, value, timestamp| {
+            if parts.start <= latest_start {
+                let window = Window { start: parts.start, end: parts.end };
+                found.push((window, value.clone(), timestamp));
+            }
+            ControlFlow::Continue(())
+        })?;
+        let decode = |(window, value, time)| Ok((window, self.codec.value(&value)?, time));
+        found.into_iter().map(decode).collect()
+    }
+}
+
+impl<K, V, W: WindowKind> WindowedStore<K, V, W> {
+    /// How the changelog of such a store becomes its entries.
+    pub fn changelog_format(options: &WindowedOptions) -> Arc<dyn ChangelogFormat> {
+        Arc::new(Self::layout(options))
+    }
+
+    fn layout(options: &WindowedOptions) -> Layout {
+        let kind = if W::IS_SESSION { Kind::Session } else { Kind::Window };
+        Layout { kind, by_time: options.by_time }
+    }
+}
+
+impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
+    fn with_kind(
+        name: &str,
+        (key, value): (DynSerde<K>, DynSerde<V>),
+        engine: Arc<dyn StoreEngine>,
+        size: Timestamp,
+        options: WindowedOptions,
+    ) -> Self {
+        let layout = Self::layout(&options);
+        let (time_of, forwards) = (layout.time_of(), options.forward_on_seal);
+        Self {
+            codec: EntryCodec::new(name, key, value),
+            cache: OrderedCache::new(name, engine, time_of, forwards, DEFAULT_BUDGET),
+            layout,
+            options,
+            size,
+            time: -1,
+            released: Timestamp::MIN,
+            scratch: Vec::new(),
+            marker: PhantomData,
+        }
+    }
+
+    /// Lets go of what is found by time and ends (of windows: begins) at this time or earlier, as far
+    /// as it has expired. Without it a store with [`WindowedOptions::by_time`] keeps everything.
+    pub fn release(&mut self, up_to: Timestamp) {
+        self.released = self.released.max(up_to);
+        self.expire();
+    }
+
+    /// What begins (a session: ends) between two times, both included, whatever its key and whether
+    /// it has expired or not; ordered by this time and then by key bytes. The store must be found by
+    /// time. Stops when `visit` breaks off.
+    ///
+    /// # Errors
+    /// [`StateError`], also that of `visit`.
+    pub fn visit_by_time(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+        mut visit: impl FnMut(Found<K, V>) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let mut keys = Vec::new();
+        let (mut begin, mut end) = (Vec::new(), Vec::new());
+        self.layout.put_time(from, &mut begin);
+        self.layout.put_time(to.saturating_add(1), &mut end);
+        self.cache.visit(&begin, Some(&end), from, |key, _, _| {
+            keys.push(Bytes::copy_from_slice(key));
+            ControlFlow::Continue(())
+        })?;
+        for by_time in keys {
+            let mut by_key = Vec::new();
+            self.layout.put_by_key(&by_time, &mut by_key).ok_or_else(|| self.corrupt(&by_time))?;
+            let Some((value, timestamp)) = self.cache.get(&by_key)? else { continue };
+            let windowed = self.windowed(&by_key.into())?;
+            if visit((windowed, self.codec.value(&value)?, timestamp)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All windows that have not expired, ordered by key bytes and then by time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn all(&mut self) -> Result<Vec<Found<K, V>>, StateError> {
+        let shown = self.shown()?;
+        let decode = |(key, value, timestamp): (Bytes, Bytes, Timestamp)| {
+            Ok((self.windowed(&key)?, self.codec.value(&value)?, timestamp))
+        };
+        shown.into_iter().map(decode).collect()
+    }
+
+    /// The next change to be forwarded. To be called before [`Store::seal`] until it yields nothing,
+    /// by the operator of a store that forwards at the seal.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn next_forward(&mut self) -> Result<Option<Forward<Windowed<K>, V>>, StateError> {
+        while let Some(changed) = self.cache.next_changed() {
+            if self.layout.is_by_time(&changed.key) {
+                continue;
+            }
+            let key = self.windowed(&Bytes::copy_from_slice(&changed.key))?;
+            let value = |bytes: Bytes| self.codec.value(&bytes);
+            let new = changed.new.map(value).transpose()?;
+            let old = changed.old.filter(|_| self.options.keep_old);
+            let old = old.map(|(bytes, _)| value(bytes)).transpose()?;
+            let (timestamp, headers) = (changed.timestamp, Headers::default());
+            return Ok(Some(Forward { key, new, old, timestamp, headers }));
+        }
+        Ok(None)
+    }
+
+    fn expire(&mut self) {
+        let expired = self.time.saturating_sub(self.options.retention);
+        let gone = if self.options.by_time { expired.min(self.released) } else { expired };
+        self.cache.expire(gone);
+    }
+
+    /// Whether what expires by this time is shown and taken.
+    fn is_live(&self, expires_by: Timestamp) -> bool {
+        expires_by > self.time.saturating_sub(self.options.retention)
+    }
+
+    fn value(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
+        if !self.is_live(end) {
+            return Ok(None);
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        self.layout.begin(&mut bytes);
+        self.codec.put_key(key, &mut bytes)?;
+        self.layout.kind.put_suffix(start, end, 0, &mut bytes);
+        let found = self.cache.get(&bytes)?;
+        self.scratch = bytes;
+        found.map(|(value, timestamp)| Ok((self.codec.value(&value)?, timestamp))).transpose()
+    }
+
+    fn set(
+        &mut self,
+        key: &K,
+        (start, end, number): (Timestamp, Timestamp, u32),
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<bool, StateError> {
+        self.advance_time(end);
+        if !self.is_live(end) {
+            return Ok(false);
+        }
+        let value = value.filter(|value| !self.codec.is_null(value));
+        let value = match value {
+            Some(value) => {
+                let mut bytes = Vec::new();
+                self.codec.put_value(&value, &mut bytes)?;
+                Some(Bytes::from(bytes))
+            }
+            None => None,
+        };
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        self.layout.begin(&mut bytes);
+        self.codec.put_key(key, &mut bytes)?;
+        self.layout.kind.put_suffix(start, end, number, &mut bytes);
+        if self.layout.by_time {
+            let mut by_time = Vec::with_capacity(bytes.len());
+            self.layout.put_by_time(&bytes, &mut by_time).ok_or_else(|| self.corrupt(&bytes))?;
+            self.cache.put(&by_time, value.is_some().then(Bytes::new), timestamp)?;
+        }
+        self.cache.put(&bytes, value, timestamp)?;
+        self.scratch = bytes;
+        Ok(true)
+    }
+
+    /// Shows what a key has with a first time (start of a window, end of a session) from `from` to
+    /// `to`, as far as it has not expired.
+    fn visit_key(
+        &mut self,
+        key: &K,
+        from: Timestamp,
+        to: Timestamp,
+        mut visit: impl FnMut(&Parts, &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let oldest_live = self.time.saturating_sub(self.options.retention).saturating_add(1);
+        let from = from.max(oldest_live).max(0);
+        if to < from {
+            return Ok(());
+        }
+        let mut begin = std::mem::take(&mut self.scratch);
+        begin.clear();
+        self.layout.begin(&mut begin);
+        self.codec.put_key(key, &mut begin)?;
+        let key_ends = begin.len();
+        let mut end = begin.clone();
+        begin.extend_from_slice(&from.to_be_bytes());
+        match to.checked_add(1) {
+            Some(above) => end.extend_from_slice(&above.to_be_bytes()),
+            None => end.extend_from_slice(&[u8::MAX; 8]), // above every time, as they are positive
+        }
+        let layout = self.layout;
+        let result = self.cache.visit(&begin, Some(&end), from, |found, value, timestamp| {
+            // Longer keys may lie in between.
+            match layout.parts(found) {
+                Some(parts) if parts.key.end == key_ends => visit(&parts, value, timestamp),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        self.scratch = begin;
+        result
+    }
+
+    fn windowed(&self, key: &Bytes) -> Result<Windowed<K>, StateError> {
+        let parts = self.layout.parts(key).ok_or_else(|| self.corrupt(key))?;
+        let end = if W::IS_SESSION { parts.end } else { parts.start.saturating_add(self.size) };
+        Ok(Windowed::new(self.codec.key(&key.slice(parts.key))?, parts.start, end))
+    }
+
+    fn corrupt(&self, key: &[u8]) -> StateError {
+        StateError::Corrupt {
+            path: PathBuf::from(self.codec.store()),
+            reason: format!("a key of {} bytes, which cannot be a window's", key.len()),
+        }
+    }
+
+    /// The encoded entries by key that have not expired.
+    fn shown(&mut self) -> Result<Vec<(Bytes, Bytes, Timestamp)>, StateError> {
+        let mut shown = Vec::new();
+        let (layout, oldest) = (self.layout, self.time.saturating_sub(self.options.retention));
+        self.cache.visit(&[], None, oldest.saturating_add(1), |key, value, timestamp| {
+            if layout.is_by_time(key) {
+                return ControlFlow::Break(()); // they come after all others
+            }
+            if layout.expires_by(key) > oldest {
+                shown.push((Bytes::copy_from_slice(key), value.clone(), timestamp));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(shown)
+    }
+}
+
+impl<K: Data, V: Data, W: WindowKind> Store for WindowedStore<K, V, W> {
+    fn name(&self) -> &str {
+        self.codec.store()
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        debug_assert!(
+            !self.cache.has_changed(),
+            "store '{}' is sealed before its changes were forwarded",
+            self.codec.store()
+        );
+        let (layout, logged) = (self.layout, self.options.logged);
+        self.cache.commit(|key, value, timestamp| {
+            if !logged || layout.is_by_time(key) {
+                return Ok(());
+            }
+            changelog.put(layout.logged(key), value.map(|value| &value[..]), timestamp)
+        })
+    }
+
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
+        Ok(self.cache.begin_flush())
+    }
+
+    fn flushed(&mut self) {
+        self.cache.flushed();
+    }
+
+    fn has_uncommitted(&self) -> bool {
+        self.cache.has_uncommitted()
+    }
+
+    fn unsealed_bytes(&self) -> usize {
+        let WindowedOptions { logged, forward_on_seal, .. } = self.options;
+        self.cache.uncommitted_bytes() * (usize::from(logged) + usize::from(forward_on_seal))
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.cache.dirty_bytes()
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    fn set_budget(&mut self, bytes: usize) {
+        self.cache.set_budget(bytes);
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    fn advance_time(&mut self, to: Timestamp) {
+        self.time = self.time.max(to);
+        self.expire();
+    }
+
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
+        let layout = self.layout;
+        let raw = |(key, value, time): (Bytes, Bytes, Timestamp)| {
+            (layout.logged(&key).to_vec(), value.to_vec(), time)
+        };
+        Ok(self.shown()?.into_iter().map(raw).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

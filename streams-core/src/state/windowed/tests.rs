@@ -1,0 +1,304 @@
+//! The stores against a plain map, under random operations, and their rules one by one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use broker_api::BatchBuilder;
+use proptest::prelude::*;
+
+use super::*;
+use crate::serde::HasSerde;
+use crate::state::{LossyEngine, StateEngine, engine_suite};
+
+const RETENTION: Timestamp = 12;
+
+/// Takes changelog records, and remembers them.
+#[derive(Default)]
+struct Log(Vec<(Vec<u8>, Option<Vec<u8>>, Timestamp)>);
+
+impl ChangelogWriter for Log {
+    fn put(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+    ) -> Result<(), StateError> {
+        self.0.push((key.to_vec(), value.map(<[u8]>::to_vec), timestamp));
+        Ok(())
+    }
+}
+
+fn open(engine: &LossyEngine) -> Arc<dyn StoreEngine> {
+    engine.open(Path::new("0_0"), &["s"]).unwrap().remove(0)
+}
+
+fn options(by_time: bool) -> WindowedOptions {
+    WindowedOptions { by_time, keep_old: true, ..WindowedOptions::new(RETENTION) }
+}
+
+fn windows(engine: &LossyEngine, by_time: bool) -> WindowStore<String, i64> {
+    let (key, value) = (String::serde(), i64::serde());
+    WindowStore::<_, _>::new("s", key, value, open(engine), 10, options(by_time))
+}
+
+fn sessions(engine: &LossyEngine, by_time: bool) -> SessionStore<String, i64> {
+    let (key, value) = (String::serde(), i64::serde());
+    SessionStore::<_, _>::new("s", key, value, open(engine), options(by_time))
+}
+
+fn flush<W: WindowKind>(
+    store: &mut WindowedStore<String, i64, W>,
+    engine: &LossyEngine,
+) -> Vec<Forward<Windowed<String>, i64>> {
+    let forwards = std::iter::from_fn(|| store.next_forward().unwrap()).collect();
+    store.seal(&mut Log::default()).unwrap();
+    let mut batch = store.begin_flush().unwrap();
+    open(engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
+    store.flushed();
+    forwards
+}
+
+/// Keys of which some begin others.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![Just(""), Just("a"), Just("a\0"), Just("a\0\0\0\0\0\0\0\0\0"), Just("b")]
+        .prop_map(String::from)
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(String, Timestamp, Timestamp, Option<i64>),
+    Find(String, Timestamp, Timestamp),
+    ByTime(Timestamp, Timestamp),
+    Flush,
+    Budget(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let time = || 0..40i64;
+    prop_oneof![
+        8 => (name(), time(), 0..6i64, proptest::option::weighted(0.8, 0..9i64))
+            .prop_map(|(name, start, length, value)| Op::Put(name, start, start + length, value)),
+        4 => (name(), time(), time()).prop_map(|(name, from, to)| Op::Find(name, from, to)),
+        2 => (time(), time()).prop_map(|(from, to)| Op::ByTime(from, to)),
+        2 => Just(Op::Flush),
+        1 => prop_oneof![Just(0), Just(800), Just(usize::MAX)].prop_map(Op::Budget),
+    ]
+}
+
+/// Which changes a flush has to forward: what differs from the last one, in order of last change.
+#[derive(Default)]
+struct Forwards {
+    last: BTreeMap<(String, Timestamp, Timestamp), i64>,
+    order: Vec<(String, Timestamp, Timestamp)>,
+}
+
+impl Forwards {
+    fn note(&mut self, key: &(String, Timestamp, Timestamp)) {
+        self.order.retain(|other| other != key);
+        self.order.push(key.clone());
+    }
+
+    fn take(
+        &mut self,
+        now: &BTreeMap<(String, Timestamp, Timestamp), i64>,
+    ) -> Vec<(Windowed<String>, Option<i64>, Option<i64>)> {
+        let mut forwards = Vec::new();
+        for key in std::mem::take(&mut self.order) {
+            let new = now.get(&key).copied();
+            let old = match new {
+                Some(new) => self.last.insert(key.clone(), new),
+                None => self.last.remove(&key),
+            };
+            if new.is_some() || old.is_some() {
+                forwards.push((Windowed::new(key.0, key.1, key.2), new, old));
+            }
+        }
+        forwards
+    }
+}
+
+fn check(ops: Vec<Op>, is_session: bool) {
+    let engine = LossyEngine::new();
+    let (mut windows, mut sessions) = (windows(&engine, true), sessions(&engine, true));
+    // By key, start and end; nothing is ever removed by age, as nothing is released.
+    let mut model: BTreeMap<(String, Timestamp, Timestamp), i64> = BTreeMap::new();
+    let mut forwards = Forwards::default();
+    let mut time = -1;
+    for op in ops {
+        match op {
+            Op::Put(name, start, end, value) => {
+                let end = if is_session { end } else { start };
+                time = time.max(end);
+                let taken = end > time - RETENTION;
+                let window = Window { start, end };
+                assert_eq!(
+                    taken,
+                    match is_session {
+                        true => sessions.put(&name, window, value, 0).unwrap(),
+                        false => windows.put(&name, start, value, 0).unwrap(),
+                    }
+                );
+                if taken {
+                    let end = if is_session { end } else { start + 10 };
+                    let key = (name, start, end);
+                    forwards.note(&key);
+                    match value {
+                        Some(value) => model.insert(key, value),
+                        None => model.remove(&key),
+                    };
+                }
+            }
+            Op::Find(name, from, to) => {
+                let live = |first: Timestamp| first > time - RETENTION;
+                let of_key = model.iter().filter(|((key, ..), _)| *key == name);
+                if is_session {
+                    let mut expected: Vec<_> = of_key
+                        .filter(|((_, start, end), _)| *end >= from && *start <= to && live(*end))
+                        .map(|((_, start, end), value)| (*end, *start, *value))
+                        .collect();
+                    expected.sort_unstable();
+                    let found = sessions.find(&name, from, to).unwrap().into_iter();
+                    let found: Vec<_> =
+                        found.map(|(w, value, _)| (w.end, w.start, value)).collect();
+                    assert_eq!(found, expected);
+                } else {
+                    let expected: Vec<_> = of_key
+                        .filter(|((_, start, _), _)| (from..=to).contains(start) && live(*start))
+                        .map(|((_, start, _), value)| (*start, *value))
+                        .collect();
+                    let found = windows.fetch(&name, from, to).unwrap().into_iter();
+                    let found: Vec<_> = found.map(|(start, value, _)| (start, value)).collect();
+                    assert_eq!(found, expected);
+                }
+            }
+            Op::ByTime(from, to) => {
+                let first = |(_, start, end): &(String, Timestamp, Timestamp)| {
+                    if is_session { *end } else { *start }
+                };
+                let mut expected: Vec<_> = model
+                    .iter()
+                    .filter(|(key, _)| (from..=to).contains(&first(key)))
+                    .map(|(key, value)| (first(key), key.1, key.0.clone(), *value))
+                    .collect();
+                expected.sort();
+                let mut found = Vec::new();
+                let mut visit = |(windowed, value, _): Found<String, i64>| {
+                    let Window { start, end } = windowed.window;
+                    let first = if is_session { end } else { start };
+                    found.push((first, start, windowed.key, value));
+                    ControlFlow::Continue(())
+                };
+                match is_session {
+                    true => sessions.visit_by_time(from, to, &mut visit).unwrap(),
+                    false => windows.visit_by_time(from, to, &mut visit).unwrap(),
+                }
+                assert_eq!(found, expected);
+            }
+            Op::Flush => {
+                let flushed = match is_session {
+                    true => flush(&mut sessions, &engine),
+                    false => flush(&mut windows, &engine),
+                };
+                let flushed: Vec<_> = flushed.into_iter().map(|f| (f.key, f.new, f.old)).collect();
+                assert_eq!(flushed, forwards.take(&model));
+            }
+            Op::Budget(budget) => {
+                windows.set_budget(budget);
+                sessions.set_budget(budget);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn window_store_agrees_with_a_plain_map(ops in proptest::collection::vec(op(), 0..80)) {
+        check(ops, false);
+    }
+
+    #[test]
+    fn session_store_agrees_with_a_plain_map(ops in proptest::collection::vec(op(), 0..80)) {
+        check(ops, true);
+    }
+}
+
+#[test]
+fn equal_windows_of_a_key_are_all_kept_in_the_order_of_their_arrival() {
+    let engine = LossyEngine::new();
+    let options = WindowedOptions { forward_on_seal: false, ..options(false) };
+    let (key, value) = (String::serde(), i64::serde());
+    let mut store: WindowStore<String, i64> =
+        WindowStore::new("s", key, value, open(&engine), 0, options);
+    for value in [7, 5, 6] {
+        assert!(store.add(&"k".into(), 20, value, 20).unwrap());
+        flush(&mut store, &engine);
+    }
+    assert!(!store.add(&"k".into(), 8, 1, 20).unwrap(), "it has expired");
+    assert_eq!(store.fetch(&"k".into(), 0, 99).unwrap(), [(20, 7, 20), (20, 5, 20), (20, 6, 20)]);
+}
+
+#[test]
+fn the_changelog_has_kafkas_keys_and_nothing_by_time() {
+    let engine = LossyEngine::new();
+    let mut store = windows(&engine, true);
+    store.put(&"k".into(), 258, Some(3), 300).unwrap();
+    while store.next_forward().unwrap().is_some() {}
+    let mut log = Log::default();
+    store.seal(&mut log).unwrap();
+    let key = vec![b'k', 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0];
+    assert_eq!(log.0, [(key, Some(3i64.to_be_bytes().to_vec()), 300)]);
+}
+
+#[test]
+fn what_was_not_released_is_found_by_time_however_old() {
+    let engine = LossyEngine::new();
+    let mut store = windows(&engine, true);
+    store.put(&"k".into(), 1, Some(1), 1).unwrap();
+    store.put(&"k".into(), 2, Some(2), 2).unwrap();
+    store.put(&"k".into(), 1000, Some(3), 1000).unwrap();
+    store.release(1);
+    flush(&mut store, &engine);
+    store.set_budget(0);
+    let mut found = Vec::new();
+    let visit = |(windowed, ..): Found<String, i64>| {
+        found.push(windowed.window.start);
+        ControlFlow::Continue(())
+    };
+    store.visit_by_time(0, Timestamp::MAX - 1, visit).unwrap();
+    assert_eq!(found, [2, 1000]);
+    assert_eq!(store.get(&"k".into(), 2).unwrap(), None, "it has expired");
+}
+
+/// What a store wrote to its changelog makes the very entries that it wrote to its engine.
+#[test]
+fn the_changelog_gives_the_same_entries_as_the_store() {
+    for by_time in [false, true] {
+        let (written, restored) = (LossyEngine::new(), LossyEngine::new());
+        let mut store = sessions(&written, by_time);
+        let mut batch = BatchBuilder::new();
+        for (start, value) in [(5, Some(1)), (7, Some(2)), (5, None)] {
+            let session = Window { start, end: 9 };
+            store.put(&"k".into(), session, value, start).unwrap();
+            while store.next_forward().unwrap().is_some() {}
+            let mut log = Log::default();
+            store.seal(&mut log).unwrap();
+            for (key, value, time) in &log.0 {
+                batch.push(*time, Some(key), value.as_deref(), &[]).unwrap();
+            }
+        }
+        let mut entries = store.begin_flush().unwrap();
+        open(&written).apply(&mut entries, &engine_suite::position(1)).unwrap();
+        let format = SessionStore::<String, i64>::changelog_format(&options(by_time));
+        for record in batch.finish().unwrap().records() {
+            let mut entries = EntryBatch::new();
+            format.entries(&record.unwrap(), &mut entries).unwrap();
+            open(&restored).apply(&mut entries, &engine_suite::position(1)).unwrap();
+        }
+        let all = |engine| open(engine).scan(&[], None).unwrap().map(Result::unwrap).collect();
+        let (written, restored): (Vec<_>, Vec<_>) = (all(&written), all(&restored));
+        assert_eq!(written.len(), if by_time { 2 } else { 1 });
+        assert_eq!(written, restored);
+    }
+}
