@@ -104,7 +104,8 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
         let node =
             nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
         drop(nodes);
-        let stream = KStream { node, name: name.clone(), ..self.source.clone() };
+        let KStream { graph, key, value, rekeyed, .. } = self.source.clone();
+        let stream = KStream::at(graph, node, name.clone(), (key, value), rekeyed);
         self.streams.insert(name, stream);
     }
 }

@@ -65,14 +65,7 @@ impl StreamsBuilder {
         let node = nodes.add(vec![], &name, move |_, builder| builder.add(spec.clone()));
         nodes.reads(node, topics);
         drop(nodes);
-        KStream {
-            graph: self.graph.clone(),
-            node,
-            name,
-            key: inherited_key,
-            value: inherited_value,
-            rekeyed: false,
-        }
+        KStream::at(self.graph.clone(), node, name, (inherited_key, inherited_value), false)
     }
 
     /// A table of a topic's last value for each key. A null value deletes the key; records with a

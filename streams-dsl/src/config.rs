@@ -26,13 +26,13 @@ impl<T> Clone for Given<T> {
 }
 
 impl<T: HasSerde> Given<T> {
-    fn by_type() -> Self {
+    pub(crate) fn by_type() -> Self {
         Self { serde: T::serde(), by_hand: false }
     }
 }
 
 impl<T> Given<T> {
-    fn by_hand(serde: DynSerde<T>) -> Self {
+    pub(crate) fn by_hand(serde: DynSerde<T>) -> Self {
         Self { serde, by_hand: true }
     }
 

@@ -38,6 +38,7 @@ struct Node {
     source_topics: Option<Vec<String>>,
     is_repartition: bool,
     ignores_values: bool,
+    keeps_null_keys: bool,
     table: Option<TableNode>,
     write: Box<Write>,
 }
@@ -121,6 +122,7 @@ impl Nodes {
             source_topics: None,
             is_repartition: false,
             ignores_values: false,
+            keeps_null_keys: false,
             table: None,
             write: Box::new(write),
         });
@@ -141,6 +143,11 @@ impl Nodes {
     /// Says that a node asks of values only whether they are null.
     pub(crate) fn ignores_values(&mut self, node: NodeId) {
         self.all[node].ignores_values = true;
+    }
+
+    /// Says that a node has a use for records without a key.
+    pub(crate) fn keeps_null_keys(&mut self, node: NodeId) {
+        self.all[node].keeps_null_keys = true;
     }
 
     /// Says that a node is a table.
@@ -212,6 +219,13 @@ impl Nodes {
         children.all(|child| child.ignores_values)
     }
 
+    /// Whether something below a node has a use for records without a key.
+    fn null_keys_are_kept(&self, node: NodeId) -> bool {
+        let mut children =
+            (node + 1..self.all.len()).filter(|&c| self.all[c].parents.contains(&node));
+        children.any(|child| self.all[child].keeps_null_keys || self.null_keys_are_kept(child))
+    }
+
     fn next_to_write(&self, written: &[bool]) -> Option<NodeId> {
         let ready =
             |id: &NodeId| !written[*id] && self.all[*id].parents.iter().all(|&p| written[p]);
@@ -262,6 +276,11 @@ impl Plan<'_> {
     /// Whether it sends old values.
     pub(crate) fn sends_old_values(&self) -> bool {
         self.table().is_some_and(|table| table.sends_old_values)
+    }
+
+    /// Whether something downstream has a use for records without a key.
+    pub(crate) fn null_keys_are_kept(&self) -> bool {
+        self.nodes.null_keys_are_kept(self.node)
     }
 
     /// Whether all its children ask of values only whether they are null.

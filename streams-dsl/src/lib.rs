@@ -13,7 +13,9 @@ mod grouped;
 mod processors;
 mod repartition;
 mod stream;
+mod stream_join;
 mod table;
+mod windows;
 
 pub use branch::BranchedKStream;
 pub use builder::StreamsBuilder;
@@ -22,7 +24,9 @@ pub use config::{
 };
 pub use grouped::KGroupedStream;
 pub use stream::KStream;
+pub use stream_join::StreamJoined;
 pub use table::KTable;
+pub use windows::JoinWindows;
 
 /// The examples of the guide are tests.
 #[cfg(doctest)]

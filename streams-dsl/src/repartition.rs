@@ -90,8 +90,9 @@ impl<K: Data, V: Data> Repartition<K, V> {
         let Names { topic, filter, sink, source } = &self.names;
         builder.add_internal_topic(topic, self.topic);
         let (nulls, convert) = (Nulls::of(&self.key), convert.clone());
+        let keeps_null_keys = plan.null_keys_are_kept();
         let drop_null_keys = stateless(move |record: Record<K, X>, cx| {
-            if !nulls.is_null(&record.key) {
+            if keeps_null_keys || !nulls.is_null(&record.key) {
                 let Record { key, value, timestamp, headers } = record;
                 cx.forward(Record { key, value: convert(value), timestamp, headers });
             }

@@ -1,6 +1,7 @@
 //! Streams.
 
 use std::hash::Hash;
+use std::sync::{Arc, OnceLock};
 
 use streams_core::processor::Processor;
 use streams_core::serde::{DynSerde, nullable};
@@ -30,6 +31,8 @@ pub struct KStream<K, V> {
     pub(crate) key: Option<DynSerde<K>>,
     pub(crate) value: Option<DynSerde<V>>,
     pub(crate) rekeyed: bool,
+    /// The repartition that joins without a name share.
+    pub(crate) join_repartition: Arc<OnceLock<NodeId>>,
 }
 
 impl<K, V> Clone for KStream<K, V> {
@@ -41,7 +44,21 @@ impl<K, V> Clone for KStream<K, V> {
             key: self.key.clone(),
             value: self.value.clone(),
             rekeyed: self.rekeyed,
+            join_repartition: self.join_repartition.clone(),
         }
+    }
+}
+
+impl<K, V> KStream<K, V> {
+    /// The stream of what a node forwards, with the serdes given by hand so far.
+    pub(crate) fn at(
+        graph: Graph,
+        node: NodeId,
+        name: String,
+        (key, value): (Option<DynSerde<K>>, Option<DynSerde<V>>),
+        rekeyed: bool,
+    ) -> Self {
+        Self { graph, node, name, key, value, rekeyed, join_repartition: Arc::default() }
     }
 }
 
@@ -251,7 +268,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         drop(nodes);
         let rekeyed = self.rekeyed || other.rekeyed;
         let (graph, key, value) = (self.graph.clone(), self.key.clone(), self.value.clone());
-        KStream { graph, node, name, key, value, rekeyed }
+        KStream::at(graph, node, name, (key, value), rekeyed)
     }
 
     /// Writes the records to a topic.
@@ -303,7 +320,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         };
         let node = repartition.add(&mut nodes, self.node, |value: V| value);
         drop(nodes);
-        KStream { graph: self.graph.clone(), node, name, key, value, rekeyed: false }
+        KStream {
+            graph: self.graph.clone(),
+            node,
+            name,
+            key,
+            value,
+            rekeyed: false,
+            join_repartition: Default::default(),
+        }
     }
 
     /// Groups the records by another key. Those for which it is null are dropped by the aggregation.
@@ -365,7 +390,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
         drop(nodes);
         let (graph, rekeyed) = (self.graph.clone(), self.rekeyed);
-        KStream { graph, node, name, key, value, rekeyed }
+        KStream::at(graph, node, name, (key, value), rekeyed)
     }
 
     fn rekeyed(self) -> Self {

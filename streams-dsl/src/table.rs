@@ -223,7 +223,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
             nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
         drop(nodes);
         let (graph, key) = (self.graph.clone(), self.key.clone());
-        KStream { graph, node, name, key, value, rekeyed: false }
+        KStream::at(graph, node, name, (key, value), false)
     }
 }
 

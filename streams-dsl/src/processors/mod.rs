@@ -3,6 +3,7 @@
 mod aggregate;
 mod nulls;
 mod stateless;
+mod stream_join;
 mod table_filter;
 mod table_map_values;
 mod table_source;
@@ -11,6 +12,9 @@ mod updates;
 pub(crate) use aggregate::Aggregate;
 pub(crate) use nulls::Nulls;
 pub(crate) use stateless::stateless;
+pub(crate) use stream_join::{
+    Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
+};
 pub(crate) use table_filter::TableFilter;
 pub(crate) use table_map_values::TableMapValues;
 pub(crate) use table_source::TableSource;

@@ -1,0 +1,27 @@
+//! Reference models of the operators that differ from Kafka Streams on purpose. Each is short, slow and has a switch: with Kafka's quirk on, it must
+//! answer what Kafka Streams answered; with it off, what Vltava answers.
+
+mod stream_join;
+
+pub(crate) use stream_join::StreamJoin;
+
+/// Key, value and timestamp of a record.
+pub(crate) type Row = (Option<String>, Option<String>, i64);
+
+/// An operator, as simple as can be.
+pub(crate) trait Reference {
+    /// What comes out when a record of a topic goes in.
+    fn process(
+        &mut self,
+        topic: &str,
+        key: Option<String>,
+        value: Option<String>,
+        time: i64,
+    ) -> Vec<Row>;
+}
+
+/// The model of a case, if there is a difference in it; `quirk`: as Kafka has it.
+pub(crate) fn reference(case: &str, quirk: bool) -> Option<Box<dyn Reference>> {
+    let join = StreamJoin::of_case(case, quirk)?;
+    Some(Box::new(join))
+}
