@@ -89,7 +89,7 @@ impl FromStr for TaskId {
 /// How a topic gives up old records (Kafka's `cleanup.policy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CleanupPolicy {
-    /// Whole stretches of old records go, by size.
+    /// Whole stretches of old records go, by size or age.
     #[default]
     Delete,
     /// The newest record of every key stays; a null value deletes the key.
@@ -104,7 +104,7 @@ impl CleanupPolicy {
         matches!(self, Self::Compact | Self::CompactDelete)
     }
 
-    /// Whether old records go by size, whatever their keys.
+    /// Whether old records go by size or age, whatever their keys.
     pub fn deletes(self) -> bool {
         matches!(self, Self::Delete | Self::CompactDelete)
     }
@@ -118,6 +118,13 @@ pub struct TopicConfig {
     /// `retention.bytes`: bytes that a partition keeps under a deleting policy; `None` (written
     /// -1, the default) keeps all.
     pub retention_bytes: Option<u64>,
+    /// `retention.ms`: how long a record is kept under a deleting policy, by its timestamp; a file goes
+    /// when its youngest record is older. `None` (written -1, the default) keeps all, where Kafka
+    /// deletes after 7 days.
+    pub retention_ms: Option<u64>,
+    /// `min.compaction.lag.ms`: a record younger than this, by its timestamp, is not compacted away,
+    /// and replaces no other. Default: 0.
+    pub min_compaction_lag_ms: u64,
     /// `max.message.bytes`: the largest batch that is accepted, in bytes. Default: 16 MiB.
     pub max_message_bytes: u32,
 }
@@ -127,6 +134,8 @@ impl Default for TopicConfig {
         Self {
             cleanup_policy: CleanupPolicy::Delete,
             retention_bytes: None,
+            retention_ms: None,
+            min_compaction_lag_ms: 0,
             max_message_bytes: 16 << 20,
         }
     }
@@ -169,11 +178,18 @@ impl TopicConfig {
                 };
             }
             "retention.bytes" => {
-                self.retention_bytes = match value.parse::<i64>() {
-                    Ok(-1) => None,
-                    Ok(n) if n >= 0 => Some(n.unsigned_abs()),
-                    _ => return Err(invalid("a number of bytes, or -1 for no limit")),
-                };
+                let limit = limit(value);
+                self.retention_bytes =
+                    limit.ok_or_else(|| invalid("a number of bytes, or -1 for no limit"))?;
+            }
+            "retention.ms" => {
+                let limit = limit(value);
+                self.retention_ms =
+                    limit.ok_or_else(|| invalid("milliseconds, or -1 for no limit"))?;
+            }
+            "min.compaction.lag.ms" => {
+                let lag = limit(value).flatten();
+                self.min_compaction_lag_ms = lag.ok_or_else(|| invalid("milliseconds, from 0"))?;
             }
             "max.message.bytes" => {
                 self.max_message_bytes = value
@@ -184,7 +200,8 @@ impl TopicConfig {
             }
             _ => {
                 return Err(invalid(
-                    "one of the settings cleanup.policy, retention.bytes, max.message.bytes",
+                    "one of the settings cleanup.policy, retention.bytes, retention.ms, \
+                     min.compaction.lag.ms, max.message.bytes",
                 ));
             }
         }
@@ -225,12 +242,22 @@ impl TopicConfig {
             CleanupPolicy::Compact => "compact",
             CleanupPolicy::CompactDelete => "compact,delete",
         };
-        let retention = self.retention_bytes.map_or("-1".into(), |n| n.to_string());
+        let limit = |limit: Option<u64>| limit.map_or("-1".into(), |n| n.to_string());
         vec![
             ("cleanup.policy", policy.into()),
-            ("retention.bytes", retention),
+            ("retention.bytes", limit(self.retention_bytes)),
+            ("retention.ms", limit(self.retention_ms)),
+            ("min.compaction.lag.ms", self.min_compaction_lag_ms.to_string()),
             ("max.message.bytes", self.max_message_bytes.to_string()),
         ]
+    }
+}
+
+/// A limit, or none (-1); the outer `None`: it is neither.
+fn limit(value: &str) -> Option<Option<u64>> {
+    match value.parse::<i64>().ok()? {
+        -1 => Some(None),
+        n => u64::try_from(n).ok().map(Some),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::journal::entry::{put_config, take_config};
 use crate::journal::file::JournalFile;
 use crate::sequencer::extent::{Extent, Located, Place};
 use crate::sequencer::partition::Log;
-use crate::sequencer::state::{Group, State};
+use crate::sequencer::state::{Group, Known, State};
 use crate::vfs::Vfs;
 
 const MAGIC: &[u8; 4] = b"VCKP";
@@ -134,6 +134,8 @@ fn encode(state: &State) -> Vec<u8> {
     out.u32(FORMAT); // the oldest version that can read it
     out.u64(state.next_lsn);
     out.i64(state.last_time);
+    out.u32(state.epoch_floor);
+    out.u64(state.group_floor);
     out.u32(state.topics.len() as u32);
     for (name, topic) in &state.topics {
         out.u128(topic.id.0);
@@ -147,6 +149,7 @@ fn encode(state: &State) -> Vec<u8> {
         out.str(name);
         out.u64(group.member);
         out.u64(group.epoch);
+        out.i64(group.used);
         out.u32(group.offsets.len() as u32);
         for ((topic, partition), committed) in &group.offsets {
             out.u128(topic.0);
@@ -156,9 +159,10 @@ fn encode(state: &State) -> Vec<u8> {
         }
     }
     out.u32(state.producers.len() as u32);
-    for (id, epoch) in &state.producers {
+    for (id, known) in &state.producers {
         out.str(id);
-        out.u32(*epoch);
+        out.u32(known.epoch);
+        out.i64(known.used);
     }
     let crc = crc32c::crc32c(&out);
     out.u32(crc);
@@ -166,7 +170,13 @@ fn encode(state: &State) -> Vec<u8> {
 }
 
 fn decode(fields: &mut Take, journal: &Path, files: &mut Files) -> Result<State, Malformed> {
-    let mut state = State { next_lsn: fields.u64()?, last_time: fields.i64()?, ..State::default() };
+    let mut state = State {
+        next_lsn: fields.u64()?,
+        last_time: fields.i64()?,
+        epoch_floor: fields.u32()?,
+        group_floor: fields.u64()?,
+        ..State::default()
+    };
     for _ in 0..fields.u32()? {
         let (id, name) = (TopicId(fields.u128()?), fields.str()?);
         let config = take_config(fields)?;
@@ -177,7 +187,12 @@ fn decode(fields: &mut Take, journal: &Path, files: &mut Files) -> Result<State,
     }
     for _ in 0..fields.u32()? {
         let name = fields.str()?;
-        let mut group = Group { member: fields.u64()?, epoch: fields.u64()?, ..Group::default() };
+        let mut group = Group {
+            offsets: BTreeMap::new(),
+            member: fields.u64()?,
+            epoch: fields.u64()?,
+            used: fields.i64()?,
+        };
         for _ in 0..fields.u32()? {
             let key = (TopicId(fields.u128()?), fields.u32()?);
             let committed = CommittedOffset { offset: fields.i64()?, metadata: fields.str()? };
@@ -186,7 +201,8 @@ fn decode(fields: &mut Take, journal: &Path, files: &mut Files) -> Result<State,
         state.groups.insert(name.into(), group);
     }
     for _ in 0..fields.u32()? {
-        state.producers.insert(fields.str()?.into(), fields.u32()?);
+        let (id, epoch, used) = (fields.str()?, fields.u32()?, fields.i64()?);
+        state.producers.insert(id.into(), Known { epoch, used });
     }
     Ok(state)
 }
@@ -210,6 +226,7 @@ fn put_log(log: &Log, out: &mut Vec<u8>) {
         out.u64(file.first_lsn);
         out.i64(extent.base);
         out.i64(extent.end);
+        out.i64(extent.max_timestamp);
         out.u32(batches.len() as u32);
         for batch in batches {
             out.i64(batch.base);
@@ -241,14 +258,15 @@ fn take_log(fields: &mut Take, journal: &Path, files: &mut Files) -> Result<Log,
             .entry(first_lsn)
             .or_insert_with(|| JournalFile::missing(journal, first_lsn))
             .clone();
-        let (base, end) = (fields.i64()?, fields.i64()?);
+        let (base, end, max_timestamp) = (fields.i64()?, fields.i64()?, fields.i64()?);
         let batches = (0..fields.u32()?)
             .map(|_| {
                 let (base, time) = (fields.i64()?, fields.i64()?);
                 Ok(Located { base, time, at: fields.u32()?, len: fields.u32()? })
             })
             .collect::<Result<_, _>>()?;
-        log.extents.push_back(Extent { base, end, place: Place::Journal { file, batches } });
+        let place = Place::Journal { file, batches };
+        log.extents.push_back(Extent { base, end, max_timestamp, place });
     }
     Ok(log)
 }
@@ -260,10 +278,17 @@ mod tests {
     use broker_api::{CleanupPolicy, TopicConfig};
 
     fn state() -> State {
-        let mut state = State { next_lsn: 9, last_time: 1_000, ..State::default() };
+        let mut state = State {
+            next_lsn: 9,
+            last_time: 1_000,
+            epoch_floor: 5,
+            group_floor: 12,
+            ..State::default()
+        };
         let extent = Extent {
             base: 3,
             end: 5,
+            max_timestamp: 998,
             place: Place::Journal {
                 file: JournalFile::missing(Path::new("/journal"), 4),
                 batches: vec![Located { base: 3, time: 999, at: 4_200, len: 70 }],
@@ -281,8 +306,8 @@ mod tests {
         state.add_topic(TopicId(0x11), "t".into(), config, vec![log]);
         let committed = CommittedOffset { offset: 4, metadata: "m".into() };
         let offsets = BTreeMap::from([((TopicId(0x11), 0), committed)]);
-        state.groups.insert("g".into(), Group { offsets, member: 6, epoch: 7 });
-        state.producers.insert("p".into(), 8);
+        state.groups.insert("g".into(), Group { offsets, member: 6, epoch: 7, used: 997 });
+        state.producers.insert("p".into(), Known { epoch: 8, used: 996 });
         state
     }
 
@@ -291,19 +316,21 @@ mod tests {
         #[rustfmt::skip]
         let expected: Vec<u8> = [
             &b"VCKP"[..], &[0, 0, 0, 1], &[0, 0, 0, 1],
-            &9u64.to_be_bytes(), &1_000i64.to_be_bytes(),
+            &9u64.to_be_bytes(), &1_000i64.to_be_bytes(), &5u32.to_be_bytes(), &12u64.to_be_bytes(),
             &[0, 0, 0, 1], &0x11u128.to_be_bytes(), &[0, 0, 0, 1], b"t",
-            &[1], &[0xff; 8], &(16u32 << 20).to_be_bytes(), // compact, no retention, 16 MiB
+            &[1], &[0xff; 16], &[0; 8], &(16u32 << 20).to_be_bytes(), // compact, no retention, no lag, 16 MiB
             &[0, 0, 0, 1], // one partition
             &1i64.to_be_bytes(), &2i64.to_be_bytes(), &3i64.to_be_bytes(),
             &2i64.to_be_bytes(), &3i64.to_be_bytes(), &5i64.to_be_bytes(),
             &[0, 0, 0, 1], &4u64.to_be_bytes(), &3i64.to_be_bytes(), &5i64.to_be_bytes(),
+            &998i64.to_be_bytes(),
             &[0, 0, 0, 1], &3i64.to_be_bytes(), &999i64.to_be_bytes(),
             &4_200u32.to_be_bytes(), &70u32.to_be_bytes(),
             &[0, 0, 0, 1], &[0, 0, 0, 1], b"g", &6u64.to_be_bytes(), &7u64.to_be_bytes(),
+            &997i64.to_be_bytes(),
             &[0, 0, 0, 1], &0x11u128.to_be_bytes(), &[0; 4], &4i64.to_be_bytes(),
             &[0, 0, 0, 1], b"m",
-            &[0, 0, 0, 1], &[0, 0, 0, 1], b"p", &8u32.to_be_bytes(),
+            &[0, 0, 0, 1], &[0, 0, 0, 1], b"p", &8u32.to_be_bytes(), &996i64.to_be_bytes(),
         ].concat();
         let bytes = encode(&state());
         assert_eq!(bytes[..bytes.len() - 4], expected);

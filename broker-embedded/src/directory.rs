@@ -21,7 +21,7 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) const TOPICS: &str = "topics";
 
 /// The format of the directory that this version writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Creates the directory if it is missing, and locks it for this process.
 pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn VfsLock>, Error> {
@@ -46,6 +46,10 @@ pub(crate) fn identify(vfs: &dyn Vfs, dir: &Path, random: &mut Random) -> Result
     let found = line.strip_prefix("vltava broker ").and_then(|n| n.parse().ok());
     match found {
         Some(FORMAT) => {}
+        Some(found) if found < FORMAT => {
+            let reason = format!("format {found} was never released, and is not read any more");
+            return Err(corrupt(&version, 0, None, reason));
+        }
         Some(found) => {
             return Err(Error::NewerFormat { path: dir.into(), found, supported: FORMAT });
         }

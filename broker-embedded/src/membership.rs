@@ -124,10 +124,10 @@ fn settle(sequencer: &mut Sequencer, group: &Arc<str>, wakes: &mut Vec<Waker>) {
 
 /// Gives a member its next token, through the journal.
 fn assign(sequencer: &mut Sequencer, group: &Arc<str>, id: u64, wakes: &mut Vec<Waker>) {
-    let (member, epoch) =
-        sequencer.state.groups.get(group).map_or((id, 0), |g| (g.member, g.epoch));
+    let (member, epoch) = sequencer.state.group_numbers(group);
     let token = MemberToken { member: id, epoch: epoch + 1 };
-    let entry = Entry::Group { group: group.clone(), member, epoch: token.epoch };
+    let now = sequencer.state.last_time;
+    let entry = Entry::Group { now, group: group.clone(), member, epoch: token.epoch };
     sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
     let members = sequencer.coordinators.get_mut(group).map(|c| &mut c.members);
     if let Some(member) = members.and_then(|members| members.get_mut(&id)) {
@@ -159,9 +159,10 @@ impl EmbeddedMembership {
             if present.is_some_and(|present| present.tasks != tasks) {
                 return Err(Error::OtherTopology { application: group.to_string() });
             }
-            let known = sequencer.state.groups.get(&group);
-            let (id, epoch) = known.map_or((1, 0), |known| (known.member + 1, known.epoch));
-            let entry = Entry::Group { group: group.clone(), member: id, epoch };
+            let (last, epoch) = sequencer.state.group_numbers(&group);
+            let id = last + 1;
+            let now = sequencer.stamp(client.core().clock.now());
+            let entry = Entry::Group { now, group: group.clone(), member: id, epoch };
             sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
             let coordinator = sequencer
                 .coordinators
@@ -237,11 +238,19 @@ impl Membership for EmbeddedMembership {
 
 impl Drop for EmbeddedMembership {
     fn drop(&mut self) {
-        self.client.core().with(|sequencer, wakes| {
+        let core = self.client.core();
+        core.with(|sequencer, wakes| {
             let Some(coordinator) = sequencer.coordinators.get_mut(&self.group) else { return };
             coordinator.members.remove(&self.id);
             if coordinator.members.is_empty() {
                 sequencer.coordinators.remove(&self.group);
+                // From now on nobody uses the group: this is when its offsets begin to expire.
+                if sequencer.admit(Need::Reserve).is_ok() {
+                    let (member, epoch) = sequencer.state.group_numbers(&self.group);
+                    let now = sequencer.stamp(core.clock.now());
+                    let entry = Entry::Group { now, group: self.group.clone(), member, epoch };
+                    sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
+                }
             } else {
                 coordinator.aim();
                 settle(sequencer, &self.group, wakes);

@@ -57,6 +57,12 @@ pub struct Settings {
     pub seal_after: Duration,
     /// With [`Durability::Os`]: the longest time between a write and its sync. Default: 100 ms.
     pub sync_every: Duration,
+    /// A transactional id that was not used for so long, and has no transactor, is forgotten (Kafka's
+    /// `transactional.id.expiration.ms`). [`Duration::MAX`]: never. Default: 7 days.
+    pub transactional_id_expiration: Duration,
+    /// A group that has not committed for so long, and has had no member, is forgotten with its
+    /// offsets (Kafka's `offsets.retention.minutes`). [`Duration::MAX`]: never. Default: 7 days.
+    pub offsets_retention: Duration,
 }
 
 impl Default for Settings {
@@ -75,6 +81,8 @@ impl Default for Settings {
             reserve_bytes: 16 << 20,
             seal_after: Duration::from_millis(50),
             sync_every: Duration::from_millis(100),
+            transactional_id_expiration: Duration::from_secs(7 * 24 * 60 * 60),
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }

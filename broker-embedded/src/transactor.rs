@@ -34,8 +34,9 @@ impl EmbeddedTransactor {
         let mailbox = Arc::new(Mailbox::new(waker));
         let epoch = client.core().with(|sequencer, wakes| {
             sequencer.admit(Need::Reserve)?;
-            let epoch = sequencer.state.producers.get(&id).map_or(0, |last| last + 1);
-            let entry = Entry::Producer { id: id.clone(), epoch };
+            let epoch = sequencer.state.next_epoch(&id);
+            let now = sequencer.stamp(client.core().clock.now());
+            let entry = Entry::Producer { now, id: id.clone(), epoch };
             sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
             let before = sequencer.transactors.insert(id.clone(), Arc::downgrade(&mailbox));
             if let Some(before) = before.and_then(|before| before.upgrade()) {
@@ -55,7 +56,8 @@ impl EmbeddedTransactor {
     ) -> Result<Ticket, Error> {
         let reads = commit.group.as_ref().is_some_and(|group| !group.offsets.is_empty());
         sequencer.admit(if reads { Need::Reserve } else { Need::New })?;
-        if sequencer.state.producers.get(&self.id) != Some(&self.epoch) {
+        let known = sequencer.state.producers.get(&self.id);
+        if known.map(|known| known.epoch) != Some(self.epoch) {
             return Err(Error::Fenced { id: self.id.to_string(), epoch: self.epoch });
         }
         let now = sequencer.stamp(core.clock.now());

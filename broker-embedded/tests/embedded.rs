@@ -152,14 +152,14 @@ fn a_newer_format_is_refused_by_name() {
     let world = World::new(small());
     world.broker.close().unwrap();
     let path = Path::new(DIR).join("VERSION");
-    let line = "vltava broker 2";
+    let line = "vltava broker 3";
     world.vfs.remove(&path).unwrap();
     let file = world.vfs.open(&path, broker_embedded::vfs::OpenMode::CreateNew).unwrap();
     let text = format!("{line} {:08x}\n", crc32c::crc32c(line.as_bytes()));
     file.write_at(0, text.as_bytes()).unwrap();
     let vfs = Arc::new(world.vfs.clone());
     let opened = SimulatedBroker::open(vfs, world.clock.clone(), DIR, small(), 1);
-    assert!(matches!(opened.err(), Some(Error::NewerFormat { found: 2, supported: 1, .. })));
+    assert!(matches!(opened.err(), Some(Error::NewerFormat { found: 3, supported: 2, .. })));
 }
 
 #[test]

@@ -96,6 +96,8 @@ pub(super) fn settings_are_replaced(check: &mut Check<'_>) {
     let config = TopicConfig {
         cleanup_policy: CleanupPolicy::CompactDelete,
         retention_bytes: Some(1 << 20),
+        retention_ms: Some(60_000),
+        min_compaction_lag_ms: 1_000,
         max_message_bytes: 1_000,
     };
     check.run(admin.configure_topic(&tp.topic, config.clone())).expect("configure_topic");

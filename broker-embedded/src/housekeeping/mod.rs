@@ -1,4 +1,4 @@
-//! What is done in the background: checkpoints, retention, copying what a retired journal file
+//! What is done in the background: checkpoints, retention, expiry, copying what a retired journal file
 //! still holds to segments, compaction, and removing what nobody needs any more.
 //!
 //! A step machine, driven by a thread in production. It changes the broker through entries of the
@@ -9,6 +9,7 @@
 //! What fails is reported and tried again later; a partition that is damaged, or a kind of work that
 //! is not possible now, does not keep it from the rest.
 
+mod expiry;
 mod moving;
 mod plans;
 pub(crate) mod segments;
@@ -34,20 +35,23 @@ use crate::segment::Segment;
 use crate::sequencer::partition::Partition;
 use crate::sequencer::{Haste, Health, Notify};
 use moving::{Move, Plan};
-use plans::InFile;
+use plans::{InFile, Retention};
 use trouble::{Subject, Troubles};
 
 /// How long to wait before looking again for space on a full disk.
 const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether the journal is durable, or a reader is through.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often to look for what has grown old (Kafka's `log.retention.check.interval.ms`).
+const LOOK_AROUND: Duration = Duration::from_secs(5 * 60);
 
 type Chore = fn(&mut Housekeeping, &Core) -> Result<Step, Error>;
 const CLEARING: Subject = Subject::Chore("clearing away");
-const CHORES: [(Subject, Chore); 6] = [
+const CHORES: [(Subject, Chore); 7] = [
     (Subject::Chore("looking for space"), Housekeeping::find_space),
     (Subject::Chore("the checkpoint"), Housekeeping::checkpoint),
     (Subject::Chore("retention"), Housekeeping::retain),
+    (Subject::Chore("expiry"), Housekeeping::expire),
     (Subject::Chore("moving records to segments"), Housekeeping::retire),
     (Subject::Chore("compaction"), Housekeeping::compact),
     (CLEARING, Housekeeping::clear),
@@ -61,8 +65,14 @@ pub(crate) struct Housekeeping {
     fresh: bool,
     /// The file at whose beginning there is a checkpoint.
     checkpointed: Option<u64>,
-    /// Partitions to look at, with their `retention.bytes`.
-    to_retain: VecDeque<(Arc<Partition>, u64)>,
+    /// When the broker was opened.
+    opened: Duration,
+    /// When all partitions were last to be looked at: time goes by without anybody calling.
+    looked_around: Duration,
+    /// There may be ids and groups that nobody has used for long.
+    to_expire: bool,
+    /// Partitions to look at that do not keep all.
+    to_retain: VecDeque<(Arc<Partition>, Retention)>,
     retiring: Option<Retiring>,
     /// Files with records of partitions that are in trouble.
     stuck: BTreeSet<u64>,
@@ -103,6 +113,9 @@ impl Housekeeping {
             files: files.into(),
             fresh: true,
             checkpointed: None,
+            opened: Duration::ZERO,
+            looked_around: Duration::ZERO,
+            to_expire: false,
             to_retain: VecDeque::new(),
             retiring: None,
             stuck: BTreeSet::new(),
@@ -162,14 +175,24 @@ impl Housekeeping {
             || (self.clear || !self.garbage.is_empty()) && !self.troubles.rests(CLEARING);
         let again = waits.then_some(LOOK_AGAIN);
         let space = full.then_some(LOOK_FOR_SPACE);
-        again.into_iter().chain(space).chain(self.troubles.due(core.clock.monotonic())).min()
+        let now = core.clock.monotonic();
+        let around = (self.looked_around + LOOK_AROUND).saturating_sub(now);
+        let timers = again.into_iter().chain(space).chain(self.troubles.due(now));
+        timers.chain([around]).min()
     }
 
     /// Takes in what has happened since the last step.
     fn listen(&mut self, core: &Core) {
+        let now = core.clock.monotonic();
+        let fresh = std::mem::take(&mut self.fresh);
+        if fresh {
+            self.opened = now;
+        }
         let rolled = core.take_rolled();
-        if !rolled.is_empty() || std::mem::take(&mut self.fresh) {
+        if !rolled.is_empty() || fresh || now >= self.looked_around + LOOK_AROUND {
             self.files.extend(rolled);
+            self.looked_around = now;
+            self.to_expire = true;
             self.to_retain = with_retention(core);
             self.to_compact = partitions(core);
         }
@@ -236,10 +259,11 @@ impl Housekeeping {
         Ok(Step::Worked)
     }
 
-    /// Deletes what a partition has above its `retention.bytes`.
+    /// Deletes what a partition has above its `retention.bytes`, or older than its `retention.ms`.
     fn retain(&mut self, core: &Core) -> Result<Step, Error> {
-        while let Some((partition, limit)) = self.to_retain.pop_front() {
-            let Some(before) = plans::surplus(&partition.lock(), limit) else { continue };
+        let now = core.clock.now();
+        while let Some((partition, retention)) = self.to_retain.pop_front() {
+            let Some(before) = retention.below(&partition.lock(), now) else { continue };
             if !partition.lock().deleted {
                 let entry = Entry::DeleteRecords { partition: partition.clone(), before };
                 decide(core, entry, &partition);
@@ -247,6 +271,16 @@ impl Housekeeping {
             }
         }
         Ok(Step::Idle)
+    }
+
+    /// Forgets transactional ids and groups that nobody has used for long, some at a time.
+    fn expire(&mut self, core: &Core) -> Result<Step, Error> {
+        if !self.to_expire || core.clock.monotonic() < self.opened + expiry::GRACE {
+            return Ok(Step::Idle);
+        }
+        let step = expiry::expire(core);
+        self.to_expire = step == Step::Worked; // there may be more
+        Ok(step)
     }
 
     /// Empties the oldest retired file if there are too many, and removes it.
@@ -452,12 +486,12 @@ fn partitions(core: &Core) -> VecDeque<Arc<Partition>> {
     core.lock().state.partitions().map(|(_, partition)| partition.clone()).collect()
 }
 
-/// The partitions that have a `retention.bytes`.
-fn with_retention(core: &Core) -> VecDeque<(Arc<Partition>, u64)> {
+/// The partitions that do not keep all.
+fn with_retention(core: &Core) -> VecDeque<(Arc<Partition>, Retention)> {
     let sequencer = core.lock();
-    let limited = sequencer.state.partitions().filter_map(|(topic, partition)| {
-        let limit = topic.config.retention_bytes?;
-        topic.config.cleanup_policy.deletes().then(|| (partition.clone(), limit))
-    });
+    let limited = sequencer
+        .state
+        .partitions()
+        .filter_map(|(topic, partition)| Some((partition.clone(), Retention::of(&topic.config)?)));
     limited.collect()
 }

@@ -1,24 +1,30 @@
 //! What housekeeping does under the hood: how much it looks at, and what it writes down.
 
 use std::path::Path;
+use std::task::Waker;
 
 use broker_api::{BatchBuilder, ManualClock, Offset, TopicConfig, TopicId};
 
 use super::*;
 use crate::journal::entry::Placed;
+use crate::mailbox::Mailbox;
 use crate::random::Random;
 use crate::sequencer::partition::locks;
 use crate::settings::Settings;
 use crate::vfs::SimVfs;
 
 fn open(vfs: &SimVfs, journal_file_bytes: u64) -> Arc<Core> {
+    open_at(vfs, Arc::new(ManualClock::new(1_000)), journal_file_bytes)
+}
+
+fn open_at(vfs: &SimVfs, clock: Arc<ManualClock>, journal_file_bytes: u64) -> Arc<Core> {
     let settings = Settings {
         journal_file_bytes,
         retired_journal_files: 1,
         reserve_bytes: 0,
         ..Settings::default()
     };
-    let (vfs, clock) = (Arc::new(vfs.clone()), Arc::new(ManualClock::new(1_000)));
+    let vfs = Arc::new(vfs.clone());
     Core::open(vfs, clock, Path::new("/data"), settings, Random::seeded(1), true).unwrap()
 }
 
@@ -94,6 +100,29 @@ fn a_generation_is_not_taken_from_what_a_power_cut_can_unmake() {
         partition.lock().extents.iter().filter_map(|e| Some(e.segment()?.generation())).collect();
     assert!(!generations.is_empty());
     assert!(generations.iter().all(|g| *g < synced + 100), "{generations:?}, synced: {synced}");
+}
+
+#[test]
+fn ids_without_a_transactor_are_forgotten_and_their_epochs_never_come_back() {
+    let (vfs, clock) = (SimVfs::new(1), Arc::new(ManualClock::new(1_000)));
+    let core = open_at(&vfs, clock.clone(), 32 << 10);
+    for (id, epoch) in [("gone", 4), ("live", 2)] {
+        decided(&core, Entry::Producer { now: 1_000, id: id.into(), epoch });
+    }
+    let mailbox = Arc::new(Mailbox::new(Waker::noop().clone()));
+    core.lock().transactors.insert("live".into(), Arc::downgrade(&mailbox));
+    settle(&core);
+    clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
+    settle(&core);
+    core.begin_close();
+    core.finish_close().unwrap();
+    drop(core);
+    let reopened = open(&vfs, 32 << 10);
+    let sequencer = reopened.lock();
+    let state = &sequencer.state;
+    let known: Vec<&str> = state.producers.keys().map(|id| &**id).collect();
+    assert_eq!(known, ["live"]);
+    assert_eq!((state.next_epoch("gone"), state.next_epoch("live")), (5, 3));
 }
 
 /// It would name what a recovery does not know any more.

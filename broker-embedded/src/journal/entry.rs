@@ -21,10 +21,15 @@ pub(crate) enum Entry {
         group: Option<Offsets>,
         batches: Vec<Placed>,
     },
-    /// A group of members gave out a member number or an epoch: both only rise.
-    Group { group: Arc<str>, member: u64, epoch: u64 },
+    /// A group of members gave out a member number or an epoch (both only rise), or its last member
+    /// left.
+    Group { now: Timestamp, group: Arc<str>, member: u64, epoch: u64 },
     /// A transactional id got a new epoch.
-    Producer { id: Arc<str>, epoch: u32 },
+    Producer { now: Timestamp, id: Arc<str>, epoch: u32 },
+    /// A transactional id was not used for long and is forgotten.
+    ProducerExpired { id: Arc<str> },
+    /// A group was not used for long and is forgotten, with its offsets.
+    GroupExpired { group: Arc<str> },
     /// A topic exists from now on.
     TopicCreate { id: TopicId, name: Arc<str>, partitions: u32, config: TopicConfig },
     /// A topic has other settings from now on.
@@ -77,6 +82,8 @@ const DELETE_RECORDS: u8 = 9;
 const EXTENT_MOVED: u8 = 10;
 const COMPACTION_HORIZON: u8 = 11;
 const IDLE_SEAL: u8 = 12;
+const PRODUCER_EXPIRED: u8 = 13;
+const GROUP_EXPIRED: u8 = 14;
 
 impl Entry {
     /// The batches in the entry, in order.
@@ -125,16 +132,26 @@ impl Entry {
                     batch.encode(out, places);
                 }
             }
-            Self::Group { group, member, epoch } => {
+            Self::Group { now, group, member, epoch } => {
                 out.u8(GROUP);
+                out.i64(*now);
                 out.str(group);
                 out.u64(*member);
                 out.u64(*epoch);
             }
-            Self::Producer { id, epoch } => {
+            Self::Producer { now, id, epoch } => {
                 out.u8(PRODUCER);
+                out.i64(*now);
                 out.str(id);
                 out.u32(*epoch);
+            }
+            Self::ProducerExpired { id } => {
+                out.u8(PRODUCER_EXPIRED);
+                out.str(id);
+            }
+            Self::GroupExpired { group } => {
+                out.u8(GROUP_EXPIRED);
+                out.str(group);
             }
             Self::TopicCreate { id, name, partitions, config } => {
                 out.u8(TOPIC_CREATE);
@@ -204,11 +221,16 @@ impl Entry {
                 Self::Commit { now, producer, epoch, group, batches }
             }
             GROUP => Self::Group {
+                now: bytes.i64()?,
                 group: bytes.str()?.into(),
                 member: bytes.u64()?,
                 epoch: bytes.u64()?,
             },
-            PRODUCER => Self::Producer { id: bytes.str()?.into(), epoch: bytes.u32()? },
+            PRODUCER => {
+                Self::Producer { now: bytes.i64()?, id: bytes.str()?.into(), epoch: bytes.u32()? }
+            }
+            PRODUCER_EXPIRED => Self::ProducerExpired { id: bytes.str()?.into() },
+            GROUP_EXPIRED => Self::GroupExpired { group: bytes.str()?.into() },
             TOPIC_CREATE => Self::TopicCreate {
                 id: TopicId(bytes.u128()?),
                 name: bytes.str()?.into(),
@@ -307,6 +329,8 @@ pub(crate) fn put_config(config: &TopicConfig, out: &mut Vec<u8>) {
         CleanupPolicy::CompactDelete => 2,
     });
     out.u64(config.retention_bytes.unwrap_or(u64::MAX));
+    out.u64(config.retention_ms.unwrap_or(u64::MAX));
+    out.u64(config.min_compaction_lag_ms);
     out.u32(config.max_message_bytes);
 }
 
@@ -318,8 +342,14 @@ pub(crate) fn take_config(bytes: &mut Take) -> Result<TopicConfig, Malformed> {
         2 => CleanupPolicy::CompactDelete,
         n => return Err(Malformed(format!("cleanup policy {n}"))),
     };
-    let retention_bytes = Some(bytes.u64()?).filter(|n| *n != u64::MAX);
-    Ok(TopicConfig { cleanup_policy, retention_bytes, max_message_bytes: bytes.u32()? })
+    let mut limit = || Ok::<_, Malformed>(Some(bytes.u64()?).filter(|n| *n != u64::MAX));
+    Ok(TopicConfig {
+        cleanup_policy,
+        retention_bytes: limit()?,
+        retention_ms: limit()?,
+        min_compaction_lag_ms: bytes.u64()?,
+        max_message_bytes: bytes.u32()?,
+    })
 }
 
 #[cfg(test)]
@@ -373,9 +403,14 @@ mod tests {
         let config = TopicConfig {
             cleanup_policy: CleanupPolicy::CompactDelete,
             retention_bytes: Some(9),
+            retention_ms: Some(8),
+            min_compaction_lag_ms: 7,
             max_message_bytes: 10,
         };
-        let settings = [&[2][..], &9u64.to_be_bytes(), &10u32.to_be_bytes()].concat();
+        #[rustfmt::skip]
+        let settings = [
+            &[2][..], &9u64.to_be_bytes(), &8u64.to_be_bytes(), &7u64.to_be_bytes(), &10u32.to_be_bytes(),
+        ].concat();
         let now = 1_000i64.to_be_bytes();
         #[rustfmt::skip]
         let commit_bytes = [
@@ -404,13 +439,16 @@ mod tests {
             (commit, commit_bytes),
             (plain, plain_bytes),
             (
-                Entry::Group { group: "g".into(), member: 6, epoch: 7 },
-                [&[4, 0, 0, 0, 1][..], b"g", &6u64.to_be_bytes(), &7u64.to_be_bytes()].concat(),
+                Entry::Group { now: 1_000, group: "g".into(), member: 6, epoch: 7 },
+                [&[4][..], &now, &[0, 0, 0, 1], b"g", &6u64.to_be_bytes(), &7u64.to_be_bytes()]
+                    .concat(),
             ),
             (
-                Entry::Producer { id: "p".into(), epoch: 8 },
-                [&[5, 0, 0, 0, 1][..], b"p", &8u32.to_be_bytes()].concat(),
+                Entry::Producer { now: 1_000, id: "p".into(), epoch: 8 },
+                [&[5][..], &now, &[0, 0, 0, 1], b"p", &8u32.to_be_bytes()].concat(),
             ),
+            (Entry::ProducerExpired { id: "p".into() }, [&[13, 0, 0, 0, 1][..], b"p"].concat()),
+            (Entry::GroupExpired { group: "g".into() }, [&[14, 0, 0, 0, 1][..], b"g"].concat()),
             (
                 Entry::TopicCreate { id, name: "t".into(), partitions: 3, config: config.clone() },
                 [&[6][..], &id.0.to_be_bytes(), &[0, 0, 0, 1], b"t", &[0, 0, 0, 3], &settings]

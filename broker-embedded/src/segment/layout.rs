@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::codec::{Put, Take};
 
 /// The newest format that this version reads, and the one that it writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 const MAGIC: u64 = u64::from_be_bytes(*b"VLTVSEGM");
 
 /// The head has this length, and its checksum in its last four bytes, in every format.
@@ -30,6 +30,8 @@ pub(super) struct Head {
     pub(super) data_crc: u32,
     /// Of segments that overlap, the one with the highest is the newest.
     pub(super) generation: u64,
+    /// The highest timestamp of all records; the lowest there is if it has none.
+    pub(super) max_timestamp: Timestamp,
 }
 
 /// Why a head cannot be used.
@@ -53,6 +55,7 @@ impl Head {
         out.i64(self.max_append_time);
         out.u32(self.data_crc);
         out.u64(self.generation);
+        out.i64(self.max_timestamp);
         out.resize(HEAD_LEN - 4, 0);
         out.u32(crc32c::crc32c(&out));
         out
@@ -78,6 +81,7 @@ impl Head {
                 max_append_time: take.i64()?,
                 data_crc: take.u32()?,
                 generation: take.u64()?,
+                max_timestamp: take.i64()?,
             };
             Ok::<_, crate::codec::Malformed>((magic, format, head))
         };

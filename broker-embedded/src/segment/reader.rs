@@ -157,6 +157,11 @@ impl Segment {
         self.head.next
     }
 
+    /// The highest timestamp of all records.
+    pub(crate) fn max_timestamp(&self) -> Timestamp {
+        self.head.max_timestamp
+    }
+
     /// Bytes of batches.
     pub(crate) fn len(&self) -> u64 {
         self.head.data_len

@@ -73,7 +73,7 @@ fn the_bytes_of_log_and_index_are_as_documented() {
     assert_eq!(log[second + 32..], batches[1].bytes()[..]);
     let identity = "0000000000000000000000000000feed";
     let head = format!(
-        "{}00000001{}{}{}{}{}{}{}{}{}{}{}",
+        "{}00000002{}{}{}{}{}{}{}{}{}{}{}{}",
         hex(b"VLTVSEGM"),
         "00000000",         // partition
         identity,           // topic
@@ -84,8 +84,9 @@ fn the_bytes_of_log_and_index_are_as_documented() {
         "0000000000001388", // the latest append time, 5000
         "188e49e7",         // checksum of the checksums
         "0000000000000007", // generation
-        "00".repeat(40),
-        "e3ca4102", // checksum
+        "00000000000003e9", // the highest timestamp, 1001
+        "00".repeat(32),
+        "87167ba3", // checksum
     );
     assert_eq!(hex(&log[..128]), head);
     let first = "9f1a2ea40000004a000000000000006400000000000000650000000000001388";
@@ -221,12 +222,12 @@ fn a_newer_format_is_named_as_such() {
     let file = vfs.open(&dir.file(100, "log"), OpenMode::ReadWrite).unwrap();
     let mut head = [0; layout::HEAD_LEN];
     file.read_at(0, &mut head).unwrap();
-    head[11] = 2;
+    head[11] = 3;
     let crc = crc32c::crc32c(&head[..124]);
     head[124..].copy_from_slice(&crc.to_be_bytes());
     file.write_at(0, &head).unwrap();
     let error = Segment::open(&dir, 100).map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, Error::NewerFormat { found: 3, supported: 2, .. }), "{error}");
 }
 
 #[test]

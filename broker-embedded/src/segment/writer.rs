@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker_api::{Batch, Error, Offset};
+use broker_api::{Batch, Error, Offset, Timestamp};
 
 use super::index::Index;
 use super::layout::{self, BATCH_HEADER_LEN, BatchHeader, HEAD_LEN, Head};
@@ -29,6 +29,7 @@ pub(crate) struct SegmentWriter {
     data_len: u64,
     batches: u64,
     data_crc: u32,
+    max_timestamp: Timestamp,
     index: Index,
 }
 
@@ -58,6 +59,7 @@ impl SegmentWriter {
             data_len: 0,
             batches: 0,
             data_crc: 0,
+            max_timestamp: Timestamp::MIN,
             index: Index::new(),
             path,
         })
@@ -94,6 +96,7 @@ impl SegmentWriter {
         self.data_crc = crc32c::crc32c_append(self.data_crc, &crc);
         self.data_len += BATCH_HEADER_LEN as u64 + u64::from(length);
         self.batches += 1;
+        self.max_timestamp = self.max_timestamp.max(batch.max_timestamp());
         self.next = batch.next_offset();
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
@@ -122,6 +125,7 @@ impl SegmentWriter {
             max_append_time: self.index.latest(),
             data_crc: self.data_crc,
             generation: self.generation,
+            max_timestamp: self.max_timestamp,
         };
         self.file
             .write_at(0, &head.encode())

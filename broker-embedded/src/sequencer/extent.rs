@@ -23,6 +23,8 @@ pub(crate) struct Located {
 pub(crate) struct Extent {
     pub(crate) base: Offset,
     pub(crate) end: Offset,
+    /// No record has a higher timestamp; the lowest there is if it has no record.
+    pub(crate) max_timestamp: Timestamp,
     pub(crate) place: Place,
 }
 
@@ -55,7 +57,8 @@ const READ_OVER: u32 = 16 << 10;
 impl Extent {
     /// The part of a segment from `base` on.
     pub(crate) fn of_segment(segment: Arc<Segment>, base: Offset) -> Self {
-        Self { base, end: segment.next(), place: Place::Segment(segment) }
+        let (end, max_timestamp) = (segment.next(), segment.max_timestamp());
+        Self { base, end, max_timestamp, place: Place::Segment(segment) }
     }
 
     /// The segment, if it is in one.

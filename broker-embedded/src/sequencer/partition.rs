@@ -333,17 +333,19 @@ impl Log {
             at,
             len: batch.bytes().len() as u32,
         };
-        if let Some(Extent { end, place: Place::Journal { file: last, batches }, .. }) =
-            self.extents.back_mut()
+        if let Some(Extent { end, max_timestamp, place, .. }) = self.extents.back_mut()
+            && let Place::Journal { file: last, batches } = place
             && Arc::ptr_eq(last, file)
         {
             batches.push(located);
             *end = batch.next_offset();
+            *max_timestamp = batch.max_timestamp().max(*max_timestamp);
             return;
         }
         self.extents.push_back(Extent {
             base: batch.base_offset(),
             end: batch.next_offset(),
+            max_timestamp: batch.max_timestamp(),
             place: Place::Journal { file: file.clone(), batches: vec![located] },
         });
     }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use broker_api::{CommittedOffset, Error, TopicConfig, TopicDescription, TopicId, TopicPartition};
+use broker_api::{
+    CommittedOffset, Error, Timestamp, TopicConfig, TopicDescription, TopicId, TopicPartition,
+};
 
 use super::partition::{Log, Partition};
 use crate::journal::entry::{Entry, Resolve};
@@ -23,8 +25,19 @@ pub(crate) struct State {
     pub(crate) names: BTreeMap<TopicId, Arc<str>>,
     /// Consumer groups.
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
-    /// The epoch of each transactional id.
-    pub(crate) producers: BTreeMap<Arc<str>, u32>,
+    /// By transactional id.
+    pub(crate) producers: BTreeMap<Arc<str>, Known>,
+    /// Epochs of transactional ids that were forgotten are below: none comes back.
+    pub(crate) epoch_floor: u32,
+    /// As well the numbers of groups, which are at most this.
+    pub(crate) group_floor: u64,
+}
+
+/// A transactional id.
+pub(crate) struct Known {
+    pub(crate) epoch: u32,
+    /// When it was last used.
+    pub(crate) used: Timestamp,
 }
 
 /// A topic.
@@ -35,13 +48,14 @@ pub(crate) struct Topic {
 }
 
 /// A consumer group.
-#[derive(Default)]
 pub(crate) struct Group {
     pub(crate) offsets: BTreeMap<(TopicId, u32), CommittedOffset>,
     /// The highest member number given out.
     pub(crate) member: u64,
     /// The highest assignment epoch given out.
     pub(crate) epoch: u64,
+    /// When it last committed, gave out a number, or lost its last member.
+    pub(crate) used: Timestamp,
 }
 
 impl State {
@@ -51,23 +65,38 @@ impl State {
         self.next_lsn += 1;
         match entry {
             Entry::Append { now, .. } => self.last_time = self.last_time.max(*now),
-            Entry::Commit { now, group, .. } => {
+            Entry::Commit { now, producer, group, .. } => {
                 self.last_time = self.last_time.max(*now);
+                if let Some(known) = self.producers.get_mut(producer) {
+                    known.used = *now;
+                }
                 if let Some(group) = group {
-                    let kept = self.groups.entry(group.group.clone()).or_default();
+                    let kept = self.group(&group.group, *now);
                     for (partition, committed) in &group.offsets {
                         let key = (partition.topic, partition.name.partition);
                         kept.offsets.insert(key, committed.clone());
                     }
                 }
             }
-            Entry::Group { group, member, epoch } => {
-                let kept = self.groups.entry(group.clone()).or_default();
+            Entry::Group { now, group, member, epoch } => {
+                self.last_time = self.last_time.max(*now);
+                let kept = self.group(group, *now);
                 kept.member = *member;
                 kept.epoch = *epoch;
             }
-            Entry::Producer { id, epoch } => {
-                self.producers.insert(id.clone(), *epoch);
+            Entry::Producer { now, id, epoch } => {
+                self.last_time = self.last_time.max(*now);
+                self.producers.insert(id.clone(), Known { epoch: *epoch, used: *now });
+            }
+            Entry::ProducerExpired { id } => {
+                if let Some(known) = self.producers.remove(id) {
+                    self.epoch_floor = self.epoch_floor.max(known.epoch.saturating_add(1));
+                }
+            }
+            Entry::GroupExpired { group } => {
+                if let Some(known) = self.groups.remove(group) {
+                    self.group_floor = self.group_floor.max(known.member).max(known.epoch);
+                }
             }
             Entry::TopicCreate { id, name, partitions, config } => {
                 let logs = (0..*partitions).map(|_| Log::default()).collect();
@@ -104,6 +133,30 @@ impl State {
             }
             Entry::IdleSeal => {}
         }
+    }
+
+    /// A group that is used now; it begins if it is not known.
+    fn group(&mut self, name: &Arc<str>, now: Timestamp) -> &mut Group {
+        let floor = self.group_floor;
+        let group = self.groups.entry(name.clone()).or_insert_with(|| Group {
+            offsets: BTreeMap::new(),
+            member: floor,
+            epoch: floor,
+            used: now,
+        });
+        group.used = now;
+        group
+    }
+
+    /// The highest member number and assignment epoch that a group has given out.
+    pub(crate) fn group_numbers(&self, group: &str) -> (u64, u64) {
+        let known = self.groups.get(group);
+        known.map_or((self.group_floor, self.group_floor), |group| (group.member, group.epoch))
+    }
+
+    /// The epoch that the next user of a transactional id gets.
+    pub(crate) fn next_epoch(&self, id: &str) -> u32 {
+        self.producers.get(id).map_or(self.epoch_floor, |known| known.epoch + 1)
     }
 
     /// All partitions of all topics.

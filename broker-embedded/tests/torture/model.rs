@@ -81,7 +81,8 @@ impl State {
 impl PartitionState {
     fn differs(&self, found: &Self, config: &TopicConfig) -> Option<String> {
         let (mine, theirs) = (self.horizon.log_start, found.horizon.log_start);
-        let start_fits = mine == theirs || (config.retention_bytes.is_some() && mine < theirs);
+        let retained = config.retention_bytes.is_some() || config.retention_ms.is_some();
+        let start_fits = mine == theirs || (retained && mine < theirs);
         if !start_fits || self.end != found.end {
             return Some(format!("{theirs}..{} instead of {mine}..{}", found.end, self.end));
         }

@@ -211,7 +211,9 @@ impl World {
 
     /// Until there is nothing left to do.
     pub(crate) fn settle(&mut self) {
-        self.clock.advance(Duration::from_secs(10));
+        // Long enough that the housekeeping looks around for what has grown old.
+        let long = if self.dice.one_in(2) { 10 } else { 400 };
+        self.clock.advance(Duration::from_secs(long));
         for _ in 0..10_000 {
             if self.step() == Step::Idle {
                 return self.take_events();
@@ -261,13 +263,23 @@ impl World {
             ("table", CleanupPolicy::Compact, 2),
             ("events", CleanupPolicy::Delete, 2),
             ("short", CleanupPolicy::Delete, 1),
+            ("brief", CleanupPolicy::Delete, 1),
+            ("window", CleanupPolicy::CompactDelete, 1),
             ("other", CleanupPolicy::Delete, 3),
         ];
         let known = if self.tables_only { &topics[..1] } else { &topics };
         let (name, policy, partitions) = self.dice.pick(known);
+        // Some topics by size, by age, with a lag: the script takes seconds, settling takes minutes.
         let retention_bytes = (name == "short").then_some(8_000);
-        let config =
-            TopicConfig { cleanup_policy: policy, retention_bytes, ..TopicConfig::default() };
+        let retention_ms = matches!(name, "brief" | "window").then_some(1_000);
+        let min_compaction_lag_ms = if self.dice.one_in(2) { 0 } else { 300 };
+        let config = TopicConfig {
+            cleanup_policy: policy,
+            retention_bytes,
+            retention_ms,
+            min_compaction_lag_ms,
+            ..TopicConfig::default()
+        };
         let mut after = self.state().clone();
         let exists = after.topics.contains_key(name);
         let empty = TopicState {
@@ -382,7 +394,7 @@ impl World {
             let value = format!("{:>1$}", self.written, length as usize);
             let key = (compacted || !self.dice.one_in(5)).then(|| key.into_bytes());
             let value = (!self.dice.one_in(6)).then(|| value.into_bytes());
-            let timestamp = self.written as i64;
+            let timestamp = append_time - self.dice.within(0..200) as i64;
             builder.push(timestamp, key.as_deref(), value.as_deref(), &[]).expect("it is small");
             partition.records.push(Rec {
                 offset: partition.end,
