@@ -11,7 +11,7 @@ use broker_api::{
 };
 use futures::executor::block_on;
 
-use crate::sequencer::partition::{before_lock, locks};
+use crate::sequencer::watched::{before_lock, locks};
 use crate::vfs::SimVfs;
 use crate::{Settings, SimulatedBroker, Step};
 

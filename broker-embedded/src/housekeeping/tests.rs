@@ -9,7 +9,7 @@ use super::*;
 use crate::journal::entry::Placed;
 use crate::mailbox::Mailbox;
 use crate::random::Random;
-use crate::sequencer::partition::locks;
+use crate::sequencer::watched::locks;
 use crate::settings::Settings;
 use crate::vfs::SimVfs;
 

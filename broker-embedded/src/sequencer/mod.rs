@@ -7,6 +7,8 @@
 pub(crate) mod extent;
 pub(crate) mod partition;
 pub(crate) mod state;
+#[cfg(test)]
+pub(crate) mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
