@@ -1,5 +1,6 @@
 //! The handles: an embedded broker with its threads, and one that a simulation drives step by step.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -107,8 +108,15 @@ impl std::fmt::Debug for EmbeddedBroker {
 }
 
 impl Threads {
+    /// Starts a thread. Should it panic, which is a bug, the broker stops, or all would wait for it.
     fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let spawned = thread::Builder::new().name(name.into()).spawn(work);
+        let (core, thread) = (self.core.clone(), name.to_owned());
+        let guarded = move || {
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                core.fail(Error::Failed { reason: format!("its thread {thread} panicked") });
+            }
+        };
+        let spawned = thread::Builder::new().name(name.into()).spawn(guarded);
         let thread = spawned.map_err(|e| io_error("starting a thread for", &self.core.dir, e))?;
         self.running.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
@@ -153,8 +161,8 @@ fn end(core: &Core, running: Vec<JoinHandle<()>>) -> Result<(), Error> {
     core.begin_close();
     for thread in running {
         // A waker may close the broker on a thread of the broker.
-        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-            return Err(Error::Failed { reason: "a thread of the broker panicked".into() });
+        if thread.thread().id() != thread::current().id() {
+            let _ = thread.join(); // a panic has stopped the broker, which says so below
         }
     }
     core.finish_close()
@@ -301,3 +309,31 @@ macro_rules! broker_through_client {
 
 broker_through_client!(EmbeddedBroker);
 broker_through_client!(SimulatedBroker);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_stops_the_broker_instead_of_leaving_all_to_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = EmbeddedBroker::open(dir.path(), Settings::default()).unwrap();
+        broker.threads.spawn("buggy", || panic!("a bug, for a test")).unwrap();
+        let create = || {
+            let topic = broker_api::NewTopic {
+                name: "t".into(),
+                partitions: 1,
+                config: broker_api::TopicConfig::default(),
+            };
+            futures::executor::block_on(broker.admin().create_topic(topic))
+        };
+        let error = loop {
+            match create() {
+                Err(error @ Error::Failed { .. }) => break error,
+                Ok(_) | Err(Error::TopicExists { .. }) => std::thread::yield_now(),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert!(error.to_string().contains("its thread buggy panicked"), "{error}");
+    }
+}

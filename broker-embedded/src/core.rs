@@ -162,6 +162,15 @@ impl Core {
         true
     }
 
+    /// Stops the broker for good: whoever waits is told.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(%error, "the broker stops");
+        let mut wakes = Vec::new();
+        self.change(&mut wakes, |sequencer, wakes| sequencer.stop(error, wakes));
+        self.work.notify_all();
+        wake(wakes);
+    }
+
     /// Why the broker has stopped, if it has.
     pub(crate) fn stopped(&self) -> Option<Error> {
         match &self.lock().health {

@@ -71,7 +71,7 @@ impl Reserve {
             vfs.remove(&path)?;
         }
         let free = vfs.free_space(&self.dir)?;
-        if free.is_some_and(|free| free < self.bytes + beside) {
+        if free.is_some_and(|free| free < self.bytes.saturating_add(beside)) {
             return Ok(false);
         }
         // It gets its name when all of it is there: a crash leaves no half of it.

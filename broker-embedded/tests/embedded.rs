@@ -216,6 +216,20 @@ fn purging_alone_costs_no_sync_of_its_own() {
 }
 
 #[test]
+fn waits_without_end_are_no_overflow() {
+    let (seal_after, sync_every) = (Duration::MAX, Duration::MAX);
+    let settings = Settings { durability: Durability::Os, seal_after, sync_every, ..small() };
+    let world = World::new(settings);
+    let tp = world.topic("t", TopicConfig::default());
+    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
+    producer.append(&tp, batch(b"k", None)).unwrap();
+    for _ in 0..10 {
+        world.clock.advance(Duration::from_secs(1));
+        world.broker.step_journal();
+    }
+}
+
+#[test]
 fn durability_os_acknowledges_before_the_sync_and_syncs_soon_after() {
     let world = World::new(Settings { durability: Durability::Os, ..small() });
     let tp = world.topic("t", TopicConfig::default());

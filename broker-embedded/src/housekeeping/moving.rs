@@ -92,7 +92,7 @@ impl Plan {
         let free = core.vfs.free_space(&core.dir);
         let free = free.map_err(|e| io_error("asking for the free space of", &core.dir, e))?;
         match free {
-            Some(free) if free < needed + core.settings.reserve_bytes => {
+            Some(free) if free < needed.saturating_add(core.settings.reserve_bytes) => {
                 Err(Error::DiskFull { path: core.dir.clone() })
             }
             _ => Ok(()),

@@ -130,7 +130,8 @@ impl Writer {
     /// When a step is due even if nothing is queued; `None`: not before something is.
     pub(crate) fn due(&self, core: &Core) -> Option<Duration> {
         let now = core.clock.monotonic();
-        let after = |since: Duration, wait: Duration| (since + wait).saturating_sub(now);
+        let after =
+            |since: Duration, wait: Duration| since.saturating_add(wait).saturating_sub(now);
         if self.failed {
             return None;
         }
@@ -171,13 +172,17 @@ impl Writer {
             return Ok(Step::Worked);
         }
         let now = core.clock.monotonic();
-        let sync_due = self.unsynced && now >= self.last_sync + core.settings.sync_every;
+        let sync_due =
+            self.unsynced && now >= self.last_sync.saturating_add(core.settings.sync_every);
         let idle = core.lock().queue.is_empty();
         if sync_due || (self.unsynced && (idle || self.is_full(core))) {
             self.sync(core, wakes)?;
             return Ok(Step::Worked);
         }
-        if idle && !self.sealed && (seal_now || now >= self.last_work + core.settings.seal_after) {
+        if idle
+            && !self.sealed
+            && (seal_now || now >= self.last_work.saturating_add(core.settings.seal_after))
+        {
             core.change(wakes, |sequencer, wakes| {
                 sequencer.push(Entry::IdleSeal, Notify::Nobody, Haste::Now, wakes);
             });

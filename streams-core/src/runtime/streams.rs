@@ -312,8 +312,8 @@ fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, number: usize) {
             }
         }
     };
-    // A panic can only come from the application's own code. Whatever it left half done is dropped
-    // with the thread.
+    // Whatever a panic (of the application's code, or of ours) left half done is dropped with the
+    // thread.
     let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         Err(StreamsError::Panic { node: take_blamed(), message: message(&*panic) })
     });

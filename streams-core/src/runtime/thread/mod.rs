@@ -301,8 +301,9 @@ impl StreamThread {
     /// The next moment at which something is due by itself.
     fn deadline(&mut self) -> Option<Duration> {
         let now = self.env.clock.monotonic();
-        let seal =
-            self.since.map(|since| (since + self.env.settings.commit_interval).saturating_sub(now));
+        let seal = self.since.map(|since| {
+            since.saturating_add(self.env.settings.commit_interval).saturating_sub(now)
+        });
         let wall = self.env.clock.now();
         let schedules = self.running.values_mut();
         let punctuation = schedules

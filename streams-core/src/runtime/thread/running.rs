@@ -36,7 +36,7 @@ impl Running {
         let flushes = &self.flushes;
         let stores = self.task.core_mut().stores_mut().iter_mut().zip(flushes);
         let dirty = stores.filter(|(store, flush)| !flush.under_way && store.dirty_bytes() > 0);
-        dirty.map(|(_, flush)| flush.last + interval).min()
+        dirty.map(|(_, flush)| flush.last.saturating_add(interval)).min()
     }
 
     /// Whether a store holds more unflushed changes than it may.
