@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use broker_api::{Clock, Error};
 
+use crate::closed::{self, JournalEnd};
 use crate::directory;
 use crate::housekeeping::Housekeeping;
 use crate::housekeeping::segments::Segments;
@@ -201,8 +202,20 @@ impl Core {
                 Ok(())
             }
         });
+        let result = result.and_then(|()| self.note_closed());
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         result
+    }
+
+    /// Notes where the journal ends, unless that was done before.
+    fn note_closed(&self) -> Result<(), Error> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_locked = self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if !is_locked || !writer.sealed {
+            return Ok(());
+        }
+        let (first_lsn, at, next_seq) = (writer.file.first_lsn, writer.at, writer.next_seq);
+        closed::note(&*self.vfs, &self.dir, JournalEnd { first_lsn, at, next_seq })
     }
 
     pub(crate) fn journal_dir(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The broker's directory: its lock, its version, its identity.
 //!
 //! ```text
-//! DIR/LOCK  VERSION  cluster.id  reserve  journal/  checkpoint/  topics/
+//! DIR/LOCK  VERSION  cluster.id  reserve  closed  journal/  checkpoint/  topics/
 //! ```
 
 use std::path::Path;
@@ -61,12 +61,14 @@ pub(crate) fn identify(vfs: &dyn Vfs, dir: &Path, random: &mut Random) -> Result
     read_line(vfs, &id)
 }
 
-fn write_line(vfs: &dyn Vfs, path: &Path, line: &str) -> Result<(), Error> {
+/// Writes a line with its checksum; there is always the old file or the new one.
+pub(crate) fn write_line(vfs: &dyn Vfs, path: &Path, line: &str) -> Result<(), Error> {
     let text = format!("{line} {:08x}\n", crc32c::crc32c(line.as_bytes()));
     write_file(vfs, path, text.as_bytes())
 }
 
-fn read_line(vfs: &dyn Vfs, path: &Path) -> Result<String, Error> {
+/// Reads what [`write_line`] has written.
+pub(crate) fn read_line(vfs: &dyn Vfs, path: &Path) -> Result<String, Error> {
     let bytes = read_file(vfs, path)?;
     let line = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
     let checked = line.and_then(|line| {

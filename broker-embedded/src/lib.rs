@@ -19,6 +19,7 @@ pub mod vfs;
 mod admin;
 mod broker;
 mod checkpoint;
+mod closed;
 mod codec;
 mod core;
 mod directory;

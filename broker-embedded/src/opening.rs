@@ -6,6 +6,7 @@ use std::sync::Arc;
 use broker_api::Error;
 
 use crate::checkpoint::{self, Files, Newest};
+use crate::closed::{self, JournalEnd};
 use crate::directory::{CHECKPOINT, JOURNAL, TOPICS};
 use crate::disk::{corrupt, io_error};
 use crate::housekeeping::segments::Segments;
@@ -33,27 +34,26 @@ pub(crate) fn open(
     random: &mut Random,
 ) -> Result<Opened, Error> {
     let (journal, checkpoints) = (dir.join(JOURNAL), dir.join(CHECKPOINT));
-    for dir in [&checkpoints, &dir.join(TOPICS), &journal] {
-        let io = |e| io_error("opening", dir, e);
-        vfs.create_dir_all(dir).map_err(io)?;
-        // What was created just before a crash may be here without its name being durable.
-        vfs.sync_dir(dir).map_err(io)?;
-    }
+    // The folder of checkpoints is made last, when the first journal file is durable.
+    let begun = vfs.exists(&checkpoints).map_err(|e| io_error("reading", &checkpoints, e))?;
+    prepare(&**vfs, &dir.join(TOPICS))?;
+    prepare(&**vfs, &journal)?;
     let names = vfs.list(&journal).map_err(|e| io_error("listing", &journal, e))?;
     let mut found = Files::new();
     for first_lsn in names.iter().filter_map(|name| file::parse_name(name)) {
         found.insert(first_lsn, JournalFile::open(&**vfs, &journal, first_lsn)?);
     }
-    let mut files: Vec<Arc<JournalFile>> = found.values().cloned().collect();
+    let files: Vec<Arc<JournalFile>> = found.values().cloned().collect();
+    if files.is_empty() && !begun {
+        let file = JournalFile::create(&**vfs, &journal, random.next(), 0, 1)?;
+        prepare(&**vfs, &checkpoints)?;
+        let writer = Writer::new(file.clone(), file::HEAD_LEN, file::HEAD_LEN, 1, true);
+        return Ok(Opened { state: State::default(), writer, files: vec![file] });
+    }
+    prepare(&**vfs, &checkpoints)?;
     let mut state = start(&**vfs, &checkpoints, &journal, &mut found)?;
     let Some(newest) = files.last().cloned() else {
-        if state.next_lsn > 0 {
-            return Err(corrupt(&journal, 0, None, "the journal's files are missing"));
-        }
-        let file = JournalFile::create(&**vfs, &journal, random.next(), 0, 1)?;
-        let writer = Writer::new(file.clone(), file::HEAD_LEN, file::HEAD_LEN, 1, true);
-        files.push(file);
-        return Ok(Opened { state, writer, files });
+        return Err(corrupt(&journal, 0, None, "the journal's files are missing"));
     };
     let first = files.partition_point(|file| file.first_lsn < state.next_lsn);
     for pair in files[first..].windows(2) {
@@ -62,10 +62,22 @@ pub(crate) fn open(
     }
     follows(&newest, &state)?;
     let end = recovery::replay_newest(&newest, &mut state)?;
+    let (at, next_seq) = end.place();
+    let found = JournalEnd { first_lsn: newest.first_lsn, at, next_seq };
+    closed::check(&**vfs, dir, &newest.path, found)?;
+    closed::remove(&**vfs, dir)?;
     let writer = recovery::repair(newest, end)?;
     nothing_missing(&state)?;
     segments.attach(&state)?;
     Ok(Opened { state, writer, files })
+}
+
+/// Makes a folder, if it is missing.
+fn prepare(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+    let io = |e| io_error("opening", dir, e);
+    vfs.create_dir_all(dir).map_err(io)?;
+    // What was created just before a crash may be here without its name being durable.
+    vfs.sync_dir(dir).map_err(io)
 }
 
 /// The state at the newest checkpoint that can be read, or at the beginning. Damaged ones that are

@@ -13,7 +13,7 @@ use broker_api::{
     MembershipConfig, MembershipEvent, NewTopic, OffsetSpec, Producer, Start, TaskId, TopicConfig,
     TopicPartition, Transactor, TransactorEvent, View,
 };
-use broker_embedded::vfs::{SimVfs, Vfs};
+use broker_embedded::vfs::{OpenMode, SimVfs, Vfs};
 use broker_embedded::{Durability, EmbeddedBroker, Settings, SimulatedBroker, Step};
 use futures::executor::block_on;
 
@@ -498,4 +498,31 @@ fn a_deleted_topic_leaves_no_files() {
     world.clock.advance(Duration::from_secs(1));
     world.settle();
     assert_eq!(world.bytes("topics"), 0);
+}
+
+/// Copies of directories that were broken off, and files that were lost, look like this.
+#[test]
+fn a_journal_that_was_cut_short_or_lost_after_a_good_closing_is_refused() {
+    let world = World::new(small());
+    let tp = world.topic("t", TopicConfig::default());
+    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
+    producer.append(&tp, batch(b"k", None)).unwrap();
+    drop(producer);
+    world.broker.close().unwrap();
+    let journal = Path::new(DIR).join("journal");
+    let path = journal.join(&world.vfs.list(&journal).unwrap()[0]);
+    let reopen = || {
+        let (vfs, clock) = (Arc::new(world.vfs.clone()), world.clock.clone());
+        SimulatedBroker::open(vfs, clock, DIR, world.settings.clone(), 7).map(|_| ())
+    };
+    let file = world.vfs.open(&path, OpenMode::ReadWrite).unwrap();
+    for length in [3 * 4096, 2 * 4096, 4096] {
+        file.set_len(length).unwrap();
+        let error = reopen().unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{length} bytes: {error}");
+        assert!(error.to_string().contains("closed in good order"), "{error}");
+    }
+    world.vfs.remove(&path).unwrap();
+    let error = reopen().unwrap_err();
+    assert!(error.to_string().contains("the journal's files are missing"), "{error}");
 }

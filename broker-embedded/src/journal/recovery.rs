@@ -40,6 +40,13 @@ pub(crate) struct End {
     len: u64,
 }
 
+impl End {
+    /// Where the next frame goes, and its number.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.position.at, self.position.seq)
+    }
+}
+
 /// The last frames of a file, which nothing proves durable, with the bytes that were verified: to
 /// read them again could give others.
 #[derive(Default)]
