@@ -61,7 +61,8 @@ pub struct Settings {
     /// `transactional.id.expiration.ms`). [`Duration::MAX`]: never. Default: 7 days.
     pub transactional_id_expiration: Duration,
     /// A group that has not committed for so long, and has had no member, is forgotten with its
-    /// offsets (Kafka's `offsets.retention.minutes`). [`Duration::MAX`]: never. Default: 7 days.
+    /// offsets (Kafka's `offsets.retention.minutes`, there 7 days). Default: [`Duration::MAX`], never:
+    /// an application that was stopped for longer would begin anew, on top of the state it has.
     pub offsets_retention: Duration,
 }
 
@@ -82,7 +83,7 @@ impl Default for Settings {
             seal_after: Duration::from_millis(50),
             sync_every: Duration::from_millis(100),
             transactional_id_expiration: Duration::from_secs(7 * 24 * 60 * 60),
-            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            offsets_retention: Duration::MAX,
         }
     }
 }

@@ -29,6 +29,10 @@ fn open(vfs: &SimVfs, clock: &Arc<ManualClock>, settings: &Settings) -> Simulate
     SimulatedBroker::open(vfs, clock, "/data", settings.clone(), 7).unwrap()
 }
 
+fn seven_days() -> Settings {
+    Settings { offsets_retention: Duration::from_secs(7 * 24 * 60 * 60), ..Settings::default() }
+}
+
 impl World {
     fn new(settings: Settings) -> Self {
         let settings = Settings { reserve_bytes: 0, ..settings };
@@ -90,7 +94,7 @@ impl World {
 
 #[test]
 fn a_group_that_nobody_uses_for_seven_days_is_forgotten_for_good() {
-    let world = World::new(Settings::default());
+    let world = World::new(seven_days());
     world.commit("idle", None);
     world.sleep(4 * DAY);
     world.commit("busy", None);
@@ -104,7 +108,7 @@ fn a_group_that_nobody_uses_for_seven_days_is_forgotten_for_good() {
 
 #[test]
 fn a_group_with_a_live_member_is_kept_and_expires_seven_days_after_the_last_one_left() {
-    let world = World::new(Settings::default());
+    let world = World::new(seven_days());
     let (member, token) = world.member("app");
     world.commit("app", Some(token));
     world.sleep(30 * DAY);
@@ -121,7 +125,7 @@ fn a_group_with_a_live_member_is_kept_and_expires_seven_days_after_the_last_one_
 
 #[test]
 fn an_application_that_was_down_for_long_has_an_hour_to_come_back() {
-    let world = World::new(Settings::default());
+    let world = World::new(seven_days());
     let (_member, token) = world.member("app");
     world.commit("app", Some(token));
     world.commit("other", None);
