@@ -13,8 +13,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use futures::TryStreamExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vltava::broker_api::client::{Record, Transaction};
 use vltava::broker_api::{Clock, CommittedOffset, SystemClock};
@@ -48,7 +49,7 @@ struct Args {
     #[arg(long, default_value_t = 30_000)]
     flush_ms: u64,
     /// How often to say how far it is, in ms
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     progress_ms: u64,
 }
 
@@ -77,9 +78,23 @@ fn topology(no_cache: bool) -> Result<Topology, Box<dyn Error>> {
 const LOADER: &str = "word-count-loader";
 const TRANSACTION_BYTES: usize = 256 << 10;
 
+/// The text, unpacked if need be.
+fn open(input: &Path) -> Result<Box<dyn Read>, String> {
+    let name = input.display();
+    let file = File::open(input).map_err(|e| format!("{name}: {e}"))?;
+    if input.is_dir() {
+        return Err(format!("{name} is a directory"));
+    }
+    match input.extension() {
+        Some(gz) if gz == "gz" => Ok(Box::new(MultiGzDecoder::new(file))),
+        _ => Ok(Box::new(file)),
+    }
+}
+
 /// Writes the lines in transactions. How far it came, and in which file, is committed together with
 /// the lines, so that a load that was killed goes on where it was.
 async fn load(vltava: &Vltava, input: &Path, repeat: u64) -> Result<(), Box<dyn Error>> {
+    open(input)?; // says what is wrong with it, if anything
     let name = input.file_name().unwrap_or_default().display();
     let source = format!("{name} ({} bytes)", input.metadata()?.len());
     let mut loaded = 0;
@@ -95,11 +110,7 @@ async fn load(vltava: &Vltava, input: &Path, repeat: u64) -> Result<(), Box<dyn 
     let mut transaction = producer.begin();
     let (mut number, mut bytes) = (0, 0);
     for _ in 0..repeat {
-        let file: Box<dyn Read> = match input.extension() {
-            Some(gz) if gz == "gz" => Box::new(GzDecoder::new(File::open(input)?)),
-            _ => Box::new(File::open(input)?),
-        };
-        for line in BufReader::new(file).lines() {
+        for line in BufReader::new(open(input)?).lines() {
             number += 1;
             let line = line.map_err(|e| format!("line {number}: {e}"))?;
             if number <= loaded {
@@ -174,10 +185,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     };
     let streams = vltava.start(topology(args.no_cache)?, settings).await?;
 
+    let mut terminated = signal(SignalKind::terminate())?;
     let done = tokio::select! {
         done = work(&vltava, &streams, &args) => done,
         () = progress(&streams, Duration::from_millis(args.progress_ms)) => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminated.recv() => Ok(()),
     };
     if std::io::stderr().is_terminal() {
         eprintln!();

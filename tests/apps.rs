@@ -11,6 +11,8 @@ use std::process::{Command, Output};
 use support::{Counts, count, fill, last_values, store, topology};
 use tempfile::TempDir;
 use vltava::Vltava;
+use vltava::broker_api::client::TransactionalProducer;
+use vltava::broker_api::{CommittedOffset, TopicPartition};
 
 const TEXT: [&str; 4] = ["the river and the bank", "the boat", "a river", "and a bank"];
 const CHANGELOG: &str = "word-count-counts-changelog";
@@ -125,6 +127,25 @@ async fn an_application_that_is_not_there_is_an_error_that_names_those_that_are(
     let stores = ok(dir.path(), &["state", "stores", "--app", "word-count"]);
     assert!(stores.lines().skip(1).all(|line| line.starts_with("counts\t")), "{stores}");
     check(dir.path(), &count(TEXT.into_iter())).await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_commits_offsets_is_no_application() {
+    let dir = TempDir::new().unwrap();
+    run(dir.path(), &TEXT).await;
+    let vltava = Vltava::open(dir.path()).unwrap();
+    let mut loader = TransactionalProducer::new(vltava.broker(), "loader").unwrap();
+    let mut transaction = loader.begin();
+    let offset = CommittedOffset { offset: 3, metadata: "book.txt".into() };
+    transaction.send_offsets("loader", [(TopicPartition::new("lines", 0), offset)]).unwrap();
+    transaction.commit().await.unwrap();
+    drop(loader);
+    vltava.close().unwrap();
+    assert_eq!(ok(dir.path(), &["app", "list"]), "word-count\n");
+    fails(dir.path(), &["app", "reset", "--app", "loader"]);
+    // A reset does not make it forgotten.
+    ok(dir.path(), &["app", "reset", "--app", "word-count"]);
+    assert_eq!(ok(dir.path(), &["app", "list"]), "word-count\n");
 }
 
 #[tokio::test]

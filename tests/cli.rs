@@ -150,7 +150,7 @@ fn topics_are_created_listed_described_and_deleted() {
     assert_eq!(created, "topic b created with 2 partitions\n");
     cli.ok(&["topics", "create", "a", "--partitions", "1"]);
     assert_eq!(cli.ok(&["topics", "list"]), "a\nb\n");
-    cli.produce(&["produce", "b"], "x\ny\nz\n");
+    cli.produce(&["produce", "b", "--key-separator", "="], "fig=1\nriver=2\npear=3\n");
     let described = cli.ok(&["topics", "describe", "b"]);
     for line in ["partitions:  2", "cleanup.policy=compact", "retention.bytes=77"] {
         assert!(described.contains(line), "{described}");
@@ -290,10 +290,21 @@ fn errors_say_what_to_do() {
     for command in [["consume", "x"], ["produce", "x"]] {
         assert!(cli.fails(&command).contains("vltava topics create x --partitions N"));
     }
+    for missing in [["topics", "delete", "x"], ["topics", "describe", "x"]] {
+        let message = cli.fails(&missing);
+        assert!(message.contains("topic 'x' does not exist; vltava topics list"), "{message}");
+    }
+    for wrong in ["0", "100001"] {
+        let message = cli.fails_with(2, &["topics", "create", "u", "--partitions", wrong]);
+        assert!(message.contains("is not in 1..=100000"), "{message}");
+    }
+    let create = ["topics", "create", "u", "--partitions", "1"];
+    let twice = ["--config", "retention.bytes=1", "--config", "retention.bytes=2"];
+    let message = cli.fails_with(2, &[&create[..], &twice].concat());
+    assert!(message.contains("retention.bytes is given twice"), "{message}");
     assert!(cli.fails(&["consume", "t", "--from", "5"]).contains("the log holds 0 to 0"));
     for wrong in [
-        &["topics", "create", "u", "--partitions", "0"][..],
-        &["consume", "t", "--from", "yesterday"],
+        &["consume", "t", "--from", "yesterday"][..],
         &["consume", "t", "--format", "%x"],
         &["consume", "t", "--value-type", "f64"],
         &["produce", "t", "--key-separator", ""],

@@ -432,6 +432,9 @@ pub trait Admin: Send + Sync {
         partitions: &[(TopicPartition, OffsetSpec)],
     ) -> Result<Vec<Offset>, Error>;
 
+    /// The consumer groups that have committed offsets, by name; commits in flight included.
+    async fn groups(&self) -> Result<Vec<String>, Error>;
+
     /// What a consumer group has committed, by partition, commits in flight included: empty for an
     /// unknown group.
     async fn group_offsets(

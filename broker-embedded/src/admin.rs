@@ -19,7 +19,7 @@ use crate::sequencer::partition::Partition;
 use crate::sequencer::{Haste, Health, Need, Notify, Sequencer};
 
 /// The most partitions that a topic may have: each costs memory, and a folder once it has segments.
-const MAX_PARTITIONS: u32 = 100_000;
+pub const MAX_PARTITIONS: u32 = 100_000;
 
 /// The admin of the embedded broker.
 pub(crate) struct EmbeddedAdmin {
@@ -175,6 +175,10 @@ impl Admin for EmbeddedAdmin {
             })
         };
         found.into_iter().zip(partitions).map(answer).collect()
+    }
+
+    async fn groups(&self) -> Result<Vec<String>, Error> {
+        self.read(|sequencer| Ok(sequencer.state.group_names())).await
     }
 
     async fn group_offsets(

@@ -40,6 +40,7 @@ mod sequencer;
 mod settings;
 mod transactor;
 
+pub use admin::MAX_PARTITIONS;
 pub use broker::{EmbeddedBroker, SimulatedBroker};
 pub use journal::writer::Step;
 pub use settings::{Durability, Settings};

@@ -1,9 +1,9 @@
 //! Which applications there are, and which internal topics are theirs.
 //!
 //! Internal topics are called `<app>-<store>-changelog` and `<app>-<name>-repartition`, and every part
-//! may have dashes in it. So a name alone does not tell whose it is: an application counts if its
-//! group has committed offsets or its directory is there, and a topic belongs to the application
-//! with the longest name that fits.
+//! may have dashes in it. So a name alone does not tell whose it is: an application counts if stream
+//! tasks have committed offsets in its group or its directory is there, and a topic belongs to the
+//! application with the longest name that fits.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 
 use broker_api::{Broker, TopicDescription};
 use futures::executor::block_on;
+use streams_core::task::OffsetMetadata;
 
 use super::Failure;
 use super::topics::print;
+
+/// The file in an application's directory that tells it from others.
+pub(crate) const PROCESS_ID: &str = "process.id";
 
 /// What an internal topic is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,16 +52,16 @@ impl Apps {
         // A directory of applications that cannot be read is none: the topics still speak.
         for entry in std::fs::read_dir(&apps.state_dir).into_iter().flatten().flatten() {
             if let Ok(name) = entry.file_name().into_string()
-                && apps.dir(&name).join("process.id").exists()
+                && apps.dir(&name).join(PROCESS_ID).exists()
             {
                 apps.names.insert(name);
             }
         }
-        let candidates: BTreeSet<&str> =
-            apps.topics.iter().flat_map(|topic| possible_apps(&topic.name)).collect();
-        for name in candidates {
-            if !block_on(broker.admin().group_offsets(name))?.is_empty() {
-                apps.names.insert(name.into());
+        for name in block_on(broker.admin().groups())? {
+            // Consumers have groups, too; but what rides with their offsets is something else.
+            let offsets = block_on(broker.admin().group_offsets(&name))?;
+            if offsets.iter().any(|(_, at)| OffsetMetadata::try_decode(&at.metadata).is_some()) {
+                apps.names.insert(name);
             }
         }
         Ok(apps)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use broker_api::{Isolation, Offset, Timestamp};
+use broker_embedded::MAX_PARTITIONS;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::show::Printing;
@@ -86,7 +87,7 @@ pub(crate) struct CreateTopic {
     /// The topic: 1 to 249 characters of a-z A-Z 0-9 . _ -
     pub(crate) name: String,
     /// How many partitions; cannot be changed later
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PARTITIONS)))]
     pub(crate) partitions: u32,
     /// A setting, as name=value; may be repeated
     #[arg(long = "config", value_name = "K=V", value_parser = setting)]
@@ -193,7 +194,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
-    /// List the applications that have internal topics or local state here
+    /// List the applications: those that have committed offsets or local state here
     List {
         #[command(flatten)]
         state: StateDir,

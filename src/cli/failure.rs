@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Stopped,
     #[error("record {offset} of {partition}: the {part} {reason}")]
     Undecodable { partition: TopicPartition, offset: Offset, part: &'static str, reason: String },
+    #[error("topic '{topic}' does not exist; vltava topics list shows those that do")]
+    UnknownTopic { topic: String },
     #[error("there is no application '{app}' here; {known}")]
     UnknownApp { app: String, known: String },
     #[error(

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use broker_api::{Broker, NewTopic, OffsetSpec, TopicConfig, TopicDescription, TopicPartition};
+use broker_api::{
+    Broker, Error, NewTopic, OffsetSpec, TopicConfig, TopicDescription, TopicPartition,
+};
 use futures::executor::block_on;
 
 use super::Failure;
@@ -11,7 +13,11 @@ use super::args::{CreateTopic, TopicsCommand};
 
 fn create(broker: &dyn Broker, args: &CreateTopic) -> Result<(), Failure> {
     let mut config = TopicConfig::default();
-    for (name, value) in &args.configs {
+    for (i, (name, value)) in args.configs.iter().enumerate() {
+        if args.configs[..i].iter().any(|(before, _)| before == name) {
+            let reason = format!("{name} is given twice");
+            return Err(Failure::Argument { name: "--config", reason });
+        }
         config.set(name, value)?;
     }
     let topic = NewTopic { name: args.name.clone(), partitions: args.partitions, config };
@@ -41,12 +47,13 @@ fn delete(broker: &dyn Broker, apps: &Apps, name: &str, force: bool) -> Result<(
         let (topic, what, app) = (name.into(), what.to_string(), app.into());
         return Err(Failure::Internal { topic, what, app });
     }
+    existing(broker, name)?;
     block_on(broker.admin().delete_topic(name))?;
     print(format!("topic {name} deleted\n"))
 }
 
 fn describe(broker: &dyn Broker, name: &str) -> Result<(), Failure> {
-    let topic = block_on(broker.admin().topic(name))?;
+    let topic = existing(broker, name)?;
     let mut text = format!(
         "topic:       {}\nid:          {}\npartitions:  {}\n",
         topic.name, topic.id, topic.partitions
@@ -71,6 +78,14 @@ pub(crate) fn bounds(
         block_on(broker.admin().offsets(&asked))
     };
     Ok(all(OffsetSpec::Earliest)?.into_iter().zip(all(OffsetSpec::Stable)?).collect())
+}
+
+/// A topic that is there: to make one would not help who asks for it.
+pub(crate) fn existing(broker: &dyn Broker, name: &str) -> Result<TopicDescription, Failure> {
+    block_on(broker.admin().topic(name)).map_err(|error| match error {
+        Error::UnknownTopic { topic } => Failure::UnknownTopic { topic },
+        other => other.into(),
+    })
 }
 
 /// All partitions of a topic.

@@ -121,6 +121,13 @@ impl<'a> Check<'a> {
         self.run(self.admin().group_offsets(group)).expect("group_offsets")
     }
 
+    /// Whether the group is among those that have committed offsets.
+    pub(super) fn is_listed(&self, group: &str) -> bool {
+        let groups = self.run(self.admin().groups()).expect("groups");
+        assert!(groups.is_sorted(), "groups by name: {groups:?}");
+        groups.iter().any(|name| name == group)
+    }
+
     pub(super) fn writer(&self) -> Writer<'_, 'a> {
         let producer = self.broker().producer(self.alarm.waker()).expect("producer");
         Writer { check: self, producer }

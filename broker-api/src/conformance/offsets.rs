@@ -37,11 +37,14 @@ pub(super) fn groups_keep_offsets_and_metadata(check: &mut Check<'_>) {
     let tp = check.topic("topic", 1).remove(0);
     let (one, two) = (check.unique("one"), check.unique("two"));
     assert_eq!(check.group(&one), [], "an unknown group has no offsets");
+    assert!(!check.is_listed(&one));
     let mut committer = check.committer("id");
     // A commit in flight is counted: who starts anew must not read its input again.
     committer.submit(consuming(commit_of(&[(&tp, &["a"])]), &one, None, &tp, 3));
+    assert!(check.is_listed(&one), "a commit in flight is counted here too");
     let found = check.group(&one);
     assert_eq!((found.len(), found[0].1.offset), (1, 3));
     assert_eq!(found[0].1.metadata, "at 3");
     assert_eq!(check.group(&two), []);
+    assert!(!check.is_listed(&two));
 }

@@ -37,6 +37,12 @@ impl SimAdmin {
         .await
     }
 
+    /// Waits until what was accepted before the call has its place.
+    async fn placed(&self) -> Result<(), Error> {
+        let accepted = self.call(|state| Ok(state.accepted_count)).await?;
+        self.until(|state| state.is_placed(accepted)).await
+    }
+
     /// Answers after the delay that the faults ask for.
     async fn call<T>(
         &self,
@@ -144,13 +150,19 @@ impl Admin for SimAdmin {
             .await
     }
 
+    async fn groups(&self) -> Result<Vec<String>, Error> {
+        self.placed().await?;
+        self.shared.with(|state| {
+            let committed = state.groups.iter().filter(|(_, group)| !group.applied.is_empty());
+            Ok(committed.map(|(name, _)| name.to_string()).collect())
+        })
+    }
+
     async fn group_offsets(
         &self,
         group: &str,
     ) -> Result<Vec<(TopicPartition, CommittedOffset)>, Error> {
-        // What was accepted before the call counts.
-        let accepted = self.call(|state| Ok(state.accepted_count)).await?;
-        self.until(|state| state.is_placed(accepted)).await?;
+        self.placed().await?;
         self.shared.with(|state| {
             let group = state.groups.get(group);
             Ok(group.map(|g| g.applied.clone().into_iter().collect()).unwrap_or_default())

@@ -204,6 +204,12 @@ impl State {
         self.topics.iter().map(|(name, topic)| topic.describe(name)).collect()
     }
 
+    /// The groups that have committed offsets.
+    pub(crate) fn group_names(&self) -> Vec<String> {
+        let committed = self.groups.iter().filter(|(_, group)| !group.offsets.is_empty());
+        committed.map(|(name, _)| name.to_string()).collect()
+    }
+
     /// What a group has committed, by topic name and partition.
     pub(crate) fn group_offsets(&self, group: &str) -> Vec<(TopicPartition, CommittedOffset)> {
         let offsets = self.groups.get(group).into_iter().flat_map(|group| &group.offsets);

@@ -37,13 +37,18 @@ impl OffsetMetadata {
 
     /// From text. What is not understood counts as nothing: times are then learnt anew.
     pub fn decode(text: &str) -> Self {
+        Self::try_decode(text).unwrap_or(Self::NONE)
+    }
+
+    /// From text. `None`: no stream task wrote it, but another kind of consumer.
+    pub fn try_decode(text: &str) -> Option<Self> {
         let mut parts = text.split(';');
         let mut next = || parts.next()?.parse::<Timestamp>().ok();
         match (next(), next(), next()) {
             (Some(1), Some(partition_time), Some(stream_time)) => {
-                Self { partition_time, stream_time }
+                Some(Self { partition_time, stream_time })
             }
-            _ => Self::NONE,
+            _ => None,
         }
     }
 }
@@ -123,7 +128,10 @@ mod tests {
         assert_eq!(OffsetMetadata::decode("1;17;23"), times);
         for foreign in ["", "AQAB", "2;17;23", "1;17", "1;x;2"] {
             assert_eq!(OffsetMetadata::decode(foreign), OffsetMetadata::NONE, "{foreign}");
+            assert_eq!(OffsetMetadata::try_decode(foreign), None, "{foreign}");
         }
+        let anew = OffsetMetadata::NONE.encode(&WrittenTopics::default(), &OwnTimes::default());
+        assert_eq!(OffsetMetadata::try_decode(&anew), Some(OffsetMetadata::NONE));
     }
 
     #[test]
