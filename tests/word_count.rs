@@ -176,6 +176,7 @@ async fn a_damaged_store_is_rebuilt_and_the_counts_are_exact() {
         assert!(error.contains("is damaged") && error.contains("1_0"), "{error}");
         let rebuilt = run(&vltava, 1, true).await;
         assert!(rebuilt.restored >= count(first.iter().copied()).len() as u64, "{rebuilt:?}");
+        assert_eq!(rebuilt.rebuilt, 1, "{rebuilt:?}");
     }
     check(&vltava, dir.path(), &count(text.lines())).await;
     vltava.close().unwrap();

@@ -51,7 +51,7 @@ pub(crate) fn open(
     dir: &Path,
     names: &[&str],
 ) -> Result<Vec<Arc<dyn StoreEngine>>, StateError> {
-    match try_open(shared, dir, names) {
+    match try_open(shared, dir, names, false) {
         Ok(stores) => return Ok(stores),
         Err(Refused::Error(error)) => return Err(error),
         Err(Refused::Damaged(reason)) => {
@@ -64,16 +64,18 @@ pub(crate) fn open(
             );
         }
     }
-    try_open(shared, dir, names).map_err(|refused| match refused {
+    try_open(shared, dir, names, true).map_err(|refused| match refused {
         Refused::Error(error) => error,
         Refused::Damaged(reason) => StateError::Corrupt { path: dir.to_owned(), reason },
     })
 }
 
+/// `was_damaged`: what lay here before was set aside.
 fn try_open(
     shared: &Arc<Shared>,
     dir: &Path,
     names: &[&str],
+    was_damaged: bool,
 ) -> Result<Vec<Arc<dyn StoreEngine>>, Refused> {
     let (database, families) = open_database(shared, dir)?;
     for family in families.iter().filter(|family| !belongs(family, names)) {
@@ -84,7 +86,7 @@ fn try_open(
         store::drop_family(&database, family)?;
     }
     let open = |name: &&str| {
-        let store = Store::open(&database, name, &families)?;
+        let store = Store::open(&database, name, &families, was_damaged)?;
         Ok(Arc::new(store) as Arc<dyn StoreEngine>)
     };
     names.iter().map(open).collect::<Result<_, StateError>>().map_err(Refused::from)

@@ -28,6 +28,7 @@ pub(crate) struct Store {
     current: Arc<RwLock<u64>>,
     /// Numbers the files that it has made.
     files: Arc<AtomicU64>,
+    was_damaged: bool,
 }
 
 impl Store {
@@ -37,6 +38,7 @@ impl Store {
         database: &Arc<Database>,
         name: &str,
         families: &[String],
+        was_damaged: bool,
     ) -> Result<Self, StateError> {
         let mut numbers: Vec<u64> = (families.iter())
             .filter_map(|family| family.rsplit_once('.'))
@@ -66,6 +68,7 @@ impl Store {
             name: name.into(),
             current: Arc::new(RwLock::new(number)),
             files: Arc::default(),
+            was_damaged,
         })
     }
 
@@ -138,6 +141,10 @@ impl Store {
 }
 
 impl StoreEngine for Store {
+    fn was_damaged(&self) -> bool {
+        self.was_damaged
+    }
+
     fn position(&self) -> Result<Option<Position>, StateError> {
         position(&self.database, &self.current())
     }

@@ -94,7 +94,7 @@ fn a_load_has_succeeded_although_the_old_entries_cannot_be_dropped() {
     let shared = Arc::new(Shared::new(Settings::default()));
     let task = dir.path().join("0_0");
     let (database, _) = directory::open_database(&shared, &task).ok().unwrap();
-    let store = store::Store::open(&database, "store", &[]).unwrap();
+    let store = store::Store::open(&database, "store", &[], false).unwrap();
     write(&store, &[("a", Some("1"))], 1);
     store.database.db.drop_cf("store.0").unwrap();
     let mut load = store.bulk_load().unwrap();

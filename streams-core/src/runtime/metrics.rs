@@ -18,7 +18,7 @@ pub struct Metrics {
     /// Changelog records replayed into stores.
     pub restored: u64,
     /// Stores that had to be rebuilt from the start of their changelog although they held
-    /// something.
+    /// something: it was damaged, or too old to be trusted.
     pub rebuilt: u64,
     /// Commits submitted.
     pub commits: u64,

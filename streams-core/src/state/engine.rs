@@ -36,6 +36,11 @@ pub trait StoreEngine: Send + Sync {
     /// [`StateError::Corrupt`], [`StateError::NewerFormat`].
     fn position(&self) -> Result<Option<Position>, StateError>;
 
+    /// Whether what it held was damaged and set aside when it was opened.
+    fn was_damaged(&self) -> bool {
+        false
+    }
+
     /// The value of a key.
     ///
     /// # Errors

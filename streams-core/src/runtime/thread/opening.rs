@@ -109,7 +109,9 @@ impl StreamThread {
             })?;
             let partition = TopicPartition::new(topic.name.clone(), id.partition);
             let plan = RestorePlan::decide(position.as_ref(), &changelog);
-            if let (RestorePlan::Rebuild { reason }, Some(_)) = (&plan, &position) {
+            if let RestorePlan::Rebuild { reason } = &plan
+                && (position.is_some() || engine.was_damaged())
+            {
                 tracing::warn!(task = %id, store = %name, %reason, "the store is rebuilt");
                 add(&self.env.counters.rebuilt, 1);
             }
@@ -262,6 +264,7 @@ impl StreamThread {
             return Ok(());
         }
         tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
+        add(&self.env.counters.rebuilt, 1);
         let engine = engine.clone();
         let Replay { store, changelog, restorer, .. } = replay;
         drop(restorer); // and with it what it has spilled
