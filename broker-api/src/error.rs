@@ -99,11 +99,14 @@ pub enum Error {
     },
     /// The outcome of a commit was lost. Nothing is retried, because it may have taken effect.
     #[error(
-        "it is not known whether the commit of producer '{id}' took effect; make a new producer with this id, read the group's offsets, and go on from there"
+        "it is not known whether the commit of producer '{id}' took effect{}; make a new producer with this id, read the group's offsets, and go on from there",
+        because(cause)
     )]
     InDoubt {
         /// The transactional id.
         id: String,
+        /// Why the broker failed, if that is the reason.
+        cause: Option<Box<Error>>,
     },
     /// The member that commits has lost its place in the application.
     #[error(
@@ -191,4 +194,7 @@ pub enum Error {
     /// The handle or the broker was closed.
     #[error("the broker is closed")]
     Closed,
+}
+fn because(cause: &Option<Box<Error>>) -> String {
+    cause.as_ref().map(|cause| format!(", because {cause}")).unwrap_or_default()
 }

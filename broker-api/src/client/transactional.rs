@@ -120,7 +120,8 @@ impl TransactionalProducer {
                     }
                     TransactorEvent::Applied { .. } | TransactorEvent::Durable { .. } => {}
                     TransactorEvent::Doubt { .. } => {
-                        return Poll::Ready(Err(Error::InDoubt { id: id.clone() }));
+                        let cause = cause_of_failure(transactor.as_mut()).map(Box::new);
+                        return Poll::Ready(Err(Error::InDoubt { id: id.clone(), cause }));
                     }
                     TransactorEvent::Fenced => {
                         // Asked for anything, it says which epoch was fenced.
@@ -276,4 +277,14 @@ impl Encoder {
         }
         Ok(self.batches)
     }
+}
+
+/// Why the broker failed: behind commits that are in doubt for this reason it says so.
+fn cause_of_failure(transactor: &mut dyn Transactor) -> Option<Error> {
+    while let Poll::Ready(event) = transactor.poll() {
+        if let TransactorEvent::Failed(error) = event {
+            return Some(error);
+        }
+    }
+    None
 }
