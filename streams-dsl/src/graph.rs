@@ -5,6 +5,7 @@
 //! travel, what a repartition topic has to carry. Numbers and the order of writing are Kafka's, so
 //! that names, sub-topologies and `describe()` agree with it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use streams_core::topology::{NodeSpec, Topology};
@@ -36,7 +37,7 @@ struct Node {
     /// The physical node that its children hang on.
     output: String,
     source_topics: Option<Vec<String>>,
-    is_repartition: bool,
+    repartition_topic: Option<String>,
     ignores_values: bool,
     keeps_null_keys: bool,
     table: Option<TableNode>,
@@ -120,7 +121,7 @@ impl Nodes {
             priority: self.next_priority,
             output: output.into(),
             source_topics: None,
-            is_repartition: false,
+            repartition_topic: None,
             ignores_values: false,
             keeps_null_keys: false,
             table: None,
@@ -136,8 +137,8 @@ impl Nodes {
     }
 
     /// Says that a node is a repartition topic.
-    pub(crate) fn is_repartition(&mut self, node: NodeId) {
-        self.all[node].is_repartition = true;
+    pub(crate) fn is_repartition(&mut self, node: NodeId, topic: &str) {
+        self.all[node].repartition_topic = Some(topic.into());
     }
 
     /// Says that a node asks of values only whether they are null.
@@ -226,6 +227,20 @@ impl Nodes {
         children.any(|child| self.all[child].keeps_null_keys || self.null_keys_are_kept(child))
     }
 
+    /// The topics from which a node has its records.
+    fn topics_of(&self, node: NodeId, topics: &mut BTreeSet<String>) {
+        let Node { source_topics, repartition_topic, parents, .. } = &self.all[node];
+        match repartition_topic {
+            Some(topic) => {
+                topics.insert(topic.clone());
+            }
+            None => {
+                topics.extend(source_topics.iter().flatten().cloned());
+                parents.iter().for_each(|parent| self.topics_of(*parent, topics));
+            }
+        }
+    }
+
     fn next_to_write(&self, written: &[bool]) -> Option<NodeId> {
         let ready =
             |id: &NodeId| !written[*id] && self.all[*id].parents.iter().all(|&p| written[p]);
@@ -278,6 +293,13 @@ impl Plan<'_> {
         self.table().is_some_and(|table| table.sends_old_values)
     }
 
+    /// The topics from which it has its records.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        let mut topics = BTreeSet::new();
+        self.nodes.topics_of(self.node, &mut topics);
+        topics.into_iter().collect()
+    }
+
     /// Whether something downstream has a use for records without a key.
     pub(crate) fn null_keys_are_kept(&self) -> bool {
         self.nodes.null_keys_are_kept(self.node)
@@ -291,6 +313,6 @@ impl Plan<'_> {
     /// Whether its only parent is a repartition topic that carries values as `Option<()>`.
     pub(crate) fn values_are_skipped(&self) -> bool {
         let parent = self.nodes.all[self.node].parents[0];
-        self.nodes.all[parent].is_repartition && self.nodes.values_are_ignored(parent)
+        self.nodes.all[parent].repartition_topic.is_some() && self.nodes.values_are_ignored(parent)
     }
 }

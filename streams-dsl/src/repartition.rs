@@ -75,9 +75,9 @@ impl<K: Data, V: Data> Repartition<K, V> {
         convert: impl Fn(X) -> V + Send + Sync + 'static,
     ) -> NodeId {
         let convert = Arc::new(convert);
-        let output = self.names.source.clone();
+        let (output, topic) = (self.names.source.clone(), self.names.topic.clone());
         let node = nodes.add(vec![parent], &output, move |plan, b| self.write(plan, b, &convert));
-        nodes.is_repartition(node);
+        nodes.is_repartition(node, &topic);
         node
     }
 

@@ -395,7 +395,10 @@ struct StreamJoin<K, L, R, O> {
 impl<K: Data, L: Data, R: Data, O: Data> StreamJoin<K, L, R, O> {
     fn add(self, nodes: &mut Nodes, parents: Vec<NodeId>) -> NodeId {
         let output = self.names.merge.clone();
-        nodes.add(parents, &output, move |_, builder| self.write(builder))
+        nodes.add(parents, &output, move |plan, builder| {
+            builder.copartition(plan.topics());
+            self.write(builder)
+        })
     }
 
     fn write(&self, builder: &mut TopologyBuilder) -> Result<(), BuildError> {

@@ -48,6 +48,14 @@ pub enum StreamsError {
         /// How many the topology needs.
         needed: u32,
     },
+    /// Topics that are joined have different numbers of partitions, so that equal keys would not meet.
+    #[error(
+        "joined topics must have equal numbers of partitions, but these have not: {topics}; send one of the streams through repartition() with the number of the other"
+    )]
+    NotCopartitioned {
+        /// The topics and their numbers.
+        topics: String,
+    },
     /// An internal topic is missing, or another one has its name, although the application has
     /// committed offsets that rely on what it held. Nothing was created or changed.
     #[error(

@@ -6,7 +6,7 @@
 //! that was consumed would never be seen again, and its results would be gone in silence. A store
 //! that is new in the topology has no such offset, and starts empty, as in Kafka.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker_api::{
@@ -49,6 +49,7 @@ impl Plan {
         let existing = admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
         let mut draft = Draft { application, existing, ..Draft::default() };
         draft.own_topics(topology)?;
+        draft.check_copartitioned(topology)?;
         draft.repartition_topics(topology)?;
         draft.changelogs(topology);
         draft.check(&admin.group_offsets(application).await?)?;
@@ -135,20 +136,62 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// A repartition topic has as many partitions as it asks for, else as the sub-topology that
-    /// writes it has tasks; found from the sources on.
+    /// The numbers of partitions that are fixed must be equal where topics are joined.
+    fn check_copartitioned(&self, topology: &Topology) -> Result<(), StreamsError> {
+        for group in topology.copartitioned() {
+            let fixed = group.iter().filter_map(|t| Some((t, self.fixed_partitions(topology, t)?)));
+            let fixed: Vec<_> = fixed.collect();
+            if fixed.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+                let topics = fixed.iter().map(|(topic, n)| format!("{topic} ({n})"));
+                let topics = topics.collect::<Vec<_>>().join(", ");
+                return Err(StreamsError::NotCopartitioned { topics });
+            }
+        }
+        Ok(())
+    }
+
+    /// How many partitions a topic has or asks for.
+    fn fixed_partitions(&self, topology: &Topology, topic: &String) -> Option<u32> {
+        match topology.internal_topics().get(topic) {
+            Some(internal) => internal.partitions,
+            None => self.partitions.get(topic).copied(),
+        }
+    }
+
+    /// As many partitions as the sub-topologies that write a topic have tasks; `None` while one of
+    /// them is not known.
+    fn written_partitions(&self, topology: &Topology, topic: &String) -> Option<u32> {
+        let mut writers = topology.subtopologies().iter().filter(|p| p.sinks.contains(topic));
+        let most = writers.try_fold(None, |most: Option<u32>, part| {
+            self.partitions_of(part).map(|n| Some(most.map_or(n, |most| most.max(n))))
+        });
+        most.flatten()
+    }
+
+    /// How many partitions a repartition topic gets; `None` while that is not known.
+    fn wanted_partitions(&self, topology: &Topology, topic: &String) -> Option<u32> {
+        if let Some(asked) = self.fixed_partitions(topology, topic) {
+            return Some(asked);
+        }
+        let groups = topology.copartitioned().iter().filter(|group| group.contains(topic));
+        let joined: BTreeSet<&String> = groups.flatten().chain([topic]).collect();
+        let mut fixed = joined.iter().filter_map(|other| self.fixed_partitions(topology, other));
+        if let Some(fixed) = fixed.next() {
+            return Some(fixed);
+        }
+        let written = joined.iter().map(|other| self.written_partitions(topology, other));
+        written.collect::<Option<Vec<u32>>>()?.into_iter().max()
+    }
+
+    /// A repartition topic has as many partitions as it asks for, else as the topics with which it is
+    /// joined, else as the sub-topology that writes it has tasks; found from the sources on.
     fn repartition_topics(&mut self, topology: &Topology) -> Result<(), BuildError> {
         let mut missing: Vec<&String> = topology.internal_topics().keys().collect();
         while !missing.is_empty() {
             let before = missing.len();
             let mut left = Vec::new();
             for topic in missing {
-                let asked = topology.internal_topics().get(topic).and_then(|t| t.partitions);
-                let writers = topology.subtopologies().iter().filter(|p| p.sinks.contains(topic));
-                let known = writers.map(|p| self.partitions_of(p)).try_fold(None, |most, n| {
-                    n.map(|n| Some(n.max(most.unwrap_or(0)))) // none known yet: wait
-                });
-                let Some(partitions) = asked.or(known.flatten()) else {
+                let Some(partitions) = self.wanted_partitions(topology, topic) else {
                     left.push(topic);
                     continue;
                 };

@@ -43,6 +43,7 @@ pub struct TopologyBuilder {
     nodes: Vec<NodeSpec>,
     stores: BTreeMap<String, StoreSpec>,
     internal_topics: BTreeMap<String, InternalTopic>,
+    copartitioned: Vec<Vec<String>>,
 }
 
 impl TopologyBuilder {
@@ -153,6 +154,12 @@ impl TopologyBuilder {
         self.internal_topics.insert(name.into(), topic);
     }
 
+    /// Says that these topics, whose keys meet in one task, must have equal numbers of partitions. One
+    /// that the application creates, and that asks for no number, gets that of the others.
+    pub fn copartition(&mut self, topics: Vec<String>) {
+        self.copartitioned.push(topics);
+    }
+
     /// Checks the whole and makes it immutable. A throw-away task of every sub-topology is built,
     /// so that a processor that asks for a store of another type is found here.
     ///
@@ -165,7 +172,8 @@ impl TopologyBuilder {
                 return Err(BuildError::Unknown { node, missing });
             }
         }
-        let topology = Topology::new(self.nodes, self.stores, self.internal_topics);
+        let topology =
+            Topology::new(self.nodes, self.stores, self.internal_topics, self.copartitioned);
         topology.try_tasks()?;
         Ok(topology)
     }

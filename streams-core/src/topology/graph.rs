@@ -18,6 +18,7 @@ pub struct Topology {
     children: Vec<Vec<usize>>,
     stores: BTreeMap<String, StoreSpec>,
     internal_topics: BTreeMap<String, InternalTopic>,
+    copartitioned: Vec<Vec<String>>,
     subtopologies: Vec<SubTopology>,
 }
 
@@ -55,6 +56,7 @@ impl Topology {
         nodes: Vec<NodeSpec>,
         stores: BTreeMap<String, StoreSpec>,
         internal_topics: BTreeMap<String, InternalTopic>,
+        copartitioned: Vec<Vec<String>>,
     ) -> Self {
         let mut children = vec![Vec::new(); nodes.len()];
         for (child, node) in nodes.iter().enumerate() {
@@ -65,7 +67,7 @@ impl Topology {
             }
         }
         let subtopologies = cut(&nodes, &children);
-        Self { nodes, children, stores, internal_topics, subtopologies }
+        Self { nodes, children, stores, internal_topics, copartitioned, subtopologies }
     }
 
     /// The nodes, in the order of their declaration.
@@ -81,6 +83,11 @@ impl Topology {
     /// The stores, by name.
     pub fn stores(&self) -> &BTreeMap<String, StoreSpec> {
         &self.stores
+    }
+
+    /// The groups of topics that must have equal numbers of partitions.
+    pub fn copartitioned(&self) -> &[Vec<String>] {
+        &self.copartitioned
     }
 
     /// The topics that the application creates, by name without the application's id.
