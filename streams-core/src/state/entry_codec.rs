@@ -71,18 +71,23 @@ impl<K: 'static, V: 'static> EntryCodec<K, V> {
 
     /// The two parts of an engine's value.
     pub(super) fn split(&self, entry: &Bytes) -> Result<(Timestamp, Bytes), StateError> {
-        let Some((timestamp, _)) = entry.split_first_chunk::<TIMESTAMP>() else {
-            return Err(StateError::Corrupt {
-                path: PathBuf::from(&self.store),
-                reason: format!("an entry of {} bytes, too few for its timestamp", entry.len()),
-            });
-        };
-        Ok((Timestamp::from_be_bytes(*timestamp), entry.slice(TIMESTAMP..)))
+        split(&self.store, entry)
     }
 
     fn error(&self, error: SerdeError) -> StateError {
         StateError::Serde { store: self.store.clone(), error }
     }
+}
+
+/// The timestamp and the value in an engine's value.
+pub(super) fn split(store: &str, entry: &Bytes) -> Result<(Timestamp, Bytes), StateError> {
+    let Some((timestamp, _)) = entry.split_first_chunk::<TIMESTAMP>() else {
+        return Err(StateError::Corrupt {
+            path: PathBuf::from(store),
+            reason: format!("an entry of {} bytes, too few for its timestamp", entry.len()),
+        });
+    };
+    Ok((Timestamp::from_be_bytes(*timestamp), entry.slice(TIMESTAMP..)))
 }
 
 /// The changelog of a [`KeyValueStore`](super::KeyValueStore).

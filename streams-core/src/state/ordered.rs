@@ -14,13 +14,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::ops::{Bound, ControlFlow};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker_api::Timestamp;
 use bytes::Bytes;
 
-use super::{EntryBatch, StoreEngine};
+use super::{EntryBatch, StoreEngine, entry_codec};
 use crate::error::StateError;
 
 /// What an entry in memory costs besides the bytes of its key and value: its slot, its share of the
@@ -29,8 +28,6 @@ const OVERHEAD: usize = size_of::<Slot>() + 96;
 
 /// How many places of the order may be out of date before it is tidied, however few count.
 const ORDER_SLACK: usize = if cfg!(test) { 4 } else { 4096 };
-
-const TIMESTAMP: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -445,13 +442,8 @@ impl OrderedCache {
     }
 
     fn split(&self, entry: &Bytes) -> Result<Timed, StateError> {
-        let Some((timestamp, _)) = entry.split_first_chunk::<TIMESTAMP>() else {
-            return Err(StateError::Corrupt {
-                path: PathBuf::from(&self.store),
-                reason: format!("an entry of {} bytes, too few for its timestamp", entry.len()),
-            });
-        };
-        Ok((entry.slice(TIMESTAMP..), Timestamp::from_be_bytes(*timestamp)))
+        let (timestamp, value) = entry_codec::split(&self.store, entry)?;
+        Ok((value, timestamp))
     }
 }
 

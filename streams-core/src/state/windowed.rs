@@ -1,8 +1,9 @@
 //! The stores of windows and sessions: values by key and time.
 //!
 //! A store knows the newest time that it was given ([`Store::time`]); what is older than
-//! that by the *retention* or more has expired: it is not shown any more, not taken either, and is
-//! gone from memory and disk some time later. For a window its start counts, for a session its end.
+//! that by the *retention* or more has expired: it is not shown any more, not taken either, and soon
+//! gone from memory. What has reached the engine and the changelog stays there for now. For a window
+//! its start counts, for a session its end.
 //!
 //! A store that is read by time ([`WindowedOptions::by_time`]), to find what has closed, keeps what
 //! it was not told to [release](WindowedStore::release), however old it is.
