@@ -35,6 +35,8 @@
 //! broker on a directory, [`streams_core`] topologies and their runtime, [`streams_dsl`] the
 //! operators, [`state_rocksdb`] the stores' engine.
 
+#[cfg(doctest)]
+mod book;
 mod local;
 
 pub use broker_api;

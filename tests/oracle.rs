@@ -2,7 +2,7 @@
 //!
 //! Each file of `tests/oracle/` (or of `VLTAVA_ORACLE_DIR`) is a topology that Kafka Streams 4.3.1 ran in
 //! its own test driver over random input: its `describe()`, every input with the records that came
-//! out, and what the stores held at the end. The same topologies stand below in the DSL; everything
+//! out, and what the stores held at the end. The same topologies stand in `cases` in the DSL; everything
 //! must be equal, in order, with timestamps. Files of other cases are listed, not run.
 
 use std::collections::BTreeMap;
@@ -17,131 +17,15 @@ use streams_core::state::StoreOptions;
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::{NodeSpec, StoreSpec, TopologyBuilder};
 use streams_core::{HasSerde, ProcessError, Record};
-use streams_dsl::{
-    Consumed, JoinWindows, KStream, KTable, Materialized, Repartitioned, StreamsBuilder,
-};
+use streams_dsl::StreamsBuilder;
 
+mod cases;
 mod models;
 
+use cases::{Text, build, text};
 use models::Row;
 
-type Text = Option<String>;
 type Failure = Box<dyn Error>;
-
-fn stream(b: &StreamsBuilder) -> KStream<Text, Text> {
-    b.stream("a")
-}
-
-fn table(b: &StreamsBuilder) -> KTable<String, String> {
-    b.table_with("a", Consumed::default(), Materialized::named("s"))
-}
-
-fn text(value: &Text) -> &str {
-    value.as_deref().unwrap_or("null")
-}
-
-/// The topologies of `peer-kafka/src/Oracle.java`, as far as there are operators for them.
-fn build(case: &str, b: &StreamsBuilder) -> bool {
-    match case {
-        "stateless" => stream(b)
-            .filter(|_, v| v.is_some())
-            .flat_map_values(|_, v| [v.clone(), v.map(|v| v + "'")])
-            .map_values(|k, v| format!("{}:{}", text(k), text(&v)))
-            .filter_not(|_, v| v.contains('3'))
-            .to("out"),
-        "map-then-count" => stream(b)
-            .map(|k, v| (v, k))
-            .group_by_key()
-            .count_with(Materialized::named("s"))
-            .to_stream()
-            .map_values(|_, n| n.map(|n| n.to_string()))
-            .to("out"),
-        "count" => stream(b)
-            .group_by_key()
-            .count_with(Materialized::named("s"))
-            .to_stream()
-            .map_values(|_, n| n.map(|n| n.to_string()))
-            .to("out"),
-        "reduce" => stream(b)
-            .group_by(|_, v| v.as_ref().map(|v| v[..1].to_string()))
-            .reduce_with(|x, y| Some(x? + &y?), Materialized::named("s"))
-            .to_stream()
-            .to("out"),
-        "aggregate-to-null" => stream(b)
-            .group_by_key()
-            .aggregate_with(
-                String::new,
-                |_, v, a| if text(&v).ends_with('7') { None } else { Some(a + text(&v)) },
-                Materialized::named("s"),
-            )
-            .to_stream()
-            .to("out"),
-        "branch-merge" => {
-            let branches = stream(b)
-                .split_with("x-")
-                .branch_with(|_, v| v.is_none(), "n")
-                .branch_with(|_, v| text(v) < "v5", "low")
-                .default_branch_with("rest");
-            branches["x-low"]
-                .map_values(|_, v| v.map(|v| format!("L{v}")))
-                .merge(&branches["x-rest"])
-                .merge(&branches["x-n"])
-                .to("out");
-        }
-        "repartition" => stream(b)
-            .select_key(|_, v| v.clone())
-            .repartition_with(Repartitioned::named("r").with_number_of_partitions(1))
-            .to("out"),
-        "table" => table(b).to_stream().to("out"),
-        "table-filter" => table(b).filter(|_, v| v.as_str() < "v5").to_stream().to("out"),
-        "table-filter-stored" => table(b)
-            .filter_with(|_, v| v.as_str() < "v5", Materialized::named("f"))
-            .map_values_with(|_, v| v + "!", Materialized::named("m"))
-            .to_stream()
-            .to("out"),
-        "stream-self-join" => {
-            let l = stream(b);
-            l.join(&l, pair, windows(5, 5, 10)).to("out");
-        }
-        _ => return build_stream_join(case, b),
-    }
-    true
-}
-
-/// `stream-stream-[asymmetric-]KIND-graceN`.
-fn build_stream_join(case: &str, b: &StreamsBuilder) -> bool {
-    let Some(case) = case.strip_prefix("stream-stream-") else {
-        return false;
-    };
-    let (case, grace) = match case.rsplit_once("-grace") {
-        Some((case, grace)) => (case, grace.parse().unwrap_or_default()),
-        None => return false,
-    };
-    let (kind, windows) = match case.strip_prefix("asymmetric-") {
-        Some(kind) => (kind, windows(3, 12, grace)),
-        None => (case, windows(10, 10, grace)),
-    };
-    let (l, r) = (stream(b), b.stream::<Text, Text>("b"));
-    match kind {
-        "inner" => l.join(&r, pair, windows),
-        "left" => l.left_join(&r, |k, l, r| pair(k, l, r.unwrap_or(&None)), windows),
-        "outer" => {
-            l.outer_join(&r, |k, l, r| pair(k, l.unwrap_or(&None), r.unwrap_or(&None)), windows)
-        }
-        _ => return false,
-    }
-    .to("out");
-    true
-}
-
-fn windows(before: u64, after: u64, grace: u64) -> JoinWindows {
-    let [before, after, grace] = [before, after, grace].map(Duration::from_millis);
-    JoinWindows::of(before).after(after).grace(grace)
-}
-
-fn pair(_: &Text, left: &Text, right: &Text) -> Text {
-    Some(format!("{}+{}", text(left), text(right)))
-}
 
 #[test]
 fn vltava_answers_what_kafka_streams_answers() -> Result<(), Failure> {

@@ -1,0 +1,11 @@
+//! The chapters of the book, so that their examples are tests.
+
+macro_rules! chapters {
+    ($($name:ident: $file:literal,)*) => {
+        $(#[doc = include_str!($file)] struct $name;)*
+    };
+}
+
+chapters! {
+    Guarantees: "../docs/guarantees.md",
+}
