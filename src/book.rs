@@ -7,5 +7,6 @@ macro_rules! chapters {
 }
 
 chapters! {
+    Cogroup: "../docs/operators/cogroup.md",
     Guarantees: "../docs/guarantees.md",
 }

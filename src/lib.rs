@@ -59,7 +59,7 @@ pub mod prelude {
     pub use streams_core::serde::{Serde, Text, from_fns, json};
     pub use streams_core::{HasSerde, ProcessError, Record, Topology, TopologyBuilder};
     pub use streams_dsl::{
-        Consumed, Grouped, KGroupedStream, KStream, KTable, Materialized, Named, Produced,
-        Repartitioned, StreamsBuilder,
+        CogroupedKStream, Consumed, Grouped, KGroupedStream, KStream, KTable, Materialized, Named,
+        Produced, Repartitioned, StreamsBuilder,
     };
 }

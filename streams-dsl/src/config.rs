@@ -263,6 +263,39 @@ impl<K, V> From<(Named, Materialized<K, V>)> for TableConfig<K, V> {
     }
 }
 
+/// What a table operator makes of its configuration.
+pub(crate) struct TableParts<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) store: TableStore<K, V>,
+    /// The serdes for what follows.
+    pub(crate) inherited: (Option<DynSerde<K>>, Option<DynSerde<V>>),
+}
+
+impl<K, V> TableConfig<K, V> {
+    /// The parts of a configuration, or those where none was given: with the key serde from upstream, which
+    /// was given by hand or not, and this serde for values.
+    pub(crate) fn parts(
+        config: Option<Self>,
+        nodes: &mut Nodes,
+        prefix: &str,
+        (key, key_to_inherit, value): (&DynSerde<K>, &Option<DynSerde<K>>, DynSerde<V>),
+    ) -> TableParts<K, V> {
+        let Some(Self { name, materialized, .. }) = config else {
+            let (name, key) = (nodes.new_store_name(prefix), key.clone());
+            let store = TableStore { name, key, value, caching: true, logging: true };
+            return TableParts { name: None, store, inherited: (key_to_inherit.clone(), None) };
+        };
+        let inherited = (
+            materialized.key.to_inherit().or(key_to_inherit.clone()),
+            materialized.value.to_inherit(),
+        );
+        let key = materialized.key.clone().or(&Some(key.clone()));
+        let value = materialized.value.clone().or(&Some(value));
+        let store = materialized.store(nodes, prefix, &key, &value);
+        TableParts { name, store, inherited }
+    }
+}
+
 /// Names of topics: one, or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics(pub(crate) Vec<String>);

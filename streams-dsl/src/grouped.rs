@@ -8,7 +8,7 @@ use streams_core::Data;
 use streams_core::serde::{DynSerde, HasSerde};
 use streams_core::topology::{InternalTopic, NodeSpec};
 
-use crate::config::TableConfig;
+use crate::config::{TableConfig, TableParts};
 use crate::graph::{NodeId, Nodes, Plan, TableKind};
 use crate::processors::{Aggregate, Nulls, TableStore};
 use crate::repartition::{Names, Repartition};
@@ -155,27 +155,9 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         make: impl Fn(&Plan<'_>, &Fold<'_, K, A>) -> NodeSpec + Send + Sync + 'static,
     ) -> (KTable<K, A>, NodeId) {
         let mut nodes = self.stream.graph.lock();
-        let (name, store, inherited) = match config {
-            None => {
-                let store = TableStore {
-                    name: nodes.new_store_name(prefix),
-                    key: self.key.clone(),
-                    value,
-                    caching: true,
-                    logging: true,
-                };
-                (None, store, (self.key_to_inherit.clone(), None))
-            }
-            Some(TableConfig { name, materialized, .. }) => {
-                let inherited = (
-                    materialized.key.to_inherit().or(self.key_to_inherit.clone()),
-                    materialized.value.to_inherit(),
-                );
-                let key = materialized.key.clone().or(&Some(self.key.clone()));
-                let value = materialized.value.clone().or(&Some(value));
-                (name, materialized.store(&mut nodes, prefix, &key, &value), inherited)
-            }
-        };
+        let upstream = (&self.key, &self.key_to_inherit, value);
+        let TableParts { name, store, inherited } =
+            TableConfig::parts(config, &mut nodes, prefix, upstream);
         let name = nodes.name_or(name, prefix);
         let parent = match self.stream.rekeyed {
             true => self.repartitioned(&mut nodes, &store.name),
@@ -195,7 +177,7 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
 
     /// The repartition of this grouping for the aggregation with this store: each has its own,
     /// unless the grouping has a name.
-    fn repartitioned(&self, nodes: &mut Nodes, store: &str) -> NodeId {
+    pub(crate) fn repartitioned(&self, nodes: &mut Nodes, store: &str) -> NodeId {
         let names = Names::new(nodes, self.name.as_deref().unwrap_or(store));
         if let Some(&shared) = self.repartition.get() {
             nodes.use_again(shared);
@@ -224,14 +206,14 @@ fn count_one<K, V>(_: &K, _: V, count: Option<i64>) -> Option<i64> {
 }
 
 /// What the processor of an aggregation is made of, apart from its step.
-struct Fold<'a, K, A> {
-    name: &'a str,
-    parents: Vec<String>,
-    store: &'a TableStore<K, A>,
+pub(crate) struct Fold<'a, K, A> {
+    pub(crate) name: &'a str,
+    pub(crate) parents: Vec<String>,
+    pub(crate) store: &'a TableStore<K, A>,
 }
 
 impl<K: Data + Eq + Hash, A: Data> Fold<'_, K, A> {
-    fn spec<V: Data, F>(&self, null_values: &Nulls<V>, step: &Arc<F>) -> NodeSpec
+    pub(crate) fn spec<V: Data, F>(&self, null_values: &Nulls<V>, step: &Arc<F>) -> NodeSpec
     where
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {

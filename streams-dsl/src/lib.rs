@@ -7,6 +7,7 @@
 
 mod branch;
 mod builder;
+mod cogrouped;
 mod config;
 mod graph;
 mod grouped;
@@ -19,6 +20,7 @@ mod windows;
 
 pub use branch::BranchedKStream;
 pub use builder::StreamsBuilder;
+pub use cogrouped::CogroupedKStream;
 pub use config::{
     Consumed, Grouped, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,
 };

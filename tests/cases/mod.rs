@@ -1,6 +1,7 @@
 //! The topologies of `peer-kafka/src/Oracle.java`, in the DSL: a file for each family of operators.
 
 mod aggregates;
+mod cogroups;
 mod stateless;
 mod stream_joins;
 mod tables;
@@ -13,6 +14,7 @@ pub(crate) type Text = Option<String>;
 pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
     stateless::build(case, b)
         || aggregates::build(case, b)
+        || cogroups::build(case, b)
         || tables::build(case, b)
         || stream_joins::build(case, b)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests too
 
 mod aggregates;
+mod cogroup;
 mod model;
 mod names;
 mod nulls;

@@ -1,0 +1,149 @@
+//! Several streams in one aggregate.
+
+use streams_core::BuildError;
+use streams_core::test_driver::TopologyTestDriver;
+use streams_dsl::{Grouped, KGroupedStream, Materialized, Named, StreamsBuilder};
+
+use crate::{driver, s, some};
+
+/// Texts of `a` as they are and numbers of `b` in brackets.
+fn appended(b: &StreamsBuilder, caching: bool) {
+    let texts = b.stream::<String, Option<String>>("a").group_by_key();
+    let numbers = b.stream::<Option<String>, i64>("b").with_some_key().group_by_key();
+    let store = Materialized::named("s");
+    let store = if caching { store } else { store.with_caching_disabled() };
+    texts
+        .cogroup(|_, text: Option<String>, so_far: String| match text.as_deref() {
+            Some("clear") => None,
+            text => Some(so_far + text.unwrap_or("null")),
+        })
+        .cogroup(&numbers, |_, n, so_far| format!("{so_far}<{n}>"))
+        .aggregate_with(String::new, store)
+        .to_stream()
+        .to("out");
+}
+
+type Rows = Vec<(String, Option<String>, i64)>;
+
+fn out(driver: &TopologyTestDriver) -> Rows {
+    let records = driver.output_topic("out").read_all().unwrap();
+    records.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect()
+}
+
+#[test]
+fn streams_of_different_types_go_into_one_aggregate() {
+    for caching in [true, false] {
+        let b = StreamsBuilder::new();
+        appended(&b, caching);
+        let driver = driver(&b);
+        let text = |value: Option<String>, time| {
+            driver.input_topic("a").pipe(s("k"), value, time).unwrap();
+            out(&driver)
+        };
+        let number = |value: i64, time| {
+            driver.input_topic("b").pipe(s("k"), value, time).unwrap();
+            out(&driver)
+        };
+        assert_eq!(text(some("x"), 5), [(s("k"), some("x"), 5)]);
+        assert_eq!(number(7, 3), [(s("k"), some("x<7>"), 5)]);
+        assert!(text(None, 9).is_empty(), "null values are dropped");
+        assert_eq!(text(some("clear"), 6), [(s("k"), None, 6)]);
+        assert_eq!(number(8, 2), [(s("k"), some("<8>"), 2)]);
+        assert_eq!(driver.dropped().get("null value"), Some(&1));
+    }
+}
+
+fn rekeyed(b: &StreamsBuilder, topic: &str) -> KGroupedStream<String, String> {
+    b.stream::<String, String>(topic).map(|k, v| (v, k)).group_by_key()
+}
+
+fn plus(_: &String, value: String, so_far: String) -> String {
+    so_far + &value
+}
+
+#[test]
+fn the_numbers_of_a_cogroup_are_kafkas() {
+    let b = StreamsBuilder::new();
+    let (one, two) = (b.stream::<String, String>("one"), b.stream::<String, String>("two"));
+    let renamed = one.map(|k, v| (v, k)).group_by_key_with(Grouped::named("repartition-test"));
+    renamed.cogroup(plus).cogroup(&two.group_by_key(), plus).aggregate(String::new).to_stream();
+    let text = b.build().unwrap().describe();
+    for expected in [
+        "Source: repartition-test-repartition-source (topics: [repartition-test-repartition])
+      --> COGROUPKSTREAM-AGGREGATE-0000000007",
+        "Source: KSTREAM-SOURCE-0000000001 (topics: [two])
+      --> COGROUPKSTREAM-AGGREGATE-0000000008",
+        "Processor: COGROUPKSTREAM-AGGREGATE-0000000007 \
+         (stores: [COGROUPKSTREAM-AGGREGATE-STATE-STORE-0000000003])
+      --> COGROUPKSTREAM-MERGE-0000000009",
+        "Processor: COGROUPKSTREAM-MERGE-0000000009 (stores: [])
+      --> KTABLE-TOSTREAM-0000000010",
+    ] {
+        assert!(text.contains(expected), "{expected}\n is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_topic_of_an_unnamed_grouping_is_named_after_the_store() {
+    let b = StreamsBuilder::new();
+    let two = b.stream::<String, String>("two").group_by_key();
+    rekeyed(&b, "one")
+        .cogroup(plus)
+        .cogroup(&two, plus)
+        .aggregate_with(String::new, (Named::new("test"), Materialized::named("store")))
+        .to_stream();
+    let text = b.build().unwrap().describe();
+    for expected in [
+        "Sink: store-repartition-sink (topic: store-repartition)",
+        "Source: store-repartition-source (topics: [store-repartition])
+      --> test-cogroup-agg-0",
+        "Processor: test-cogroup-merge (stores: [])
+      --> KTABLE-TOSTREAM-0000000009
+      <-- test-cogroup-agg-0, test-cogroup-agg-1",
+    ] {
+        assert!(text.contains(expected), "{expected}\n is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_aggregates_of_a_cogrouped_stream_share_its_topics() {
+    let b = StreamsBuilder::new();
+    let one = rekeyed(&b, "one").cogroup(plus);
+    one.aggregate(String::new);
+    one.aggregate(String::new);
+    let text = b.build().unwrap().describe();
+    assert_eq!(text.matches("Sink: ").count(), 1, "{text}");
+    assert!(text.contains("COGROUPKSTREAM-MERGE-0000000013"), "{text}");
+
+    let b = StreamsBuilder::new();
+    let one = rekeyed(&b, "one");
+    one.cogroup(plus).aggregate(String::new);
+    one.cogroup(plus).aggregate(String::new);
+    assert_eq!(b.build().unwrap().describe().matches("Sink: ").count(), 2);
+}
+
+#[test]
+fn two_unnamed_groupings_that_need_topics_are_refused() {
+    let b = StreamsBuilder::new();
+    let (one, two) = (rekeyed(&b, "one"), rekeyed(&b, "two"));
+    one.cogroup(plus).cogroup(&two, plus).aggregate(String::new);
+    let error = b.build().err().unwrap();
+    assert!(matches!(error, BuildError::Invalid { .. }), "{error}");
+    assert!(error.to_string().contains("give all but one of their groupings a name"), "{error}");
+}
+
+#[test]
+fn streams_of_two_builders_are_not_cogrouped() {
+    let (b, other) = (StreamsBuilder::new(), StreamsBuilder::new());
+    rekeyed(&b, "one").cogroup(plus).cogroup(&rekeyed(&other, "two"), plus).aggregate(String::new);
+    let error = b.build().err().unwrap();
+    assert!(error.to_string().contains("two builders"), "{error}");
+}
+
+#[test]
+fn cogrouped_topics_must_have_equal_numbers_of_partitions() {
+    let b = StreamsBuilder::new();
+    appended(&b, true);
+    let copartitioned = b.build().unwrap().copartitioned().to_vec();
+    assert_eq!(copartitioned, [[s("a"), s("b")]]);
+}
