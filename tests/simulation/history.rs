@@ -15,22 +15,34 @@ use crate::Failure;
 pub(crate) struct Seen {
     pub(crate) offset: Offset,
     pub(crate) timestamp: Timestamp,
-    pub(crate) key: String,
-    pub(crate) value: Option<String>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+impl Seen {
+    pub(crate) fn key_text(&self) -> String {
+        String::from_utf8_lossy(&self.key).into_owned()
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        self.value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned())
+    }
 }
 
 /// All that was seen, and the reader that goes on looking.
 pub(crate) struct History {
     partitions: BTreeMap<TopicPartition, (Vec<Seen>, Offset)>,
-    compacted: &'static str,
+    compacted: Vec<String>,
     reader: Option<Box<dyn Fetcher>>,
 }
 
 impl History {
-    /// Of topics with so many partitions; `compacted` may lose records that have successors.
-    pub(crate) fn new(topics: &[(&str, u32)], compacted: &'static str) -> Self {
-        let partitions = topics.iter().flat_map(|(topic, count)| {
-            (0..*count).map(|p| (TopicPartition::new(*topic, p), Default::default()))
+    /// Of topics with so many partitions; those that are `compacted` may lose records that have
+    /// successors.
+    pub(crate) fn new(topics: &[&str], compacted: Vec<String>, count: u32) -> Self {
+        let compacted_too = compacted.iter().map(String::as_str);
+        let partitions = topics.iter().copied().chain(compacted_too).flat_map(|topic| {
+            (0..count).map(move |p| (TopicPartition::new(topic, p), Default::default()))
         });
         Self { partitions: partitions.collect(), compacted, reader: None }
     }
@@ -80,7 +92,7 @@ impl History {
                 return Err(Failure::violation(what));
             }
             let known = now.partition_point(|record| record.offset < *end);
-            let same = if *tp.topic == *self.compacted {
+            let same = if self.compacted.iter().any(|topic| *tp.topic == **topic) {
                 now[..known].iter().all(|record| seen.contains(record))
             } else {
                 let from = seen.partition_point(|record| record.offset < start);
@@ -121,12 +133,11 @@ fn take(part: &Fetched, seen: &mut Vec<Seen>, position: Offset) -> Result<(), Fa
             if seen.last().is_some_and(|last| last.offset >= record.offset) {
                 return Err(Failure::violation(format!("{} comes out of order", part.partition)));
             }
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             seen.push(Seen {
                 offset: record.offset,
                 timestamp: record.timestamp,
-                key: record.key.map(text).unwrap_or_default(),
-                value: record.value.map(text),
+                key: record.key.unwrap_or_default().to_vec(),
+                value: record.value.map(<[u8]>::to_vec),
             });
         }
     }

@@ -9,11 +9,12 @@
 //! first; a seed that fails is printed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod app;
 mod broken;
 mod history;
 mod host;
 mod oracle;
+mod subject;
+mod words;
 mod world;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use streams_core::{BuildError, StateError};
 
 use crate::broken::{Broken, Promise};
 use crate::host::{Embedded, Fickle, Host};
+use crate::words::Words;
 use crate::world::{Summary, World};
 
 /// Why a run ended early.
@@ -92,14 +94,18 @@ fn early(clock: Arc<ManualClock>, dice: &mut Dice) -> Box<dyn Host> {
 
 #[test]
 fn the_embedded_broker_and_its_application_survive_everything() {
-    all_seeds("embedded", 1, |seed| World::new(seed, nothing_between, synced)?.run());
+    all_seeds("embedded", 1, |seed| {
+        World::new(seed, Words::subject, nothing_between, synced)?.run()
+    });
 }
 
 /// A power cut takes back what was acknowledged and not synced: then everything is as if that had
 /// never been, in all partitions, offsets and stores.
 #[test]
 fn what_is_acknowledged_before_it_is_synced_is_lost_as_a_whole() {
-    all_seeds("acknowledged early", 2, |seed| World::new(seed, nothing_between, early)?.run());
+    all_seeds("acknowledged early", 2, |seed| {
+        World::new(seed, Words::subject, nothing_between, early)?.run()
+    });
 }
 
 /// The faults that a seed has.
@@ -131,7 +137,7 @@ fn the_application_survives_all_that_the_contract_allows_a_broker() {
             let faults = some_faults(dice);
             Box::new(Fickle::new(clock, dice, faults)) as Box<dyn Host>
         };
-        World::new(seed, nothing_between, host)?.run()
+        World::new(seed, Words::subject, nothing_between, host)?.run()
     });
 }
 
@@ -142,7 +148,7 @@ fn a_calm_broker() {
         let host = |clock, dice: &mut Dice| {
             Box::new(Fickle::new(clock, dice, Faults::default())) as Box<dyn Host>
         };
-        World::new(seed, nothing_between, host)?.run()
+        World::new(seed, Words::subject, nothing_between, host)?.run()
     });
 }
 
@@ -153,7 +159,7 @@ fn must_turn_red(
     wrap: crate::world::Wrap,
 ) {
     for seed in 0..300 {
-        let run = World::new(seed, wrap, host).and_then(World::run);
+        let run = World::new(seed, Words::subject, wrap, host).and_then(World::run);
         if let Err(Failure::Violation(noticed)) = run {
             assert!(noticed.contains(what), "seed {seed}: {noticed}");
             println!("seed {seed}: {noticed}");

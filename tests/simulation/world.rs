@@ -21,10 +21,10 @@ use streams_core::runtime::{
 use streams_core::state::LossyEngine;
 
 use crate::Failure;
-use crate::app;
 use crate::history::History;
 use crate::host::{End, Host};
-use crate::oracle::{Acknowledged, Oracle};
+use crate::oracle::{self, Acknowledged, Oracle};
+use crate::subject::{INPUT, Make, NAME, OUTPUT, Subject};
 
 /// Puts something between the application and its broker.
 pub(crate) type Wrap = fn(Arc<dyn Broker>, &mut Dice) -> Arc<dyn Broker>;
@@ -39,6 +39,8 @@ pub(crate) struct World {
     topology: Arc<Topology>,
     settings: Arc<Settings>,
     history: History,
+    subject: Box<dyn Subject>,
+    partitions: u32,
     oracle: Oracle,
     lines: Lines,
     app: Option<App>,
@@ -110,6 +112,7 @@ const STATE: &str = "state";
 impl World {
     pub(crate) fn new(
         seed: u64,
+        make: Make,
         wrap: Wrap,
         host: impl FnOnce(Arc<ManualClock>, &mut Dice) -> Box<dyn Host>,
     ) -> Result<Self, Failure> {
@@ -117,7 +120,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(1_000_000));
         let mut host = host(clock.clone(), &mut dice);
         let partitions = dice.within(1..4) as u32;
-        let caching = dice.one_in(2);
+        let subject = make(&mut dice);
         let millis = |ms: u64| Duration::from_millis(ms);
         let settings = Settings {
             threads: dice.within(1..3) as usize,
@@ -127,18 +130,23 @@ impl World {
             input_buffer_bytes: dice.pick(&[1, 1 << 20]),
             seal_bytes: dice.pick(&[100, 1 << 20]),
             purge_interval: millis(dice.pick(&[0, 50])),
-            ..Settings::new(app::NAME, STATE)
+            ..Settings::new(NAME, STATE)
         };
-        for topic in [app::LINES, app::TOTALS] {
+        for topic in [INPUT, OUTPUT] {
             let new = NewTopic { name: topic.into(), partitions, config: TopicConfig::default() };
             let admin = host.broker().admin();
             wait(&mut *host, admin.create_topic(new))??;
         }
-        let topology = Arc::new(app::topology(caching));
+        let topology = Arc::new(subject.topology());
         // Makes the internal topics, for the reader.
         let admin = host.broker().admin();
-        wait(&mut *host, Plan::make(&topology, app::NAME, &*admin))??;
-        let topics = [app::LINES, app::REPARTITION, app::CHANGELOG, app::TOTALS];
+        wait(&mut *host, Plan::make(&topology, NAME, &*admin))??;
+        let internal = topology.internal_topics().keys();
+        let internal: Vec<String> = internal.map(|topic| format!("{NAME}-{topic}")).collect();
+        let topics = [INPUT, OUTPUT].into_iter().chain(internal.iter().map(String::as_str));
+        let topics: Vec<&str> = topics.collect();
+        let logged = topology.stores().values().filter(|store| store.changelog.is_some());
+        let changelogs = logged.map(|store| oracle::changelog(&store.name)).collect();
         let mut world = Self {
             clock,
             wrap,
@@ -146,8 +154,10 @@ impl World {
             jobs: Arc::default(),
             topology,
             settings: Arc::new(settings),
-            history: History::new(&topics.map(|topic| (topic, partitions)), app::CHANGELOG),
-            oracle: Oracle { caching, partitions, times: BTreeMap::new() },
+            history: History::new(&topics, changelogs, partitions),
+            subject,
+            partitions,
+            oracle: Oracle::default(),
             lines: Lines {
                 producer: None,
                 left: dice.within(5..40),
@@ -245,14 +255,14 @@ impl World {
         self.host.read_freely(false);
         opened?;
         if std::mem::take(&mut self.may_have_lost) {
-            let end = |a: &Acknowledged| self.history.end(app::LINES, a.partition);
+            let end = |a: &Acknowledged| self.history.end(INPUT, a.partition);
             self.lines.acknowledged.retain(|a| a.base_offset < end(a));
             self.oracle.times.clear();
         }
         let between = (self.wrap)(broker, &mut self.dice);
         self.lines.producer = Some(between.producer(Waker::noop().clone())?);
         let admin = between.admin();
-        let plan = wait(&mut *self.host, Plan::make(&self.topology, app::NAME, &*admin))??;
+        let plan = wait(&mut *self.host, Plan::make(&self.topology, NAME, &*admin))??;
         let env = ThreadEnv::new(
             self.topology.clone(),
             Arc::new(plan),
@@ -317,22 +327,18 @@ impl World {
             return Ok(());
         }
         let dice = &mut self.dice;
-        let partition = dice.within(0..u64::from(self.oracle.partitions)) as u32;
+        let partition = dice.within(0..u64::from(self.partitions)) as u32;
         let mut batch = BatchBuilder::new();
         let mut lines = Vec::new();
         for _ in 0..dice.within(1..6) {
             self.lines.written += 1;
-            let mut line = format!("{partition}.{}", self.lines.written);
-            for _ in 0..dice.within(0..5) {
-                let minus = if dice.one_in(10) { "-" } else { "" };
-                let word = dice.pick(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
-                line.push_str(&format!(" {minus}{word}"));
-            }
-            let time = self.clock.now() - dice.within(0..50) as i64;
-            batch.push(time, Some(b"k"), Some(line.as_bytes()), &[])?;
-            lines.push(line);
+            let name = format!("{partition}.{}", self.lines.written);
+            let (key, value) = self.subject.record(&name, dice);
+            let time = self.clock.now() - dice.within(0..self.subject.disorder()) as i64;
+            batch.push(time, Some(key.as_bytes()), Some(value.as_bytes()), &[])?;
+            lines.push(value);
         }
-        let to = TopicPartition::new(app::LINES, partition);
+        let to = TopicPartition::new(INPUT, partition);
         match producer.append(&to, batch.finish()?) {
             Ok(ticket) => {
                 self.lines.left -= 1;
@@ -386,18 +392,22 @@ impl World {
     fn check(&mut self) -> Result<(), Failure> {
         self.look()?;
         let admin = self.host.broker().admin();
-        let offsets = wait(&mut *self.host, admin.group_offsets(app::NAME))??;
+        let offsets = wait(&mut *self.host, admin.group_offsets(NAME))??;
         self.look()?;
         let with_changelog = self.host.keeps_changelogs();
         self.oracle.acknowledged(&self.history, &self.lines.acknowledged)?;
-        self.oracle.committed(&self.history, &offsets, with_changelog)?;
+        for (tp, committed) in &offsets {
+            self.oracle.times(&self.history, tp, committed)?;
+        }
+        self.subject.committed(&self.history, &offsets, self.partitions, with_changelog)?;
         self.check_stores(false)
     }
 
     fn check_stores(&mut self, exactly: bool) -> Result<(), Failure> {
-        let dir = Path::new(STATE).join(app::NAME);
+        let dir = Path::new(STATE).join(NAME);
         if self.host.keeps_changelogs() {
-            self.oracle.stores(&self.history, &self.engine, &dir, exactly)?;
+            let (log, files) = ((&self.history, &*self.topology), (&self.engine, &*dir));
+            self.oracle.stores(log, files, self.partitions, exactly)?;
         }
         Ok(())
     }
@@ -414,13 +424,13 @@ impl World {
         }
         self.settle(false)?;
         self.check()?;
-        for tp in 0..self.oracle.partitions {
-            let end = self.history.end(app::LINES, tp);
-            let of = TopicPartition::new(app::LINES, tp);
+        for tp in 0..self.partitions {
+            let end = self.history.end(INPUT, tp);
+            let of = TopicPartition::new(INPUT, tp);
             let admin = self.host.broker().admin();
-            let offsets = wait(&mut *self.host, admin.group_offsets(app::NAME))??;
+            let offsets = wait(&mut *self.host, admin.group_offsets(NAME))??;
             let at = offsets.iter().find(|(tp, _)| *tp == of).map_or(0, |(_, c)| c.offset);
-            let records = self.history.records(app::LINES, tp);
+            let records = self.history.records(INPUT, tp);
             if records.last().is_some_and(|last| at <= last.offset) {
                 return Err(Failure::violation(format!("{of} was read up to {at} of {end}")));
             }
@@ -432,6 +442,7 @@ impl World {
         }
         self.settle(true)?;
         self.check()?;
+        self.subject.finished(&self.history, self.partitions)?;
         self.check_stores(true)
     }
 
@@ -512,7 +523,11 @@ impl Lines {
             match event {
                 ProducerEvent::Appended { ticket, base_offset } => {
                     if let Some((partition, lines)) = self.open.remove(&ticket) {
-                        self.acknowledged.push(Acknowledged { partition, base_offset, lines });
+                        self.acknowledged.push(Acknowledged {
+                            partition,
+                            base_offset,
+                            values: lines,
+                        });
                     }
                 }
                 ProducerEvent::Failed { ticket, .. } => {

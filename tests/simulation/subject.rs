@@ -1,0 +1,44 @@
+//! What is put under test: an application, its input, and what must be true of what it did.
+
+use broker_api::sim::Dice;
+use broker_api::{CommittedOffset, TopicPartition};
+use streams_core::Topology;
+
+use crate::Failure;
+use crate::history::History;
+
+/// The application's id.
+pub(crate) const NAME: &str = "app";
+/// The topic that it reads.
+pub(crate) const INPUT: &str = "input";
+/// The topic that it writes.
+pub(crate) const OUTPUT: &str = "output";
+
+/// Makes a subject for a seed.
+pub(crate) type Make = fn(&mut Dice) -> Box<dyn Subject>;
+
+/// An application that reads [`INPUT`] and writes [`OUTPUT`].
+pub(crate) trait Subject {
+    fn topology(&self) -> Topology;
+
+    /// A record for its input: key and value. `name` is unlike those of all other records of the run.
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, String);
+
+    /// How far back the times of records go, in milliseconds.
+    fn disorder(&self) -> u64;
+
+    /// Everything durable agrees: all that was read has had its effect, exactly once. `offsets` are the
+    /// durable ones.
+    fn committed(
+        &self,
+        history: &History,
+        offsets: &[(TopicPartition, CommittedOffset)],
+        partitions: u32,
+        with_changelogs: bool,
+    ) -> Result<(), Failure>;
+
+    /// All input is processed, and everything is at rest.
+    fn finished(&self, _: &History, _partitions: u32) -> Result<(), Failure> {
+        Ok(())
+    }
+}
