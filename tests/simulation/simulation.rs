@@ -1,6 +1,6 @@
 //! The whole under power cuts, kills and every fault of the contract, driven by one seed.
 //!
-//! A run is a two-stage application on a broker, with stores that lose what was not flushed. One
+//! A run is an application (a [`subject`]) on a broker, with stores that lose what was not flushed. One
 //! loop picks what happens next: a step of the broker, of a stream thread, of the producer, a store
 //! flush, some time, a thread that comes or goes, the end of the process or of the power. What a
 //! durable reader has seen is the history; [`oracle`] says what must be true of it.
@@ -9,10 +9,12 @@
 //! first; a seed that fails is printed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod applications;
 mod broken;
 mod history;
 mod host;
 mod oracle;
+mod replayed;
 mod subject;
 mod words;
 mod world;
@@ -23,10 +25,12 @@ use broker_api::sim::{Dice, Faults};
 use broker_api::{Broker, Error, ManualClock};
 use broker_embedded::Durability;
 use streams_core::runtime::StreamsError;
+use streams_core::test_driver::TestDriverError;
 use streams_core::{BuildError, StateError};
 
 use crate::broken::{Broken, Promise};
 use crate::host::{Embedded, Fickle, Host};
+use crate::subject::Make;
 use crate::words::Words;
 use crate::world::{Summary, World};
 
@@ -56,6 +60,12 @@ macro_rules! broke {
 }
 
 broke!(Error, StreamsError, StateError, BuildError);
+
+impl From<TestDriverError> for Failure {
+    fn from(error: TestDriverError) -> Self {
+        Self::violation(error.to_string())
+    }
+}
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
@@ -141,6 +151,13 @@ fn the_application_survives_all_that_the_contract_allows_a_broker() {
     });
 }
 
+#[test]
+fn a_left_join_of_streams_survives_everything() {
+    all_seeds("left join", 4, |seed| {
+        World::new(seed, applications::left_join, nothing_between, early)?.run()
+    });
+}
+
 /// Nothing goes wrong at all: the first thing to try when something does.
 #[test]
 fn a_calm_broker() {
@@ -155,11 +172,12 @@ fn a_calm_broker() {
 /// Runs seeds with a broken promise until an oracle notices, and says `what`.
 fn must_turn_red(
     what: &str,
+    subject: Make,
     host: fn(Arc<ManualClock>, &mut Dice) -> Box<dyn Host>,
     wrap: crate::world::Wrap,
 ) {
     for seed in 0..300 {
-        let run = World::new(seed, Words::subject, wrap, host).and_then(World::run);
+        let run = World::new(seed, subject, wrap, host).and_then(World::run);
         if let Err(Failure::Violation(noticed)) = run {
             assert!(noticed.contains(what), "seed {seed}: {noticed}");
             println!("seed {seed}: {noticed}");
@@ -171,31 +189,42 @@ fn must_turn_red(
 
 #[test]
 fn acknowledging_before_durable_is_noticed() {
-    must_turn_red("the acknowledged line", synced, |broker, _| {
+    must_turn_red("the acknowledged line", Words::subject, synced, |broker, _| {
         Broken::between(broker, Promise::AcknowledgedIsDurable)
     });
 }
 
 #[test]
 fn flushing_stores_before_durable_is_noticed() {
-    must_turn_red("its changelog is durable up to", synced, |broker, _| {
+    must_turn_red("its changelog is durable up to", Words::subject, synced, |broker, _| {
         Broken::between(broker, Promise::FlushedIsDurable)
     });
 }
 
 #[test]
 fn flushing_stores_before_synced_is_noticed() {
-    must_turn_red("its changelog is durable up to", early, |broker, _| {
+    must_turn_red("its changelog is durable up to", Words::subject, early, |broker, _| {
         Broken::between(broker, Promise::SyncedIsSynced)
     });
 }
 
 #[test]
 fn a_lost_entry_in_the_middle_is_noticed() {
-    must_turn_red("", synced, |broker, _| Broken::between(broker, Promise::NothingIsLost));
+    must_turn_red("", Words::subject, synced, |broker, _| {
+        Broken::between(broker, Promise::NothingIsLost)
+    });
 }
 
 #[test]
 fn outputs_and_offsets_in_two_entries_are_noticed() {
-    must_turn_red("", synced, |broker, _| Broken::between(broker, Promise::CommitsAreAtomic));
+    must_turn_red("", Words::subject, synced, |broker, _| {
+        Broken::between(broker, Promise::CommitsAreAtomic)
+    });
+}
+
+#[test]
+fn a_join_whose_outputs_and_offsets_are_two_entries_is_noticed() {
+    must_turn_red("of partition", applications::left_join, synced, |broker, _| {
+        Broken::between(broker, Promise::CommitsAreAtomic)
+    });
 }

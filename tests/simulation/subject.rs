@@ -6,6 +6,7 @@ use streams_core::Topology;
 
 use crate::Failure;
 use crate::history::History;
+use crate::oracle::Keeps;
 
 /// The application's id.
 pub(crate) const NAME: &str = "app";
@@ -26,6 +27,11 @@ pub(crate) trait Subject {
 
     /// How far back the times of records go, in milliseconds.
     fn disorder(&self) -> u64;
+
+    /// What its stores hold of their changelogs.
+    fn keeps(&self) -> Keeps {
+        Keeps::Recent
+    }
 
     /// Everything durable agrees: all that was read has had its effect, exactly once. `offsets` are the
     /// durable ones.

@@ -13,7 +13,7 @@ use streams_dsl::{Materialized, StreamsBuilder};
 
 use crate::Failure;
 use crate::history::{History, Seen};
-use crate::oracle::{consumed, difference, ensure};
+use crate::oracle::{Keeps, consumed, difference, ensure};
 use crate::subject::{INPUT, OUTPUT, Subject};
 
 const STORE: &str = "digests";
@@ -140,6 +140,10 @@ impl Subject for Words {
 
     fn disorder(&self) -> u64 {
         50
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::All
     }
 
     /// The consumed offsets, the repartition topic, the output and the changelog agree.

@@ -407,7 +407,8 @@ impl World {
         let dir = Path::new(STATE).join(NAME);
         if self.host.keeps_changelogs() {
             let (log, files) = ((&self.history, &*self.topology), (&self.engine, &*dir));
-            self.oracle.stores(log, files, self.partitions, exactly)?;
+            let keeps = self.subject.keeps();
+            self.oracle.stores(log, files, self.partitions, (keeps, exactly))?;
         }
         Ok(())
     }
