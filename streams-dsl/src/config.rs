@@ -9,9 +9,11 @@ use streams_core::processor::Partitioner;
 use streams_core::serde::DynSerde;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::graph::Nodes;
 use crate::processors::TableStore;
+use crate::windows::millis;
 
 /// A serde, and whether it was given by hand or comes from the type.
 pub(crate) struct Given<T> {
@@ -199,9 +201,10 @@ pub struct Materialized<K, V> {
     pub(crate) value: Given<V>,
     pub(crate) caching: bool,
     pub(crate) logging: bool,
+    pub(crate) retention: Option<Duration>,
 }
 
-with_serdes!(Materialized { caching: true, logging: true });
+with_serdes!(Materialized { caching: true, logging: true, retention: None });
 
 impl<K, V> Materialized<K, V> {
     /// The same without merging updates between commits: each is forwarded at once.
@@ -213,6 +216,14 @@ impl<K, V> Materialized<K, V> {
     /// The same without a changelog topic: what the store holds is lost with its files.
     pub fn with_logging_disabled(mut self) -> Self {
         self.logging = false;
+        self
+    }
+
+    /// The same, but windows (and sessions) are kept for this long as stream time goes, from their
+    /// start (of a session: its end); at least as long as records can fall into them, which is the default.
+    /// Tables without windows keep everything.
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
         self
     }
 }
@@ -232,6 +243,7 @@ impl<K, V> Materialized<K, V> {
             value: value.clone(),
             caching: self.caching,
             logging: self.logging,
+            retention: self.retention.map(millis),
         }
     }
 }
@@ -282,7 +294,8 @@ impl<K, V> TableConfig<K, V> {
     ) -> TableParts<K, V> {
         let Some(Self { name, materialized, .. }) = config else {
             let (name, key) = (nodes.new_store_name(prefix), key.clone());
-            let store = TableStore { name, key, value, caching: true, logging: true };
+            let store =
+                TableStore { name, key, value, caching: true, logging: true, retention: None };
             return TableParts { name: None, store, inherited: (key_to_inherit.clone(), None) };
         };
         let inherited = (

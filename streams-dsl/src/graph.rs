@@ -41,6 +41,7 @@ struct Node {
     ignores_values: bool,
     keeps_null_keys: bool,
     table: Option<TableNode>,
+    closes_after: Option<i64>,
     write: Box<Write>,
 }
 
@@ -125,6 +126,7 @@ impl Nodes {
             ignores_values: false,
             keeps_null_keys: false,
             table: None,
+            closes_after: None,
             write: Box::new(write),
         });
         self.next_priority += 1;
@@ -154,6 +156,23 @@ impl Nodes {
     /// Says that a node is a table.
     pub(crate) fn is_table(&mut self, node: NodeId, kind: TableKind) {
         self.all[node].table = Some(TableNode { kind, sends_old_values: false });
+    }
+
+    /// Says that the windows of a table close: a window is closed once stream time has reached its end
+    /// and this many milliseconds more. Of time windows that is their grace, of sliding ones one more,
+    /// of sessions gap and grace and one more: their ends belong to them.
+    pub(crate) fn closes_after(&mut self, node: NodeId, millis: i64) {
+        self.all[node].closes_after = Some(millis);
+    }
+
+    /// How long after their end the windows of a table are closed, if it or what it is made of has
+    /// windows.
+    #[allow(dead_code)] // what is suppressed until windows close will ask
+    pub(crate) fn windows_close_after(&self, node: NodeId) -> Option<i64> {
+        let Node { closes_after, parents, .. } = &self.all[node];
+        let upstream =
+            || parents.iter().filter_map(|parent| self.windows_close_after(*parent)).max();
+        closes_after.or_else(upstream)
     }
 
     /// A node that is used once more moves to the end of the order of writing, as in Kafka.

@@ -14,6 +14,7 @@ use crate::processors::{Aggregate, Nulls, TableStore};
 use crate::repartition::{Names, Repartition};
 use crate::stream::KStream;
 use crate::table::KTable;
+use crate::windows::Windows;
 
 /// A stream whose records are grouped by key, to be aggregated. Records with a null key or a null
 /// value are dropped and counted.
@@ -96,6 +97,12 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         self.add(REDUCE, config, self.value.clone(), add).0
     }
 
+    /// The same in windows: each aggregation then has a result for each key and window. Null values are
+    /// dropped by sliding windows only; the aggregators of other windows see them, as in Kafka.
+    pub fn windowed_by<W: Windows>(&self, windows: W) -> W::Stream<K, V> {
+        windows.window(self.clone())
+    }
+
     /// Folds the values of each key into an aggregate that begins with `initial`. `fold` may answer
     /// an aggregate or an `Option` of one; `None` deletes it.
     pub fn aggregate<A, R>(
@@ -155,14 +162,8 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         make: impl Fn(&Plan<'_>, &Fold<'_, K, A>) -> NodeSpec + Send + Sync + 'static,
     ) -> (KTable<K, A>, NodeId) {
         let mut nodes = self.stream.graph.lock();
-        let upstream = (&self.key, &self.key_to_inherit, value);
-        let TableParts { name, store, inherited } =
-            TableConfig::parts(config, &mut nodes, prefix, upstream);
-        let name = nodes.name_or(name, prefix);
-        let parent = match self.stream.rekeyed {
-            true => self.repartitioned(&mut nodes, &store.name),
-            false => self.stream.node,
-        };
+        let Declared { name, store, parent, key, value } =
+            self.declare(&mut nodes, prefix, config, value);
         let output = name.clone();
         let node = nodes.add(vec![parent], &output, move |plan, builder| {
             let fold = Fold { name: &name, parents: plan.parents(), store: &store };
@@ -171,8 +172,27 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         });
         nodes.is_table(node, TableKind::Stored);
         drop(nodes);
-        let (graph, (key, value)) = (self.stream.graph.clone(), inherited);
-        (KTable { graph, node, key, value }, node)
+        (KTable { graph: self.stream.graph.clone(), node, key, value }, node)
+    }
+
+    /// Takes the names of an aggregation: of its store, of itself, of its repartition, in this order.
+    pub(crate) fn declare<A: Data>(
+        &self,
+        nodes: &mut Nodes,
+        prefix: &str,
+        config: Option<TableConfig<K, A>>,
+        value: DynSerde<A>,
+    ) -> Declared<K, A> {
+        let upstream = (&self.key, &self.key_to_inherit, value);
+        let TableParts { name, store, inherited } =
+            TableConfig::parts(config, nodes, prefix, upstream);
+        let name = nodes.name_or(name, prefix);
+        let parent = match self.stream.rekeyed {
+            true => self.repartitioned(nodes, &store.name),
+            false => self.stream.node,
+        };
+        let (key, value) = inherited;
+        Declared { name, store, parent, key, value }
     }
 
     /// The repartition of this grouping for the aggregation with this store: each has its own,
@@ -198,10 +218,20 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
     }
 }
 
-const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
-const REDUCE: &str = "KSTREAM-REDUCE-";
+/// What an aggregation has come to.
+pub(crate) struct Declared<K, A> {
+    pub(crate) name: String,
+    pub(crate) store: TableStore<K, A>,
+    pub(crate) parent: NodeId,
+    /// Serdes for what follows to inherit.
+    pub(crate) key: Option<DynSerde<K>>,
+    pub(crate) value: Option<DynSerde<A>>,
+}
 
-fn count_one<K, V>(_: &K, _: V, count: Option<i64>) -> Option<i64> {
+pub(crate) const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
+pub(crate) const REDUCE: &str = "KSTREAM-REDUCE-";
+
+pub(crate) fn count_one<K, V>(_: &K, _: V, count: Option<i64>) -> Option<i64> {
     Some(count.unwrap_or(0) + 1)
 }
 

@@ -16,6 +16,8 @@ mod repartition;
 mod stream;
 mod stream_join;
 mod table;
+mod time_windowed;
+mod window_fold;
 mod windows;
 
 pub use branch::BranchedKStream;
@@ -28,7 +30,10 @@ pub use grouped::KGroupedStream;
 pub use stream::KStream;
 pub use stream_join::StreamJoined;
 pub use table::KTable;
-pub use windows::JoinWindows;
+pub use time_windowed::TimeWindowedKStream;
+pub use windows::{
+    EmitStrategy, JoinWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windows,
+};
 
 /// The examples of the guide are tests.
 #[cfg(doctest)]

@@ -5,6 +5,7 @@ mod cogroups;
 mod stateless;
 mod stream_joins;
 mod tables;
+mod windows;
 
 use streams_dsl::{Consumed, KStream, KTable, Materialized, StreamsBuilder};
 
@@ -17,6 +18,7 @@ pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
         || cogroups::build(case, b)
         || tables::build(case, b)
         || stream_joins::build(case, b)
+        || windows::build(case, b)
 }
 
 fn stream(b: &StreamsBuilder) -> KStream<Text, Text> {

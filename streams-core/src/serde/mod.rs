@@ -26,6 +26,7 @@ mod bincode;
 mod formats;
 mod primitives;
 mod text;
+mod windowed;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ pub use bincode::bincode;
 pub use formats::{FromFns, from_fns, json};
 pub use primitives::nullable;
 pub use text::Text;
+pub use windowed::{session_windowed, time_windowed};
 
 /// Encodes and decodes values of one type.
 pub trait Serde<T>: Send + Sync + 'static {

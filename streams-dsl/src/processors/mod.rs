@@ -2,15 +2,19 @@
 
 mod aggregate;
 mod nulls;
+mod sliding_aggregate;
 mod stateless;
 mod stream_join;
 mod table_filter;
 mod table_map_values;
 mod table_source;
 mod updates;
+mod window_aggregate;
+mod window_updates;
 
 pub(crate) use aggregate::Aggregate;
 pub(crate) use nulls::Nulls;
+pub(crate) use sliding_aggregate::SlidingAggregate;
 pub(crate) use stateless::stateless;
 pub(crate) use stream_join::{
     Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
@@ -19,3 +23,5 @@ pub(crate) use table_filter::TableFilter;
 pub(crate) use table_map_values::TableMapValues;
 pub(crate) use table_source::TableSource;
 pub(crate) use updates::{TableStore, Updates};
+pub(crate) use window_aggregate::{AlignedWindows, WindowAggregate};
+pub(crate) use window_updates::{Forwards, WindowUpdates};

@@ -15,6 +15,8 @@ pub(crate) struct TableStore<K, V> {
     pub(crate) value: DynSerde<V>,
     pub(crate) caching: bool,
     pub(crate) logging: bool,
+    /// How long windows are kept, in milliseconds; `None`: as long as they must be.
+    pub(crate) retention: Option<i64>,
 }
 
 impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {

@@ -1,14 +1,8 @@
-//! Kinds of windows: which span of event time belongs together.
-//!
-//! All times are event times, and how exact they are is a millisecond. *Grace* is how much longer a
-//! window takes late records after stream time has passed its end.
+//! Windows of joins.
 
 use std::time::Duration;
 
-/// Milliseconds of a duration; longer ones than there is time count as all time.
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
+use super::millis;
 
 /// Which records of two streams are joined: those with equal keys whose timestamps are near each other.
 ///

@@ -1,0 +1,203 @@
+//! The store of a table of windows: which of them are closed, and how updates go on - at once, at
+//! the seal, or when a window closes.
+
+use std::ops::ControlFlow;
+
+use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
+use streams_core::state::WindowStore;
+use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
+
+/// When updates are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwards {
+    AtOnce,
+    /// Merged by key and window.
+    AtSeal,
+    /// Once for each window.
+    OnClose,
+}
+
+/// A processor's side of its store of windows.
+pub(crate) struct WindowUpdates<K, A> {
+    /// The processor's name, after which its times are called.
+    pub(crate) name: String,
+    pub(crate) store: String,
+    /// From the start of a window to its end.
+    pub(crate) size: i64,
+    /// From the start of a window until it is closed.
+    pub(crate) span: i64,
+    pub(crate) forwards: Forwards,
+    pub(crate) sends_old_values: bool,
+    pub(crate) handles: Option<Handles<K, A>>,
+}
+
+/// What a processor of windows finds in its task.
+pub(crate) struct Handles<K, A> {
+    store: StoreHandle<WindowStore<K, A>>,
+    stream_time: OperatorTime,
+    /// Windows that begin here or earlier have been emitted, if they are on closing.
+    emitted: OperatorTime,
+}
+
+impl<K, A> Clone for Handles<K, A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, A> Copy for Handles<K, A> {}
+
+impl<K, A> Clone for WindowUpdates<K, A> {
+    fn clone(&self) -> Self {
+        Self { name: self.name.clone(), store: self.store.clone(), ..*self }
+    }
+}
+
+/// The context of a processor of windows.
+type Windows<'a, K, A> = Context<'a, Windowed<K>, Change<A>>;
+
+impl<K: Data, A: Data> WindowUpdates<K, A> {
+    /// Finds store and times.
+    pub(crate) fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        let store = cx.store(&self.store)?;
+        let stream_time = cx.operator_time(&format!("{}-time", self.name));
+        let emitted = cx.operator_time(&format!("{}-emitted", self.name));
+        self.handles = Some(Handles { store, stream_time, emitted });
+        Ok(())
+    }
+
+    fn handles(&self) -> Result<Handles<K, A>, ProcessError> {
+        self.handles.ok_or_else(|| {
+            ProcessError::user(format!("store '{}' was used before it was there", self.store))
+        })
+    }
+
+    /// The operator's stream time with a record of this time.
+    pub(crate) fn stream_time(
+        &self,
+        timestamp: i64,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<i64, ProcessError> {
+        let time = cx.operator_time(self.handles()?.stream_time);
+        *time = timestamp.max(*time);
+        Ok(*time)
+    }
+
+    /// Whether the window that begins at `start` is closed at this stream time.
+    pub(crate) fn is_closed(&self, start: i64, stream_time: i64) -> bool {
+        stream_time.saturating_sub(start) >= self.span
+    }
+
+    /// The windows of a key that begin between two times: start, aggregate and its time.
+    pub(crate) fn fetch(
+        &self,
+        key: &K,
+        from: i64,
+        to: i64,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<Vec<(i64, A, i64)>, ProcessError> {
+        Ok(cx.store(self.handles()?.store).fetch(key, from, to)?)
+    }
+
+    /// Changes the aggregate of a record's key in the window that begins at `start`.
+    pub(crate) fn update(
+        &self,
+        record: &Record<K, ()>,
+        start: i64,
+        step: impl FnOnce(Option<A>) -> Option<A>,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<(), ProcessError> {
+        let found = cx.store(self.handles()?.store).get(&record.key, start)?;
+        self.change(record, start, found, step, cx)
+    }
+
+    /// The same where the aggregate and its time are known. The result has the later of this time and
+    /// the record's.
+    pub(crate) fn change(
+        &self,
+        record: &Record<K, ()>,
+        start: i64,
+        found: Option<(A, i64)>,
+        step: impl FnOnce(Option<A>) -> Option<A>,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<(), ProcessError> {
+        let (so_far, time) = found.unzip();
+        let forwards_old = self.sends_old_values && self.forwards == Forwards::AtOnce;
+        let old = so_far.clone().filter(|_| forwards_old);
+        let new = step(so_far);
+        let own = record.timestamp;
+        // The cache no longer knows the time of an aggregate that is gone, as in Kafka.
+        let forgets = new.is_none() && self.forwards == Forwards::AtSeal;
+        let timestamp = time.filter(|_| !forgets).map_or(own, |time| time.max(own));
+        self.put(record, start, Change { new, old }, timestamp, cx)
+    }
+
+    /// Puts an aggregate, and forwards it if that is done at once.
+    pub(crate) fn put(
+        &self,
+        record: &Record<K, ()>,
+        start: i64,
+        value: Change<A>,
+        timestamp: i64,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<(), ProcessError> {
+        let Record { key, headers, .. } = record;
+        let store = cx.store(self.handles()?.store);
+        if self.forwards != Forwards::AtOnce {
+            store.put(key, start, value.new, timestamp)?;
+            return Ok(());
+        }
+        store.put(key, start, value.new.clone(), timestamp)?;
+        let key = Windowed::new(key.clone(), start, start.saturating_add(self.size));
+        cx.forward(Record { key, value, timestamp, headers: headers.clone() });
+        Ok(())
+    }
+
+    /// Forwards what was held back until the seal.
+    pub(crate) fn drain(&self, cx: &mut Windows<'_, K, A>) -> Result<(), ProcessError> {
+        if self.forwards != Forwards::AtSeal {
+            return Ok(());
+        }
+        let store = self.handles()?.store;
+        while let Some(update) = cx.store(store).next_forward()? {
+            let value = Change { new: update.new, old: update.old };
+            let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
+            cx.forward(Record { key, value, timestamp, headers });
+        }
+        Ok(())
+    }
+
+    /// Forwards the windows that have closed since the last time, if that is when they are forwarded:
+    /// ordered by their start, then by the bytes of their key. All windows begin at a multiple of `aligned`,
+    /// so that most calls need not look.
+    pub(crate) fn emit_closed(
+        &self,
+        stream_time: i64,
+        aligned: i64,
+        headers: &Headers,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<(), ProcessError> {
+        if self.forwards != Forwards::OnClose {
+            return Ok(());
+        }
+        let Handles { store, emitted, .. } = self.handles()?;
+        let closed = stream_time.saturating_sub(self.span);
+        let closed = closed - closed.rem_euclid(aligned);
+        let from = *cx.operator_time(emitted) + 1;
+        if closed < from {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        cx.store(store).visit_by_time(from, closed, |window| {
+            found.push(window);
+            ControlFlow::Continue(())
+        })?;
+        for (key, value, timestamp) in found {
+            let value = Change { new: Some(value), old: None };
+            cx.forward(Record { key, value, timestamp, headers: headers.clone() });
+        }
+        *cx.operator_time(emitted) = closed;
+        cx.store(store).release(closed);
+        Ok(())
+    }
+}
