@@ -56,10 +56,13 @@ pub mod prelude {
     pub use broker_api::{Broker, TopicConfig, TopicPartition};
     pub use streams_core::processor::{Context, Processor};
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError};
-    pub use streams_core::serde::{Serde, Text, from_fns, json};
-    pub use streams_core::{HasSerde, ProcessError, Record, Topology, TopologyBuilder};
+    pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
+    pub use streams_core::{
+        HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,
+    };
     pub use streams_dsl::{
-        CogroupedKStream, Consumed, Grouped, KGroupedStream, KStream, KTable, Materialized, Named,
-        Produced, Repartitioned, StreamsBuilder,
+        CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream, KStream,
+        KTable, Materialized, Named, Produced, Repartitioned, SlidingWindows, StreamsBuilder,
+        TimeWindowedKStream, TimeWindows, UnlimitedWindows,
     };
 }

@@ -8,6 +8,7 @@ mod model;
 mod names;
 mod nulls;
 mod tables;
+mod windows;
 
 use streams_core::HasSerde;
 use streams_core::test_driver::TopologyTestDriver;

@@ -1,0 +1,250 @@
+//! Tumbling, hopping, sliding and unlimited windows.
+
+use std::time::Duration;
+
+use streams_core::test_driver::TopologyTestDriver;
+use streams_core::{BuildError, Data, HasSerde, Windowed};
+use streams_dsl::{
+    EmitStrategy, KTable, Materialized, SlidingWindows, StreamsBuilder, TimeWindowedKStream,
+    TimeWindows, UnlimitedWindows, Windows,
+};
+
+use crate::{driver, s, some, step};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Topic `a` in windows, grouped by key.
+fn windowed<V, W>(b: &StreamsBuilder, windows: W) -> TimeWindowedKStream<String, V>
+where
+    V: Data + HasSerde,
+    W: Windows<Stream<String, V> = TimeWindowedKStream<String, V>>,
+{
+    b.stream::<String, V>("a").group_by_key().windowed_by(windows)
+}
+
+/// To topic `out`, with keys like `k@0/10`.
+fn emit<V: Data + ToString>(table: &KTable<Windowed<String>, V>) {
+    let text = |k: &Windowed<String>| format!("{}@{}/{}", k.key, k.window.start, k.window.end);
+    let values = table.to_stream().select_key(move |k, _| text(k));
+    values.map_values(|_, v| v.map(|v| v.to_string())).to("out");
+}
+
+fn append(_: &String, value: String, so_far: String) -> String {
+    if so_far.is_empty() { value } else { format!("{so_far}+{value}") }
+}
+
+/// Without caching, every update is seen.
+fn uncached() -> Materialized<String, String> {
+    Materialized::named("s").with_caching_disabled()
+}
+
+/// What comes out, like `k@0/10=v@5`; `T` is a deletion.
+fn pipe(driver: &TopologyTestDriver, key: &str, value: &str, time: i64) -> Vec<String> {
+    let row = |(key, value, time): (String, Option<String>, i64)| {
+        format!("{key}={}@{time}", value.unwrap_or(s("T")))
+    };
+    step(driver, s(key), s(value), time).into_iter().map(row).collect()
+}
+
+#[test]
+fn a_late_record_counts_in_the_windows_that_are_open_still() {
+    let b = StreamsBuilder::new();
+    let hopping = TimeWindows::of(ms(10)).advance_by(ms(5));
+    emit(&windowed(&b, hopping).aggregate_with(String::new, append, uncached()));
+    let driver = driver(&b);
+    for time in [0, 5, 10] {
+        pipe(&driver, "A", "x", time);
+    }
+    assert_eq!(pipe(&driver, "B", "y", 6), ["B@5/15=y@6"], "[0,10) is closed");
+    assert_eq!(driver.dropped().get("closed window"), Some(&1));
+}
+
+#[test]
+fn on_window_close_there_is_one_result_for_each_window() {
+    let b = StreamsBuilder::new();
+    let hopping = TimeWindows::of(ms(10)).advance_by(ms(5)).grace(ms(5));
+    let on_close = EmitStrategy::on_window_close();
+    let table = windowed(&b, hopping).emit_strategy(on_close).aggregate(String::new, append);
+    emit(&table);
+    let driver = driver(&b);
+    for (key, value, time) in
+        [("A", "1", 0), ("A", "2", 5), ("A", "3", 10), ("B", "4", 6), ("B", "5", 11)]
+    {
+        assert!(pipe(&driver, key, value, time).is_empty());
+    }
+    assert_eq!(pipe(&driver, "B", "6", 15), ["A@0/10=1+2@5", "B@0/10=4@6"]);
+    // Kafka loses the windows from 5 to 15: its store does not show them any more.
+    assert_eq!(
+        pipe(&driver, "C", "7", 25),
+        ["A@5/15=2+3@10", "B@5/15=4+5@11", "A@10/20=3@10", "B@10/20=5+6@15"]
+    );
+}
+
+#[test]
+fn sliding_windows_end_with_each_record_and_begin_after_it() {
+    let b = StreamsBuilder::new();
+    let sliding = SlidingWindows::of(ms(10)).grace(ms(5));
+    emit(&windowed(&b, sliding).aggregate_with(String::new, append, uncached()));
+    let driver = driver(&b);
+    let cases: [(&str, i64, &[&str]); 8] = [
+        ("1", 0, &["A@0/10=1@0"]),
+        ("2", 5, &["A@1/11=2@5", "A@0/10=1+2@5"]),
+        ("3", 10, &["A@1/11=2+3@10", "A@0/10=1+2+3@10", "A@6/16=3@10"]),
+        ("4", 6, &["A@1/11=2+3+4@10", "A@6/16=3+4@10", "A@7/17=3@10", "A@0/10=1+2+3+4@10"]),
+        ("5", 11, &["A@7/17=3+5@11", "A@6/16=3+4+5@11", "A@1/11=2+3+4+5@11", "A@11/21=5@11"]),
+        ("6", 16, &["A@11/21=5+6@16", "A@7/17=3+5+6@16", "A@6/16=3+4+5+6@16", "A@12/22=6@16"]),
+        ("7", 27, &["A@17/27=7@27", "A@17/27=7@27"]),
+        ("8", 11, &[]),
+    ];
+    for (value, time, expected) in cases {
+        assert_eq!(pipe(&driver, "A", value, time), expected, "{value}");
+    }
+}
+
+#[test]
+fn sliding_windows_on_close() {
+    let b = StreamsBuilder::new();
+    let sliding = windowed(&b, SlidingWindows::of(ms(10)).grace(ms(5)));
+    let on_close = sliding.emit_strategy(EmitStrategy::on_window_close());
+    emit(&on_close.aggregate(String::new, append));
+    let driver = driver(&b);
+    for (value, time) in [("1", 0), ("2", 5), ("3", 10), ("4", 6), ("5", 11)] {
+        assert!(pipe(&driver, "A", value, time).is_empty());
+    }
+    assert_eq!(pipe(&driver, "A", "6", 16), ["A@0/10=1+2+3+4@10"]);
+    // [12,22] is open: 22 >= 27 - 5.
+    let closed = ["A@1/11=2+3+4+5@11", "A@6/16=3+4+5+6@16", "A@7/17=3+5+6@16", "A@11/21=5+6@16"];
+    assert_eq!(pipe(&driver, "A", "7", 27), closed);
+}
+
+#[test]
+fn a_late_record_slides_only_the_windows_that_are_open_still() {
+    let b = StreamsBuilder::new();
+    emit(&windowed::<String, _>(&b, SlidingWindows::of(ms(5)).grace(ms(15))).count());
+    let driver = driver(&b);
+    for time in [10, 11, 10, 13, 10, 24] {
+        pipe(&driver, "k1", "x", time);
+    }
+    assert_eq!(pipe(&driver, "k1", "x", 5), ["k1@5/10=4@10"], "[0,5] is closed");
+    assert_eq!(pipe(&driver, "k1", "x", 7), ["k1@6/11=5@11", "k1@5/10=5@10"], "[2,7] is closed");
+}
+
+/// As in Kafka, whose documentation says otherwise.
+#[test]
+fn null_values_count_in_windows_but_for_sliding_ones() {
+    fn counted<W>(windows: W) -> usize
+    where
+        W: Windows<Stream<String, Option<String>> = TimeWindowedKStream<String, Option<String>>>,
+    {
+        let b = StreamsBuilder::new();
+        emit(&windowed::<Option<String>, _>(&b, windows).count());
+        let driver = driver(&b);
+        let none: Vec<(String, Option<String>, i64)> = step(&driver, s("k"), None::<String>, 1);
+        none.len()
+    }
+    assert_eq!(counted(TimeWindows::of(ms(10))), 1);
+    assert_eq!(counted(UnlimitedWindows::of()), 1);
+    assert_eq!(counted(SlidingWindows::of(ms(10))), 0);
+}
+
+#[test]
+fn null_values_behind_a_repartition_topic_count_too() {
+    let b = StreamsBuilder::new();
+    let grouped = b.stream::<String, Option<String>>("a").group_by(|k, _| k.clone());
+    emit(&grouped.windowed_by(TimeWindows::of(ms(10))).count());
+    let driver = driver(&b);
+    let out: Vec<(String, Option<String>, i64)> = step(&driver, s("k"), None::<String>, 1);
+    assert_eq!(out, [(s("k@0/10"), some("1"), 1)]);
+}
+
+#[test]
+fn null_keys_are_dropped_and_leave_stream_time_alone() {
+    let b = StreamsBuilder::new();
+    let counts = b
+        .stream::<Option<String>, String>("a")
+        .group_by_key()
+        .windowed_by(TimeWindows::of(ms(10)))
+        .count();
+    counts.to_stream().map(|k, v| (k.key, v)).to("out");
+    let driver = driver(&b);
+    type Row = (Option<String>, Option<i64>, i64);
+    let none: Vec<Row> = step(&driver, None::<String>, s("x"), 100);
+    assert!(none.is_empty());
+    let out: Vec<Row> = step(&driver, some("k"), s("x"), 1);
+    assert_eq!(out, [(some("k"), Some(1), 1)]);
+    assert_eq!(driver.dropped().get("null key"), Some(&1));
+}
+
+#[test]
+fn what_is_before_an_unlimited_window_vanishes() {
+    let b = StreamsBuilder::new();
+    emit(&windowed::<String, _>(&b, UnlimitedWindows::of().start_on(20)).count());
+    let driver = driver(&b);
+    assert!(pipe(&driver, "k", "x", 19).is_empty());
+    assert_eq!(pipe(&driver, "k", "x", 100), [format!("k@20/{}=1@100", i64::MAX)]);
+    assert_eq!(pipe(&driver, "k", "x", 20), [format!("k@20/{}=2@100", i64::MAX)]);
+    assert!(driver.dropped().is_empty());
+}
+
+#[test]
+fn windows_that_cannot_be_are_refused_with_what_to_do() {
+    fn reason(build: impl Fn(&StreamsBuilder)) -> String {
+        let b = StreamsBuilder::new();
+        build(&b);
+        match b.build() {
+            Err(BuildError::Invalid { reason, .. }) => reason,
+            other => format!("{:?}", other.err()),
+        }
+    }
+    let time = |windows: TimeWindows| {
+        reason(move |b| {
+            windowed::<String, _>(b, windows).count();
+        })
+    };
+    let of = TimeWindows::of(ms(10));
+    assert!(time(TimeWindows::of(ms(0))).contains("a millisecond or more"));
+    for advance in [0, 11] {
+        assert!(time(of.advance_by(ms(advance))).contains("let them advance by 1 to 10 ms"));
+    }
+    let kept = Materialized::named("s").with_retention(ms(14));
+    let retention = reason(|b| {
+        windowed::<String, _>(b, of.grace(ms(5))).count_with(kept.clone());
+    });
+    assert!(retention.contains("give it a retention of 15 ms or more"), "{retention}");
+    let unlimited = reason(|b| {
+        windowed::<String, _>(b, UnlimitedWindows::of())
+            .emit_strategy(EmitStrategy::on_window_close())
+            .count();
+    });
+    assert!(unlimited.contains("never closes"), "{unlimited}");
+    let early = reason(|b| {
+        windowed::<String, _>(b, UnlimitedWindows::of().start_on(-1)).count();
+    });
+    assert!(early.contains("0 or later"), "{early}");
+}
+
+#[test]
+fn tables_of_windows_are_tables() {
+    let b = StreamsBuilder::new();
+    let counts = windowed::<String, _>(&b, TimeWindows::of(ms(10))).count();
+    let even = counts.filter_with(|_, n| n % 2 == 0, Materialized::named("even"));
+    emit(&even.map_values(|k, n| format!("{}:{n}", k.key)));
+    let driver = driver(&b);
+    assert!(pipe(&driver, "k", "x", 1).is_empty());
+    assert_eq!(pipe(&driver, "k", "x", 2), ["k@0/10=k:2@2"]);
+    assert_eq!(pipe(&driver, "k", "x", 3), ["k@0/10=T@3"]);
+    pipe(&driver, "k", "x", 4);
+    let key = [&b"k"[..], &0i64.to_be_bytes()].concat();
+    assert_eq!(driver.dump_store("even").unwrap(), [(key, 4i64.to_be_bytes().to_vec(), 4)]);
+}
+
+#[test]
+fn windowed_keys_reach_topics_as_kafka_writes_them() {
+    let b = StreamsBuilder::new();
+    windowed::<String, _>(&b, TimeWindows::of(ms(10))).count().to_stream_present().to("out");
+    let driver = driver(&b);
+    let out: Vec<(Vec<u8>, i64, i64)> = step(&driver, s("k"), s("x"), 25);
+    assert_eq!(out, [([&b"k"[..], &20i64.to_be_bytes()].concat(), 1, 25)]);
+}
