@@ -195,6 +195,16 @@ pub enum ProcessError {
         /// What does not fit.
         error: broker_api::Error,
     },
+    /// More updates wait in a buffer than may, and it must not send any early.
+    #[error(
+        "'{node}' {reason}; raise the limit of its BufferConfig, or let it emit early when full"
+    )]
+    BufferFull {
+        /// The operator.
+        node: String,
+        /// How full it is.
+        reason: String,
+    },
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),

@@ -167,7 +167,6 @@ impl Nodes {
 
     /// How long after their end the windows of a table are closed, if it or what it is made of has
     /// windows.
-    #[allow(dead_code)] // what is suppressed until windows close will ask
     pub(crate) fn windows_close_after(&self, node: NodeId) -> Option<i64> {
         let Node { closes_after, parents, .. } = &self.all[node];
         let upstream =

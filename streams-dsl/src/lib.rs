@@ -15,6 +15,7 @@ mod processors;
 mod repartition;
 mod stream;
 mod stream_join;
+mod suppress;
 mod table;
 mod time_windowed;
 mod window_fold;
@@ -29,6 +30,7 @@ pub use config::{
 pub use grouped::KGroupedStream;
 pub use stream::KStream;
 pub use stream_join::StreamJoined;
+pub use suppress::{BufferConfig, Eager, Strict, Suppressed};
 pub use table::KTable;
 pub use time_windowed::TimeWindowedKStream;
 pub use windows::{

@@ -4,6 +4,7 @@ mod aggregates;
 mod cogroups;
 mod stateless;
 mod stream_joins;
+mod suppress;
 mod tables;
 mod windows;
 
@@ -19,6 +20,7 @@ pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
         || tables::build(case, b)
         || stream_joins::build(case, b)
         || windows::build(case, b)
+        || suppress::build(case, b)
 }
 
 fn stream(b: &StreamsBuilder) -> KStream<Text, Text> {

@@ -93,6 +93,9 @@ impl ProcessError {
             Self::User { node, reason } if node.is_empty() => {
                 Self::User { node: name.into(), reason }
             }
+            Self::BufferFull { node, reason } if node.is_empty() => {
+                Self::BufferFull { node: name.into(), reason }
+            }
             other => other,
         }
     }

@@ -27,6 +27,7 @@ mod formats;
 mod primitives;
 mod text;
 mod windowed;
+mod with_headers;
 
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub use formats::{FromFns, from_fns, json};
 pub use primitives::nullable;
 pub use text::Text;
 pub use windowed::{session_windowed, time_windowed};
+pub use with_headers::with_headers;
+pub(crate) use with_headers::{put_headers, put_sized, take_headers, take_sized};
 
 /// Encodes and decodes values of one type.
 pub trait Serde<T>: Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! What a topology remembers: typed stores in memory over a state engine, backed by changelogs.
 
 mod buffer;
+mod change_buffer;
 mod engine;
 #[cfg(any(test, feature = "conformance"))]
 pub mod engine_suite;
@@ -10,12 +11,14 @@ mod lossy;
 mod ordered;
 mod point_cache;
 mod position;
+mod prefixed;
 mod restore;
 mod store;
 mod windowed;
 mod windowed_keys;
 
 pub use buffer::{BufferStore, Buffered};
+pub use change_buffer::{ChangeBuffer, Waiting};
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
 pub use entry_codec::KeyValueFormat;
 pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Updated};

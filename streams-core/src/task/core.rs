@@ -32,6 +32,8 @@ pub struct TaskCore {
     source: Option<(TopicPartition, i64)>,
     stream_time: Timestamp,
     operator_times: Vec<(String, Timestamp)>,
+    /// What operators' times were at the last seal.
+    sealed_times: Vec<Timestamp>,
     wall_clock: Timestamp,
     commit_requested: bool,
     dropped: BTreeMap<&'static str, u64>,
@@ -51,6 +53,7 @@ impl TaskCore {
             source: None,
             stream_time: -1,
             operator_times: Vec::new(),
+            sealed_times: Vec::new(),
             wall_clock: 0,
             commit_requested: false,
             dropped: BTreeMap::new(),
@@ -153,6 +156,7 @@ impl TaskCore {
         let known = self.operator_times.iter().position(|(known, _)| known == name);
         known.unwrap_or_else(|| {
             self.operator_times.push((name.to_owned(), -1));
+            self.sealed_times.push(-1);
             self.operator_times.len() - 1
         })
     }
@@ -160,6 +164,17 @@ impl TaskCore {
     /// An operator's time, by its number, to be changed.
     pub fn operator_time_mut(&mut self, number: usize) -> &mut Timestamp {
         &mut self.operator_times[number].1
+    }
+
+    /// Whether operators' times have moved since the last seal.
+    pub fn times_moved(&self) -> bool {
+        self.operator_times.iter().map(|(_, time)| time).ne(&self.sealed_times)
+    }
+
+    /// Operators' times are as they will be committed.
+    pub fn times_sealed(&mut self) {
+        self.sealed_times.clear();
+        self.sealed_times.extend(self.operator_times.iter().map(|(_, time)| *time));
     }
 
     /// The times of operators and stores.
@@ -179,6 +194,7 @@ impl TaskCore {
         for (name, time) in &mut self.operator_times {
             *time = times.get(name).unwrap_or(*time);
         }
+        self.times_sealed();
         for store in self.stores.iter_mut() {
             if let Some(time) = times.get(store.name()) {
                 store.advance_time(time);

@@ -199,6 +199,7 @@ impl Task {
     pub fn has_uncommitted(&mut self) -> bool {
         let moved = self.queues.iter().zip(&self.committed).any(|(q, done)| q.position() > *done);
         moved
+            || self.core.times_moved()
             || self.core.outputs_mut().bytes() > 0
             || self.core.stores_mut().iter_mut().any(|store| store.has_uncommitted())
     }
@@ -237,8 +238,12 @@ impl Task {
         let stream_time = self.core.stream_time();
         let own_times = self.core.own_times();
         let mut offsets = Vec::new();
+        // Times that moved without a record, by the wall clock, ride with an offset that did not.
+        let mut times_moved = self.core.times_moved();
+        times_moved &= self.queues.iter().zip(&self.committed).all(|(q, at)| q.position() <= *at);
+        self.core.times_sealed();
         for (queue, committed) in self.queues.iter().zip(&mut self.committed) {
-            if queue.position() > *committed {
+            if queue.position() > *committed || std::mem::take(&mut times_moved) {
                 *committed = queue.position();
                 let times = OffsetMetadata { partition_time: queue.time(), stream_time };
                 let metadata = times.encode(&self.written, &own_times);

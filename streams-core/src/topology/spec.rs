@@ -14,8 +14,8 @@ use crate::processor::{
 use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::{
-    BufferStore, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore, Store, StoreEngine,
-    StoreOptions, WindowStore, WindowedOptions,
+    BufferStore, ChangeBuffer, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore, Store,
+    StoreEngine, StoreOptions, WindowStore, WindowedOptions,
 };
 use crate::task::{OutputTopic, TaskCore};
 
@@ -257,6 +257,19 @@ impl StoreSpec {
         let format = Arc::new(KeyValueFormat);
         Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
             Box::new(BufferStore::new(store, key.clone(), value.clone(), engine, logged))
+        })
+    }
+
+    /// A store of a table's updates that wait, one for each key.
+    pub fn change_buffer<K: Data + Eq + Hash, V: Data>(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        logged: bool,
+    ) -> Self {
+        let format = Arc::new(KeyValueFormat);
+        Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
+            Box::new(ChangeBuffer::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
 

@@ -5,6 +5,7 @@ mod nulls;
 mod sliding_aggregate;
 mod stateless;
 mod stream_join;
+mod suppress;
 mod table_filter;
 mod table_map_values;
 mod table_source;
@@ -19,6 +20,7 @@ pub(crate) use stateless::stateless;
 pub(crate) use stream_join::{
     Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
 };
+pub(crate) use suppress::{Limits, Place, Suppress};
 pub(crate) use table_filter::TableFilter;
 pub(crate) use table_map_values::TableMapValues;
 pub(crate) use table_source::TableSource;

@@ -1,0 +1,300 @@
+//! The store of a table's updates that wait: one for each key, in the order of a time.
+//!
+//! A key's first update gives it its place in the order, and the value that the table had before; later
+//! ones replace the value and keep the place. [`ChangeBuffer::drain`] and [`ChangeBuffer::take_first`]
+//! take updates out in the order of (time, key bytes), each with the value before the first of them:
+//! what the receiver was told last.
+//!
+//! In the engine and in the changelog, which is compacted, a key has two entries (numbers are
+//! big-endian):
+//!
+//! | | key | value |
+//! |---|---|---|
+//! | update | 0, the key | time (i64), old value, new value, headers |
+//! | its place | 1, time (i64), the key | empty |
+//!
+//! The timestamp of both is that of the update's record. Old and new value are a byte that says whether
+//! there is one, and then its length (u32) and the value; headers are as in
+//! [`with_headers`](crate::serde::with_headers).
+//!
+//! After an error, and after a panic in a function of the application, the store must be dropped and
+//! opened again.
+
+mod held;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::hash::Hash;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use broker_api::Timestamp;
+use bytes::Bytes;
+
+use super::entry_codec::EntryCodec;
+use super::key_value::DEFAULT_BUDGET;
+use super::ordered::OrderedCache;
+use super::prefixed::{self, Prefixed, PrefixedLog};
+use super::{
+    ChangelogWriter, EntryBatch, KeyValueStore, RawEntry, Store, StoreEngine, StoreOptions,
+};
+use crate::error::StateError;
+use crate::record::{Change, Data, Record};
+use crate::serde::DynSerde;
+
+use held::{Held, HeldSerde};
+
+const UPDATE: u8 = 0;
+const PLACE: u8 = 1;
+const HEAD: usize = 1 + 8;
+
+/// How much waits: keys, and bytes of keys and encoded updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many keys.
+    pub keys: usize,
+    /// How many bytes, as encoded.
+    pub bytes: usize,
+}
+
+/// See the module.
+pub struct ChangeBuffer<K, V> {
+    codec: EntryCodec<K, Held<V>>,
+    updates: KeyValueStore<K, Held<V>>,
+    places: OrderedCache,
+    logged: bool,
+    /// No update waits since before this time; `None`: not known yet.
+    oldest: Option<Timestamp>,
+    /// `None`: not counted yet, or nobody asks.
+    waiting: Option<Waiting>,
+    scratch: Vec<u8>,
+}
+
+impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
+    /// A buffer over `engine`, which must be restored before the first access.
+    pub fn new(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        logged: bool,
+    ) -> Self {
+        let held: DynSerde<Held<V>> = Arc::new(HeldSerde(value_serde));
+        let options = StoreOptions { logged, forward_on_seal: false, keep_old: false };
+        let part = Arc::new(Prefixed { engine: engine.clone(), prefix: UPDATE });
+        Self {
+            codec: EntryCodec::new(name, key_serde.clone(), held.clone()),
+            updates: KeyValueStore::new(name, key_serde, held, part, options),
+            places: OrderedCache::new(name, engine, time_of, false, DEFAULT_BUDGET / 2),
+            logged,
+            oldest: None,
+            waiting: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Keeps an update. `time` gives it its place, unless its key waits already.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put(&mut self, time: Timestamp, record: Record<K, Change<V>>) -> Result<(), StateError> {
+        let Record { key, value: Change { new, old }, timestamp, headers } = record;
+        let (codec, scratch, mut waiting) = (&self.codec, &mut self.scratch, self.waiting);
+        let (mut is_first, mut measured) = (false, Ok(()));
+        self.updates.update(&key, |slot, _| {
+            is_first = slot.is_none();
+            let held = slot.get_or_insert(Held { time, old, ..Held::default() });
+            (held.new, held.headers) = (new, headers);
+            if let Some(waiting) = &mut waiting {
+                waiting.bytes -= held.bytes;
+                scratch.clear();
+                measured = codec.put_value(held, scratch);
+                held.bytes = scratch.len();
+                waiting.bytes += held.bytes;
+            }
+            timestamp
+        })?;
+        measured?;
+        if is_first {
+            let place = self.place(time, &key)?;
+            self.places.put(&place, Some(Bytes::new()), timestamp)?;
+            self.oldest = self.oldest.map(|oldest| oldest.min(time));
+            if let Some(waiting) = &mut waiting {
+                waiting.keys += 1;
+                waiting.bytes += place.len() - HEAD;
+            }
+        }
+        self.waiting = waiting;
+        Ok(())
+    }
+
+    /// What waits for a key: its record, with the value before the first update as the old one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn get(&mut self, key: &K) -> Result<Option<Record<K, Change<V>>>, StateError> {
+        let found = self.updates.get(key)?;
+        Ok(found.map(|(held, timestamp)| held.clone().into_record(key.clone(), timestamp)))
+    }
+
+    /// How much waits. The first call counts what is there; so ask before the first update, or never.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn waiting(&mut self) -> Result<Waiting, StateError> {
+        if let Some(waiting) = self.waiting {
+            return Ok(waiting);
+        }
+        let mut waiting = Waiting::default();
+        for (key, value, _) in self.updates.dump()? {
+            waiting.keys += 1;
+            waiting.bytes += key.len() + value.len();
+        }
+        Ok(*self.waiting.insert(waiting))
+    }
+
+    /// Takes out the updates that wait since before a time, in their order; at most this many at once.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn drain(
+        &mut self,
+        before: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
+        let oldest = self.oldest.unwrap_or(Timestamp::MIN);
+        if oldest >= before {
+            return Ok(Vec::new());
+        }
+        let mut places = Vec::new();
+        let (from, to) = (head(oldest), head(before));
+        self.places.visit(&from, Some(&to), oldest, |place, _, _| {
+            places.push(Bytes::copy_from_slice(place));
+            if places.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let last = places.last().filter(|_| places.len() >= most);
+        self.oldest = Some(last.map_or(before, |last| time_of(last)));
+        let mut taken = Vec::with_capacity(places.len());
+        for place in places {
+            taken.extend(self.take(&place)?);
+        }
+        Ok(taken)
+    }
+
+    /// Whether an update waits since before a time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn waits_since_before(&mut self, before: Timestamp) -> Result<bool, StateError> {
+        let oldest = self.oldest.unwrap_or(Timestamp::MIN);
+        let mut waits = false;
+        self.places.visit(&head(oldest), Some(&head(before)), oldest, |_, _, _| {
+            waits = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(waits)
+    }
+
+    /// Takes out the first update in the order.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn take_first(&mut self) -> Result<Option<Record<K, Change<V>>>, StateError> {
+        Ok(self.drain(Timestamp::MAX, 1)?.pop())
+    }
+
+    /// Takes out the update at a place, which has one.
+    fn take(&mut self, place: &Bytes) -> Result<Option<Record<K, Change<V>>>, StateError> {
+        let key = self.codec.key(&place.slice(HEAD..))?;
+        let found = self.updates.get(&key)?.map(|(held, timestamp)| (held.clone(), timestamp));
+        let timestamp = found.as_ref().map_or(0, |(_, timestamp)| *timestamp);
+        self.places.put(place, None, timestamp)?;
+        let Some((held, timestamp)) = found else { return Ok(None) };
+        self.updates.put(key.clone(), None, timestamp)?;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.keys -= 1;
+            waiting.bytes -= held.bytes + place.len() - HEAD;
+        }
+        Ok(Some(held.into_record(key, timestamp)))
+    }
+
+    fn place(&self, time: Timestamp, key: &K) -> Result<Vec<u8>, StateError> {
+        let mut place = head(time).to_vec();
+        self.codec.put_key(key, &mut place)?;
+        Ok(place)
+    }
+}
+
+/// What a place begins with. Times before 0 do not occur.
+fn head(time: Timestamp) -> [u8; HEAD] {
+    let mut head = [PLACE; HEAD];
+    head[1..].copy_from_slice(&time.max(0).to_be_bytes());
+    head
+}
+
+fn time_of(place: &[u8]) -> Timestamp {
+    let time = place.get(1..).and_then(|rest| rest.first_chunk());
+    time.map_or(Timestamp::MAX, |bytes| Timestamp::from_be_bytes(*bytes))
+}
+
+impl<K: Data + Eq + Hash, V: Data> Store for ChangeBuffer<K, V> {
+    fn name(&self) -> &str {
+        self.codec.store()
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        let mut log = PrefixedLog { log: changelog, prefix: UPDATE, scratch: Vec::new() };
+        self.updates.seal(&mut log)?;
+        let logged = self.logged;
+        self.places.commit(|place, value, timestamp| match logged {
+            true => changelog.put(place, value.map(|value| &value[..]), timestamp),
+            false => Ok(()),
+        })
+    }
+
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
+        let mut batch = self.places.begin_flush();
+        prefixed::extend(&mut batch, UPDATE, &self.updates.begin_flush()?);
+        Ok(batch)
+    }
+
+    fn flushed(&mut self) {
+        self.updates.flushed();
+        self.places.flushed();
+    }
+
+    fn has_uncommitted(&self) -> bool {
+        self.updates.has_uncommitted() || self.places.has_uncommitted()
+    }
+
+    fn unsealed_bytes(&self) -> usize {
+        let places = self.places.uncommitted_bytes() * usize::from(self.logged);
+        self.updates.unsealed_bytes() + places
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.updates.dirty_bytes() + self.places.dirty_bytes()
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.updates.cached_bytes() + self.places.bytes()
+    }
+
+    fn set_budget(&mut self, bytes: usize) {
+        self.updates.set_budget(bytes / 2);
+        self.places.set_budget(bytes / 2);
+    }
+
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
+        self.updates.dump()
+    }
+}

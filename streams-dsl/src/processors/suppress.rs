@@ -1,0 +1,211 @@
+//! `suppress` of a table.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use streams_core::processor::{
+    Context, InitContext, OperatorTime, Processor, PunctuationKind, StoreHandle,
+};
+use streams_core::state::{ChangeBuffer, Waiting};
+use streams_core::{BuildError, Change, Data, ProcessError, Record};
+
+/// How much may wait, and whether the oldest go on early when it is more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) keys: Option<usize>,
+    pub(crate) bytes: Option<usize>,
+    pub(crate) emit_early: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { keys: None, bytes: None, emit_early: true }
+    }
+}
+
+/// From which time on an update waits.
+pub(crate) enum Place<K> {
+    /// From its own.
+    Arrival,
+    /// From the end of its window. Then a deletion need not be told in the end: nobody has heard of
+    /// the window before.
+    End(fn(&K) -> i64),
+}
+
+impl<K> Clone for Place<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Place<K> {}
+
+/// Holds updates back. Its stream time is its own: that of the updates that reach it.
+pub(crate) struct Suppress<K, V> {
+    store: String,
+    time: String,
+    place: Place<K>,
+    wait: i64,
+    limits: Limits,
+    idle: Option<Idle>,
+    handles: Option<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime)>,
+}
+
+/// Closing by the wall clock.
+struct Idle {
+    after: i64,
+    /// When the last update came by the wall clock, and stream time then.
+    last: Option<(i64, i64)>,
+}
+
+/// How many updates are taken out of the buffer at once.
+const AT_ONCE: usize = 1024;
+
+/// How often it is looked whether nothing has come for too long, unless that is a shorter time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
+    pub(crate) fn new(
+        store: String,
+        time: String,
+        place: Place<K>,
+        wait: i64,
+        limits: Limits,
+        idle: Option<i64>,
+    ) -> Self {
+        let idle = idle.map(|after| Idle { after, last: None });
+        Self { store, time, place, wait, limits, idle, handles: None }
+    }
+
+    fn handles(&self) -> Result<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime), ProcessError> {
+        self.handles.ok_or_else(|| ProcessError::user("a buffer was used before it was there"))
+    }
+
+    /// Forwards what has waited long enough.
+    fn forward_due(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+        let (buffer, time) = self.handles()?;
+        let due = cx.operator_time(time).saturating_sub(self.wait).saturating_add(1);
+        loop {
+            let updates = cx.store(buffer).drain(due, AT_ONCE)?;
+            if updates.is_empty() {
+                return Ok(());
+            }
+            for update in updates {
+                self.forward(update, cx);
+            }
+        }
+    }
+
+    fn forward(&self, update: Record<K, Change<V>>, cx: &mut Context<'_, K, Change<V>>) {
+        let is_final = matches!(self.place, Place::End(_));
+        if update.value.new.is_some() || !is_final {
+            cx.forward(update);
+        }
+    }
+
+    /// Sees to it that no more waits than may.
+    fn make_room(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+        let (buffer, _) = self.handles()?;
+        loop {
+            let waiting = cx.store(buffer).waiting()?;
+            let is_over =
+                |waiting, limit: Option<usize>| limit.is_some_and(|limit| waiting > limit);
+            let Limits { keys, bytes, emit_early } = self.limits;
+            if !is_over(waiting.keys, keys) && !is_over(waiting.bytes, bytes) {
+                return Ok(());
+            }
+            let first = if emit_early { cx.store(buffer).take_first()? } else { None };
+            match first {
+                Some(update) => self.forward(update, cx),
+                None => return Err(full(waiting, keys, bytes)),
+            }
+        }
+    }
+
+    fn is_limited(&self) -> bool {
+        self.limits.keys.is_some() || self.limits.bytes.is_some()
+    }
+}
+
+fn full(waiting: Waiting, keys: Option<usize>, bytes: Option<usize>) -> ProcessError {
+    let most = |limit: Option<usize>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let Waiting { keys: waiting_keys, bytes: waiting_bytes } = waiting;
+    let reason = format!(
+        "holds back {waiting_keys}{} keys and {waiting_bytes}{} bytes",
+        most(keys),
+        most(bytes)
+    );
+    ProcessError::BufferFull { node: String::new(), reason }
+}
+
+impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
+    type KIn = K;
+    type VIn = Change<V>;
+    type KOut = K;
+    type VOut = Change<V>;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.handles = Some((cx.store(&self.store)?, cx.operator_time(&self.time)));
+        if let Some(Idle { after, .. }) = self.idle {
+            let every = LOOK_EVERY.min(Duration::from_millis(after.max(1).unsigned_abs()));
+            cx.schedule(every, PunctuationKind::WallClock)?;
+        }
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, Change<V>>,
+        cx: &mut Context<'_, K, Change<V>>,
+    ) -> Result<(), ProcessError> {
+        let (buffer, time) = self.handles()?;
+        let now = cx.operator_time(time);
+        *now = record.timestamp.max(*now);
+        let stream_time = *now;
+        if let Some(idle) = &mut self.idle {
+            idle.last = Some((cx.wall_clock(), stream_time));
+        }
+        let since = match self.place {
+            Place::Arrival => record.timestamp,
+            Place::End(end) => end(&record.key),
+        };
+        if self.is_limited() {
+            cx.store(buffer).waiting()?; // counts what is there
+        }
+        cx.store(buffer).put(since, record)?;
+        self.forward_due(cx)?;
+        if self.is_limited() {
+            self.make_room(cx)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing has come for long: stream time goes on with the wall clock, as far as something waits
+    /// for it. What becomes due so is forwarded at the seal, behind what caches above still hold back.
+    fn punctuate(
+        &mut self,
+        _: PunctuationKind,
+        now: i64,
+        cx: &mut Context<'_, K, Change<V>>,
+    ) -> Result<(), ProcessError> {
+        let (buffer, time) = self.handles()?;
+        let stream_time = *cx.operator_time(time);
+        let Some(idle) = &mut self.idle else { return Ok(()) };
+        let (came, then) = *idle.last.get_or_insert((now, stream_time));
+        let idle_for = now.saturating_sub(came);
+        if idle_for < idle.after || then < 0 {
+            return Ok(());
+        }
+        let stream_time = then.saturating_add(idle_for);
+        let due = stream_time.saturating_sub(self.wait).saturating_add(1);
+        if cx.store(buffer).waits_since_before(due)? {
+            let time = cx.operator_time(time);
+            *time = stream_time.max(*time);
+        }
+        Ok(())
+    }
+
+    fn before_seal(&mut self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+        if self.idle.is_some() { self.forward_due(cx) } else { Ok(()) }
+    }
+}
