@@ -36,14 +36,14 @@ pub(super) fn build(case: &str, b: &StreamsBuilder) -> bool {
     true
 }
 
-fn windowed<W>(b: &StreamsBuilder, windows: W) -> TimeWindowedKStream<Text, Text>
+pub(super) fn windowed<W>(b: &StreamsBuilder, windows: W) -> TimeWindowedKStream<Text, Text>
 where
     W: Windows<Stream<Text, Text> = TimeWindowedKStream<Text, Text>>,
 {
     stream(b).group_by_key().windowed_by(windows)
 }
 
-fn append(windowed: &TimeWindowedKStream<Text, Text>) -> KTable<Windowed<Text>, String> {
+pub(super) fn append(windowed: &TimeWindowedKStream<Text, Text>) -> KTable<Windowed<Text>, String> {
     let fold = |_: &Text, value: Text, so_far: String| so_far + text(&value);
     windowed.aggregate_with(String::new, fold, Materialized::named("s"))
 }
