@@ -69,4 +69,14 @@ pub struct Change<V> {
     pub new: Option<V>,
     /// The value before.
     pub old: Option<V>,
+    /// Whether no later update of the key was there before. It is not only for updates of a versioned
+    /// table that come out of order: they change the past, and what goes by the present leaves them out.
+    pub is_latest: bool,
+}
+
+impl<V> Change<V> {
+    /// An update from one present value to another.
+    pub fn new(new: Option<V>, old: Option<V>) -> Self {
+        Self { new, old, is_latest: true }
+    }
 }

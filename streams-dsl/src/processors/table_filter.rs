@@ -40,11 +40,17 @@ where
     ) -> Result<(), ProcessError> {
         let Record { key, value, timestamp, headers } = record;
         let filter = |value: Option<V>| value.filter(|value| (self.keeps)(&key, value));
+        let is_latest = value.is_latest;
         let new = filter(value.new);
         let Some(updates) = &self.updates else {
             let old = filter(value.old.filter(|_| self.sends_old_values));
             if !(self.sends_old_values && old.is_none() && new.is_none()) {
-                cx.forward(Record { key, value: Change { new, old }, timestamp, headers });
+                cx.forward(Record {
+                    key,
+                    value: Change { new, old, is_latest },
+                    timestamp,
+                    headers,
+                });
             }
             return Ok(());
         };

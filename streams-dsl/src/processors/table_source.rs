@@ -46,7 +46,7 @@ where
         if let Some(updates) = &self.updates {
             return updates.put(Record { key, value: new, timestamp, headers }, cx);
         }
-        cx.forward(Record { key, value: Change { new, old: None }, timestamp, headers });
+        cx.forward(Record { key, value: Change::new(new, None), timestamp, headers });
         Ok(())
     }
 

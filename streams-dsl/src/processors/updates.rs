@@ -87,7 +87,7 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
             return Ok(());
         }
         let old = store.put(key.clone(), value.clone(), timestamp)?;
-        cx.forward(Record { key, value: Change { new: value, old }, timestamp, headers });
+        cx.forward(Record { key, value: Change::new(value, old), timestamp, headers });
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
             store.forward_with(headers);
             return Ok(());
         }
-        let value = Change { new: updated.new.cloned(), old: updated.old };
+        let value = Change::new(updated.new.cloned(), updated.old);
         let timestamp = updated.timestamp;
         cx.forward(Record { key, value, timestamp, headers });
         Ok(())
@@ -118,7 +118,7 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
             return Ok(());
         }
         while let Some(update) = self.store(cx)?.next_forward()? {
-            let value = Change { new: update.new, old: update.old };
+            let value = Change::new(update.new, update.old);
             let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
             cx.forward(Record { key, value, timestamp, headers });
         }

@@ -129,7 +129,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         // The cache no longer knows the time of an aggregate that is gone, as in Kafka.
         let forgets = new.is_none() && self.forwards == Forwards::AtSeal;
         let timestamp = time.filter(|_| !forgets).map_or(own, |time| time.max(own));
-        self.put(record, start, Change { new, old }, timestamp, cx)
+        self.put(record, start, Change::new(new, old), timestamp, cx)
     }
 
     /// Puts an aggregate, and forwards it if that is done at once.
@@ -160,7 +160,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         }
         let store = self.handles()?.store;
         while let Some(update) = cx.store(store).next_forward()? {
-            let value = Change { new: update.new, old: update.old };
+            let value = Change::new(update.new, update.old);
             let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
             cx.forward(Record { key, value, timestamp, headers });
         }
@@ -193,7 +193,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
             ControlFlow::Continue(())
         })?;
         for (key, value, timestamp) in found {
-            let value = Change { new: Some(value), old: None };
+            let value = Change::new(Some(value), None);
             cx.forward(Record { key, value, timestamp, headers: headers.clone() });
         }
         *cx.operator_time(emitted) = closed;

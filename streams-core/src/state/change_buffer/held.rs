@@ -28,7 +28,7 @@ impl<V> Default for Held<V> {
 impl<V> Held<V> {
     pub(super) fn into_record<K>(self, key: K, timestamp: Timestamp) -> Record<K, Change<V>> {
         let Self { new, old, headers, .. } = self;
-        Record { key, value: Change { new, old }, timestamp, headers }
+        Record { key, value: Change::new(new, old), timestamp, headers }
     }
 }
 

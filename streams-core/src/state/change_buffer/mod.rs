@@ -99,7 +99,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
     /// # Errors
     /// [`StateError`].
     pub fn put(&mut self, time: Timestamp, record: Record<K, Change<V>>) -> Result<(), StateError> {
-        let Record { key, value: Change { new, old }, timestamp, headers } = record;
+        let Record { key, value: Change { new, old, .. }, timestamp, headers } = record;
         let (codec, scratch, mut waiting) = (&self.codec, &mut self.scratch, self.waiting);
         let (mut is_first, mut measured) = (false, Ok(()));
         self.updates.update(&key, |slot, _| {

@@ -40,7 +40,7 @@ fn update(key: &str, old: Option<i64>, new: Option<i64>) -> Record<String, Chang
         Some(n) if n % 2 == 0 => vec![Header { name: "n".into(), value: None }].into(),
         _ => Headers::default(),
     };
-    Record { headers, ..Record::new(key.into(), Change { new, old }, 7) }
+    Record { headers, ..Record::new(key.into(), Change::new(new, old), 7) }
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn first(model: &Model) -> Option<(Timestamp, String)> {
 fn sizes(model: &Model) -> Waiting {
     let serde = HeldSerde(i64::serde());
     let size = |(key, (time, record)): (&String, &(Timestamp, Record<String, Change<i64>>))| {
-        let Record { value: Change { new, old }, headers, .. } = record.clone();
+        let Record { value: Change { new, old, .. }, headers, .. } = record.clone();
         let mut out = Vec::new();
         serde.put(&Held { time: *time, old, new, headers, bytes: 0 }, &mut out).unwrap();
         key.len() + out.len()
