@@ -54,12 +54,19 @@ pub mod prelude {
     pub use crate::Vltava;
     pub use broker_api::client::{Consumer, Producer, TransactionalProducer};
     pub use broker_api::{Broker, TopicConfig, TopicPartition};
-    pub use streams_core::processor::{Context, Processor};
+    pub use streams_core::BuildError;
+    pub use streams_core::processor::{
+        Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
+        PunctuationKind, Schedule, StoreHandle,
+    };
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError};
     pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
+    pub use streams_core::state::{KeyValueStore, StoreOptions};
+    pub use streams_core::topology::StoreSpec;
     pub use streams_core::{
         HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,
     };
+    pub use streams_dsl::ProcessorSupplier;
     pub use streams_dsl::{
         CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream, KStream,
         KTable, Materialized, Named, Produced, Repartitioned, SlidingWindows, StreamsBuilder,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use broker_api::Broker;
 use broker_api::sim::SimBroker;
-use streams_core::processor::{Context, InitContext, Processor, PunctuationKind};
+use streams_core::processor::{Context, InitContext, Processor, PunctuationKind, Schedule};
 use streams_core::runtime::{State, Streams, StreamsError};
 use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
@@ -40,7 +40,8 @@ impl Processor for Fragile {
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         self.here("init");
-        cx.schedule(Duration::from_millis(1), PunctuationKind::StreamTime)
+        cx.schedule(Duration::from_millis(1), PunctuationKind::StreamTime)?;
+        Ok(())
     }
 
     fn process(
@@ -57,7 +58,7 @@ impl Processor for Fragile {
 
     fn punctuate(
         &mut self,
-        _: PunctuationKind,
+        _: Schedule,
         _: i64,
         _: &mut Context<'_, String, String>,
     ) -> Result<(), ProcessError> {

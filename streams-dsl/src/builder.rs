@@ -3,7 +3,7 @@
 use std::hash::Hash;
 
 use streams_core::serde::nullable;
-use streams_core::topology::{NodeSpec, Topology};
+use streams_core::topology::{NodeSpec, StoreSpec, Topology};
 use streams_core::{BuildError, Data, HasSerde};
 
 use crate::config::{Consumed, Materialized, Topics};
@@ -125,6 +125,13 @@ impl StreamsBuilder {
         nodes.is_table(node, TableKind::Source { materialized: is_named });
         drop(nodes);
         KTable { graph: self.graph.clone(), node, key: inherited.0, value: inherited.1 }
+    }
+
+    /// A store for processors, which connect to it by its name (see
+    /// [`KStream::process_with`](crate::KStream::process_with)).
+    pub fn add_state_store(&self, store: StoreSpec) -> &Self {
+        self.graph.lock().add_store(store);
+        self
     }
 
     /// The topology as it is now.

@@ -5,10 +5,10 @@
 //! travel, what a repartition topic has to carry. Numbers and the order of writing are Kafka's, so
 //! that names, sub-topologies and `describe()` agree with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use streams_core::topology::{NodeSpec, Topology};
+use streams_core::topology::{NodeSpec, StoreSpec, Topology};
 use streams_core::{BuildError, TopologyBuilder};
 
 /// A logical node's place in the graph.
@@ -24,6 +24,8 @@ pub(crate) struct Graph(Arc<Mutex<Nodes>>);
 #[derive(Default)]
 pub(crate) struct Nodes {
     all: Vec<Node>,
+    /// Stores that belong to no operator of ours, by name.
+    stores: BTreeMap<String, StoreSpec>,
     next_number: usize,
     next_priority: usize,
     error: Option<BuildError>,
@@ -133,6 +135,19 @@ impl Nodes {
         self.all.len() - 1
     }
 
+    /// Adds a store for processors; the same one may be added again.
+    pub(crate) fn add_store(&mut self, store: StoreSpec) {
+        let name = store.name.clone();
+        match self.stores.get(&name) {
+            Some(known) if !Arc::ptr_eq(&known.make, &store.make) => {
+                self.fail(BuildError::DuplicateName { name });
+            }
+            _ => {
+                self.stores.insert(name, store);
+            }
+        }
+    }
+
     /// Says that a node reads topics as a stream. Streams of the same topics become one source.
     pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>) {
         self.all[node].source_topics = Some(topics);
@@ -229,6 +244,9 @@ impl Nodes {
             let parents = self.all[next].parents.iter().map(|&p| self.output(p)).collect();
             let plan = Plan { nodes: self, node: next, parents };
             (self.all[next].write)(&plan, &mut builder)?;
+        }
+        for store in self.stores.values() {
+            builder.add_state_store(store.clone(), &[])?;
         }
         builder.build()
     }

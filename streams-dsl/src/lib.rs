@@ -11,6 +11,7 @@ mod cogrouped;
 mod config;
 mod graph;
 mod grouped;
+mod process;
 mod processors;
 mod repartition;
 mod stream;
@@ -28,6 +29,7 @@ pub use config::{
     Consumed, Grouped, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,
 };
 pub use grouped::KGroupedStream;
+pub use process::ProcessorSupplier;
 pub use stream::KStream;
 pub use stream_join::StreamJoined;
 pub use suppress::{BufferConfig, Eager, Strict, Suppressed};

@@ -393,7 +393,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         KStream::at(graph, node, name, (key, value), rekeyed)
     }
 
-    fn rekeyed(self) -> Self {
+    pub(crate) fn rekeyed(self) -> Self {
         Self { rekeyed: true, ..self }
     }
 }

@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod cogroups;
+mod processors;
 mod stateless;
 mod stream_joins;
 mod suppress;
@@ -21,6 +22,7 @@ pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
         || stream_joins::build(case, b)
         || windows::build(case, b)
         || suppress::build(case, b)
+        || processors::build(case, b)
 }
 
 fn stream(b: &StreamsBuilder) -> KStream<Text, Text> {

@@ -74,13 +74,13 @@ pub trait Processor: Send + 'static {
         Ok(())
     }
 
-    /// A schedule of this processor is due.
+    /// A schedule of this processor is due; `timestamp` is the present time of its kind.
     ///
     /// # Errors
     /// As [`Processor::process`].
     fn punctuate(
         &mut self,
-        _kind: PunctuationKind,
+        _schedule: Schedule,
         _timestamp: Timestamp,
         _cx: &mut Context<'_, Self::KOut, Self::VOut>,
     ) -> Result<(), ProcessError> {
@@ -95,6 +95,37 @@ pub enum PunctuationKind {
     StreamTime,
     /// The wall clock.
     WallClock,
+}
+
+/// Stands for a schedule of a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    pub(crate) number: usize,
+    kind: PunctuationKind,
+}
+
+impl Schedule {
+    /// Which time drives it.
+    pub fn kind(&self) -> PunctuationKind {
+        self.kind
+    }
+
+    /// Adds one to a task; an error says what is wrong with the interval.
+    fn add(
+        (every, kind): (Duration, PunctuationKind),
+        start: Option<Timestamp>,
+        now: Option<Timestamp>,
+        (task, own): (&mut TaskCore, &mut Vec<Schedule>),
+    ) -> Result<Self, &'static str> {
+        let interval = Timestamp::try_from(every.as_millis()).unwrap_or(Timestamp::MAX);
+        if interval < 1 {
+            return Err("a schedule needs an interval of at least one millisecond");
+        }
+        let number = task.schedules_mut().add(interval, kind, start, now);
+        let schedule = Self { number, kind };
+        own.push(schedule);
+        Ok(schedule)
+    }
 }
 
 /// Where a record came from.
@@ -129,7 +160,7 @@ pub struct OperatorTime(usize);
 pub struct InitContext<'a> {
     pub(crate) node: &'a str,
     pub(crate) stores: &'a [String],
-    pub(crate) schedules: &'a mut Vec<usize>,
+    pub(crate) schedules: &'a mut Vec<Schedule>,
     pub(crate) task: &'a mut TaskCore,
 }
 
@@ -163,20 +194,42 @@ impl InitContext<'_> {
     }
 
     /// Calls [`Processor::punctuate`] every `every`, which must be at least a millisecond. Stream
-    /// time is aligned to the epoch; the wall clock starts now. Missed calls become one.
+    /// time is aligned to the epoch; the wall clock starts now. Missed calls become one. To end it,
+    /// see [`Context::cancel`].
     ///
     /// # Errors
     /// [`BuildError::Invalid`] for an interval below a millisecond.
-    pub fn schedule(&mut self, every: Duration, kind: PunctuationKind) -> Result<(), BuildError> {
-        let interval = Timestamp::try_from(every.as_millis()).unwrap_or(Timestamp::MAX);
-        if interval < 1 {
-            return Err(BuildError::Invalid {
-                node: self.node.into(),
-                reason: "a schedule needs an interval of at least one millisecond".into(),
-            });
-        }
-        self.schedules.push(self.task.schedules_mut().add(interval, kind));
-        Ok(())
+    pub fn schedule(
+        &mut self,
+        every: Duration,
+        kind: PunctuationKind,
+    ) -> Result<Schedule, BuildError> {
+        self.add_schedule(every, kind, None)
+    }
+
+    /// As [`InitContext::schedule`], but the calls are at `start` and whole intervals after it. What
+    /// lies behind is not called.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] for an interval below a millisecond.
+    pub fn schedule_from(
+        &mut self,
+        start: Timestamp,
+        every: Duration,
+        kind: PunctuationKind,
+    ) -> Result<Schedule, BuildError> {
+        self.add_schedule(every, kind, Some(start))
+    }
+
+    fn add_schedule(
+        &mut self,
+        every: Duration,
+        kind: PunctuationKind,
+        start: Option<Timestamp>,
+    ) -> Result<Schedule, BuildError> {
+        let invalid =
+            |reason: &str| BuildError::Invalid { node: self.node.into(), reason: reason.into() };
+        Schedule::add((every, kind), start, None, (self.task, self.schedules)).map_err(invalid)
     }
 
     /// The task.
@@ -189,6 +242,7 @@ impl InitContext<'_> {
 pub struct Context<'a, K, V> {
     pub(crate) task: &'a mut TaskCore,
     pub(crate) children: &'a mut Children<K, V>,
+    pub(crate) schedules: &'a mut Vec<Schedule>,
 }
 
 impl<K: Data, V: Data> Context<'_, K, V> {
@@ -246,6 +300,50 @@ impl<K: Data, V: Data> Context<'_, K, V> {
     /// The application.
     pub fn application_id(&self) -> &str {
         self.task.application_id()
+    }
+
+    /// Calls [`Processor::punctuate`] every `every` from now on, as [`InitContext::schedule`] does. A
+    /// schedule is no state: after a restart only those stand that [`Processor::init`] makes.
+    ///
+    /// # Errors
+    /// [`ProcessError::User`] for an interval below a millisecond.
+    pub fn schedule(
+        &mut self,
+        every: Duration,
+        kind: PunctuationKind,
+    ) -> Result<Schedule, ProcessError> {
+        self.add_schedule(every, kind, None)
+    }
+
+    /// As [`Context::schedule`], but the calls are at `start` and whole intervals after it. What lies
+    /// behind is not called.
+    ///
+    /// # Errors
+    /// [`ProcessError::User`] for an interval below a millisecond.
+    pub fn schedule_from(
+        &mut self,
+        start: Timestamp,
+        every: Duration,
+        kind: PunctuationKind,
+    ) -> Result<Schedule, ProcessError> {
+        self.add_schedule(every, kind, Some(start))
+    }
+
+    fn add_schedule(
+        &mut self,
+        every: Duration,
+        kind: PunctuationKind,
+        start: Option<Timestamp>,
+    ) -> Result<Schedule, ProcessError> {
+        let now = Some(self.task.time(kind));
+        let task = (&mut *self.task, &mut *self.schedules);
+        Schedule::add((every, kind), start, now, task).map_err(ProcessError::user)
+    }
+
+    /// Ends a schedule of this processor.
+    pub fn cancel(&mut self, schedule: Schedule) {
+        self.schedules.retain(|own| *own != schedule);
+        self.task.schedules_mut().cancel(schedule.number);
     }
 
     /// Asks for a commit soon.

@@ -10,15 +10,18 @@
 mod api;
 mod blame;
 mod children;
+mod fixed_key;
 mod node;
 mod sink;
 mod source;
 
 pub use api::{
-    Context, InitContext, OperatorTime, Processor, PunctuationKind, SourceInfo, StoreHandle,
+    Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, SourceInfo,
+    StoreHandle,
 };
 pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
+pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
 pub use node::ProcessorNode;
 pub use sink::{Partitioner, SinkNode};
 pub use source::{DeserializationFailure, DeserializationHandler, Resolution, Source, SourceNode};

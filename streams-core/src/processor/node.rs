@@ -1,7 +1,9 @@
 //! A processor at work in a task.
 
 use super::blame::Blame;
-use super::{Child, Children, Context, InitContext, Processor, PunctuationKind, Push, Signal};
+use super::{
+    Child, Children, Context, InitContext, Processor, PunctuationKind, Push, Schedule, Signal,
+};
 use crate::error::{BuildError, ProcessError};
 use crate::record::Record;
 use crate::task::TaskCore;
@@ -11,7 +13,7 @@ pub struct ProcessorNode<P: Processor> {
     name: String,
     processor: P,
     children: Children<P::KOut, P::VOut>,
-    schedules: Vec<usize>,
+    schedules: Vec<Schedule>,
 }
 
 impl<P: Processor> ProcessorNode<P> {
@@ -52,7 +54,8 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
         if task.has_failed() {
             return;
         }
-        let mut cx = Context { task, children: &mut self.children };
+        let (children, schedules) = (&mut self.children, &mut self.schedules);
+        let mut cx = Context { task, children, schedules };
         let blame = Blame::on(&self.name);
         let result = self.processor.process(record, &mut cx);
         blame.lift();
@@ -63,16 +66,15 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
         if task.has_failed() {
             return;
         }
-        let mut cx = Context { task, children: &mut self.children };
+        let (children, schedules) = (&mut self.children, &mut self.schedules);
+        let mut cx = Context { task, children, schedules };
         let blame = Blame::on(&self.name);
         let result = match *signal {
             Signal::BeforeSeal => self.processor.before_seal(&mut cx),
             Signal::Punctuate { schedule, timestamp } => {
-                if self.schedules.contains(&schedule) {
-                    let kind = cx.task.schedules_mut().kind(schedule);
-                    self.processor.punctuate(kind, timestamp, &mut cx)
-                } else {
-                    Ok(())
+                match cx.schedules.iter().find(|own| own.number == schedule).copied() {
+                    Some(own) => self.processor.punctuate(own, timestamp, &mut cx),
+                    None => Ok(()),
                 }
             }
         };

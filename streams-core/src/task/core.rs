@@ -7,7 +7,7 @@ use broker_api::{TaskId, Timestamp, TopicPartition};
 
 use super::{Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
-use crate::processor::{DeserializationHandler, SourceInfo};
+use crate::processor::{DeserializationHandler, PunctuationKind, SourceInfo};
 use crate::topology::ArenaNode;
 
 /// What a task is told about the application it belongs to.
@@ -93,6 +93,20 @@ impl TaskCore {
     /// The schedules.
     pub fn schedules_mut(&mut self) -> &mut Schedules {
         &mut self.schedules
+    }
+
+    /// Tells where the wall clock stands when the task starts; stream time is known by then.
+    pub fn start(&mut self, wall_clock: Timestamp) {
+        self.wall_clock = wall_clock;
+        self.schedules.start(wall_clock, self.stream_time);
+    }
+
+    /// Where the time of a kind stands.
+    pub fn time(&self, kind: PunctuationKind) -> Timestamp {
+        match kind {
+            PunctuationKind::StreamTime => self.stream_time,
+            PunctuationKind::WallClock => self.wall_clock,
+        }
     }
 
     /// Notes an error; the first one stands.

@@ -1,8 +1,11 @@
 //! Punctuations: what is due when.
 //!
 //! A stream-time schedule first fires with the first record, then at each multiple of its
-//! interval; a wall-clock schedule first fires one interval from its start. However late the
-//! check comes, a schedule fires once, and is due again at the next multiple.
+//! interval; a wall-clock schedule first fires one interval from its start. An anchored one fires at
+//! its start and whole intervals after it, and never for a moment that lies behind when it is made.
+//! However late the check comes, a schedule fires once, and is due again at the next multiple.
+
+use std::collections::BTreeMap;
 
 use broker_api::Timestamp;
 
@@ -11,40 +14,68 @@ use crate::processor::PunctuationKind;
 /// The schedules of a task.
 #[derive(Debug, Default)]
 pub struct Schedules {
-    all: Vec<Schedule>,
-    /// Wall-clock schedules that were added before the first check of the wall clock.
-    wall_start: Option<Timestamp>,
+    /// By number. Numbers are not used again, so that the handle of a cancelled one stands for nothing.
+    all: BTreeMap<usize, Entry>,
+    next_number: usize,
 }
 
 #[derive(Debug)]
-struct Schedule {
+struct Entry {
     interval: Timestamp,
     kind: PunctuationKind,
+    anchor: Option<Timestamp>,
+    /// `None` until the task starts.
     next: Option<Timestamp>,
 }
 
-impl Schedules {
-    /// Adds a schedule; its number is the answer.
-    pub fn add(&mut self, interval: Timestamp, kind: PunctuationKind) -> usize {
-        let next = match kind {
-            PunctuationKind::StreamTime => Some(0),
-            PunctuationKind::WallClock => self.wall_start.map(|now| now.saturating_add(interval)),
-        };
-        self.all.push(Schedule { interval, kind, next });
-        self.all.len() - 1
-    }
-
-    /// Tells where the wall clock stands when the task starts.
-    pub fn start(&mut self, now: Timestamp) {
-        self.wall_start = Some(now);
-        for schedule in &mut self.all {
-            schedule.next.get_or_insert(now.saturating_add(schedule.interval));
+impl Entry {
+    fn first(&self, now: Timestamp) -> Timestamp {
+        match (self.anchor, self.kind) {
+            (Some(start), _) if start >= now => start,
+            (Some(start), _) => self.after(start, now),
+            (None, PunctuationKind::StreamTime) => 0,
+            (None, PunctuationKind::WallClock) => now.saturating_add(self.interval),
         }
     }
 
-    /// Which time drives a schedule.
-    pub fn kind(&self, schedule: usize) -> PunctuationKind {
-        self.all.get(schedule).map_or(PunctuationKind::StreamTime, |s| s.kind)
+    /// The first moment beyond `now` that is whole intervals from `start`.
+    fn after(&self, start: Timestamp, now: Timestamp) -> Timestamp {
+        let passed = now.saturating_sub(start) / self.interval + 1;
+        start.saturating_add(passed.saturating_mul(self.interval))
+    }
+}
+
+impl Schedules {
+    /// Adds a schedule; its number is the answer. `now` is the time of its kind, or `None` before the
+    /// task has started.
+    pub fn add(
+        &mut self,
+        interval: Timestamp,
+        kind: PunctuationKind,
+        anchor: Option<Timestamp>,
+        now: Option<Timestamp>,
+    ) -> usize {
+        let mut entry = Entry { interval, kind, anchor, next: None };
+        entry.next = now.map(|now| entry.first(now));
+        let number = self.next_number;
+        self.all.insert(number, entry);
+        self.next_number += 1;
+        number
+    }
+
+    /// Takes a schedule away.
+    pub fn cancel(&mut self, number: usize) {
+        self.all.remove(&number);
+    }
+
+    /// Tells where the times stand when the task starts.
+    pub fn start(&mut self, wall_clock: Timestamp, stream_time: Timestamp) {
+        for entry in self.all.values_mut().filter(|entry| entry.next.is_none()) {
+            entry.next = Some(entry.first(match entry.kind {
+                PunctuationKind::StreamTime => stream_time,
+                PunctuationKind::WallClock => wall_clock,
+            }));
+        }
     }
 
     /// Whether there are any.
@@ -54,19 +85,16 @@ impl Schedules {
 
     /// The first schedule of this kind that is due at `now`; it is set to its next time.
     pub fn take_due(&mut self, kind: PunctuationKind, now: Timestamp) -> Option<usize> {
-        let due = |s: &Schedule| s.kind == kind && s.next.is_some_and(|next| next <= now);
-        let index = self.all.iter().position(due)?;
-        let schedule = &mut self.all[index];
-        let next = schedule.next.unwrap_or(now);
-        let missed = (now - next) / schedule.interval + 1;
-        schedule.next = Some(next.saturating_add(missed.saturating_mul(schedule.interval)));
-        Some(index)
+        let due = |e: &Entry| e.kind == kind && e.next.is_some_and(|next| next <= now);
+        let (number, entry) = self.all.iter_mut().find(|(_, entry)| due(entry))?;
+        entry.next = entry.next.map(|next| entry.after(next, now));
+        Some(*number)
     }
 
     /// When the next wall-clock schedule is due.
     pub fn next_wall_clock(&self) -> Option<Timestamp> {
-        let wall = self.all.iter().filter(|s| s.kind == PunctuationKind::WallClock);
-        wall.filter_map(|s| s.next).min()
+        let wall = self.all.values().filter(|e| e.kind == PunctuationKind::WallClock);
+        wall.filter_map(|e| e.next).min()
     }
 }
 
@@ -78,7 +106,7 @@ mod tests {
     #[test]
     fn stream_time_fires_with_the_first_record_and_then_at_multiples() {
         let mut schedules = Schedules::default();
-        schedules.add(10, PunctuationKind::StreamTime);
+        schedules.add(10, PunctuationKind::StreamTime, None, Some(-1));
         let mut time = -1;
         let mut calls = Vec::new();
         for ts in [20, 25, 142, 145, 155, 159, 160, 161] {
@@ -95,8 +123,8 @@ mod tests {
     #[test]
     fn wall_clock_fires_one_interval_from_its_start() {
         let mut schedules = Schedules::default();
-        schedules.add(10, PunctuationKind::WallClock);
-        schedules.start(0);
+        schedules.add(10, PunctuationKind::WallClock, None, None);
+        schedules.start(0, -1);
         let mut now = 0;
         let mut calls = Vec::new();
         for step in [100, 10, 12, 8, 105, 5] {
@@ -106,5 +134,34 @@ mod tests {
             }
         }
         assert_eq!(calls, [100, 110, 122, 130, 235, 240]);
+    }
+
+    fn due(schedules: &mut Schedules, times: &[i64]) -> Vec<i64> {
+        let kind = PunctuationKind::StreamTime;
+        times.iter().copied().filter(|&now| schedules.take_due(kind, now).is_some()).collect()
+    }
+
+    #[test]
+    fn an_anchored_schedule_keeps_to_its_anchor_and_never_fires_for_the_past() {
+        let kind = PunctuationKind::StreamTime;
+        let mut schedules = Schedules::default();
+        schedules.add(10, kind, Some(17), Some(5));
+        assert_eq!(due(&mut schedules, &[5, 16, 17, 26, 27, 60, 66, 67]), [17, 27, 60, 67]);
+        let mut late = Schedules::default();
+        late.add(10, kind, Some(17), Some(30));
+        assert_eq!(due(&mut late, &[30, 36, 37, 46, 47]), [37, 47]);
+    }
+
+    #[test]
+    fn a_cancelled_schedule_does_not_fire_and_its_number_stays_its_own() {
+        let mut schedules = Schedules::default();
+        let kind = PunctuationKind::StreamTime;
+        let first = schedules.add(10, kind, None, Some(-1));
+        schedules.cancel(first);
+        assert!(schedules.is_empty());
+        let second = schedules.add(10, kind, None, Some(-1));
+        assert_ne!(first, second);
+        schedules.cancel(first);
+        assert_eq!(schedules.take_due(kind, 0), Some(second));
     }
 }

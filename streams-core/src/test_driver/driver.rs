@@ -206,8 +206,7 @@ fn task(
         Ok(OutputTopic::unlimited(names.full(topic), 1))
     };
     let mut built = topology.build_task(id, task_settings, engines.clone(), &resolve)?;
-    built.core.set_wall_clock(settings.start);
-    built.core.schedules_mut().start(settings.start);
+    built.core.start(settings.start);
 
     let mut task_stores = Vec::new();
     for (name, engine) in part.stores.iter().zip(engines) {

@@ -14,7 +14,7 @@ use broker_api::{
     ManualClock, NewTopic, Start, TopicConfig, TopicPartition,
 };
 use streams_core::processor::{
-    Context as ProcessorContext, InitContext, Processor, PunctuationKind, StoreHandle,
+    Context as ProcessorContext, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
 };
 use streams_core::runtime::{
     Inline, Metrics, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv,
@@ -41,7 +41,8 @@ impl Processor for Count {
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         self.store = Some(cx.store("counts")?);
-        cx.schedule(Duration::from_secs(1), PunctuationKind::WallClock)
+        cx.schedule(Duration::from_secs(1), PunctuationKind::WallClock)?;
+        Ok(())
     }
 
     fn process(
@@ -70,7 +71,7 @@ impl Processor for Count {
 
     fn punctuate(
         &mut self,
-        _: PunctuationKind,
+        _: Schedule,
         _: i64,
         cx: &mut ProcessorContext<'_, String, i64>,
     ) -> Result<(), ProcessError> {

@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use streams_core::processor::{
-    Context, InitContext, OperatorTime, Processor, PunctuationKind, StoreHandle,
+    Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, StoreHandle,
 };
 use streams_core::state::{ChangeBuffer, Waiting};
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
@@ -184,7 +184,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     /// for it. What becomes due so is forwarded at the seal, behind what caches above still hold back.
     fn punctuate(
         &mut self,
-        _: PunctuationKind,
+        _: Schedule,
         now: i64,
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {

@@ -7,6 +7,7 @@ mod cogroup;
 mod model;
 mod names;
 mod nulls;
+mod processors;
 mod suppress;
 mod tables;
 mod windows;

@@ -336,7 +336,7 @@ impl StreamThread {
             }
         }
         built.core.resume(&own_times);
-        built.core.schedules_mut().start(env.clock.now());
+        built.core.start(env.clock.now());
         self.fetcher.assign(&starts)?;
         self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
         let last = env.clock.monotonic();
