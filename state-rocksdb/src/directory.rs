@@ -10,6 +10,7 @@ use streams_core::StateError;
 use streams_core::state::StoreEngine;
 
 use crate::Db;
+use crate::expired::ExpiredByStore;
 use crate::options::Shared;
 use crate::store::{self, Store};
 
@@ -27,6 +28,7 @@ pub(crate) struct Database {
     pub(crate) db: Db,
     pub(crate) dir: PathBuf,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) expired: ExpiredByStore,
 }
 
 /// Why a directory could not be opened.
@@ -126,17 +128,24 @@ pub(crate) fn open_database(
     } else {
         Vec::new()
     };
-    let descriptors =
-        families.iter().map(|name| ColumnFamilyDescriptor::new(name, shared.family()));
+    let expired = ExpiredByStore::default();
+    let descriptors = families.iter().map(|family| {
+        let options = shared.family_of(expired.of(store_of(family)));
+        ColumnFamilyDescriptor::new(family, options)
+    });
     let db = Db::open_cf_descriptors(&options, dir, descriptors).map_err(refuse)?;
-    let database = Arc::new(Database { db, dir: dir.to_owned(), shared: Arc::clone(shared) });
-    Ok((database, families))
+    let (dir, shared) = (dir.to_owned(), Arc::clone(shared));
+    Ok((Arc::new(Database { db, dir, shared, expired }), families))
 }
 
 /// Whether a column family is of one of these stores, or RocksDB's own.
 fn belongs(family: &str, names: &[&str]) -> bool {
-    let store = family.rsplit_once('.').map_or(family, |(store, _)| store);
-    family == DEFAULT_COLUMN_FAMILY_NAME || names.contains(&store)
+    family == DEFAULT_COLUMN_FAMILY_NAME || names.contains(&store_of(family))
+}
+
+/// The store to which a column family belongs.
+fn store_of(family: &str) -> &str {
+    family.rsplit_once('.').map_or(family, |(store, _)| store)
 }
 
 fn has_tables(dir: &Path) -> io::Result<bool> {

@@ -12,6 +12,7 @@
 //! warning. While running the store gives [`StateError::Corrupt`], and the next opening sets it aside.
 
 mod directory;
+mod expired;
 mod load;
 mod options;
 mod store;

@@ -1,6 +1,10 @@
 //! Settings, and what they become for RocksDB.
 
+use std::sync::Arc;
+
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, WriteBufferManager};
+
+use crate::expired::{Expired, Filters};
 
 /// Settings of a [`RocksDb`](crate::RocksDb), shared by all tasks of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +64,14 @@ impl Shared {
         options
     }
 
-    /// Options of a store's column family, and of files made for it.
+    /// Options of a store's column family.
+    pub(crate) fn family_of(&self, expired: Arc<Expired>) -> Options {
+        let mut options = self.family();
+        options.set_compaction_filter_factory(Filters(expired));
+        options
+    }
+
+    /// Options of a file that is made for a column family.
     pub(crate) fn family(&self) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&self.cache);

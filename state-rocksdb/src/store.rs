@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use rocksdb::{BoundColumnFamily, Direction, IteratorMode, ReadOptions, WriteBatch};
 use streams_core::StateError;
-use streams_core::state::{BulkLoad, EntryBatch, Position, Scan, StoreEngine};
+use streams_core::state::{BulkLoad, EntryBatch, Expiry, Position, Scan, StoreEngine};
 
 use crate::directory::Database;
+use crate::expired::Expired;
 use crate::load::{Load, TableFile};
 
 pub(crate) type Family<'a> = Arc<BoundColumnFamily<'a>>;
@@ -26,6 +27,7 @@ pub(crate) struct Store {
     name: Arc<str>,
     /// The number of its family.
     current: Arc<RwLock<u64>>,
+    expired: Arc<Expired>,
     /// Numbers the files that it has made.
     files: Arc<AtomicU64>,
     was_damaged: bool,
@@ -59,7 +61,7 @@ impl Store {
         let number = match current {
             Some(number) => number,
             None => {
-                create_family(database, &family_name(name, 0))?;
+                create_family(database, name, 0)?;
                 0
             }
         };
@@ -67,6 +69,7 @@ impl Store {
             database: Arc::clone(database),
             name: name.into(),
             current: Arc::new(RwLock::new(number)),
+            expired: database.expired.of(name),
             files: Arc::default(),
             was_damaged,
         })
@@ -90,7 +93,7 @@ impl Store {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let (old, next) = (*current, *current + 1);
         let family = family_name(&self.name, next);
-        create_family(database, &family)?;
+        create_family(database, &self.name, next)?;
         if let Err(error) = self.ingest(&family, files) {
             drop_or_leave(database, &family);
             return Err(error);
@@ -187,6 +190,10 @@ impl StoreEngine for Store {
         }
     }
 
+    fn expire(&self, expiry: Expiry) {
+        self.expired.set(expiry);
+    }
+
     fn flush(&self) -> Result<(), StateError> {
         let family = self.database.family(&self.current())?;
         self.database.db.flush_cf(&family).map_err(|e| self.database.error("flushing", e))
@@ -211,8 +218,9 @@ fn position(database: &Database, family: &str) -> Result<Option<Position>, State
     position
 }
 
-fn create_family(database: &Database, name: &str) -> Result<(), StateError> {
-    let created = database.db.create_cf(name, &database.shared.family());
+fn create_family(database: &Database, store: &str, number: u64) -> Result<(), StateError> {
+    let options = database.shared.family_of(database.expired.of(store));
+    let created = database.db.create_cf(family_name(store, number), &options);
     created.map_err(|e| database.error("adding a column family to", e))
 }
 

@@ -7,7 +7,7 @@ mod speed;
 use std::fs;
 use std::path::Path;
 
-use streams_core::state::{EntryBatch, engine_suite};
+use streams_core::state::{EntryBatch, Expiry, engine_suite};
 
 use super::*;
 
@@ -118,4 +118,40 @@ fn what_the_operating_system_refuses_is_not_damage() {
     assert!(matches!(error, StateError::Io { .. }), "{error}");
     fs::remove_dir(task.join("LOCK")).unwrap();
     assert_eq!(open(&engine(), &task).position().unwrap(), Some(engine_suite::position(1)));
+}
+
+fn second_byte(key: &[u8]) -> i64 {
+    key.get(1).map_or(i64::MAX, |byte| i64::from(*byte))
+}
+
+#[test]
+fn a_compaction_removes_what_has_expired_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = Arc::new(Shared::new(Settings::default()));
+    let Ok((database, families)) = directory::open_database(&shared, dir.path()) else {
+        panic!("an empty directory is opened");
+    };
+    let store = store::Store::open(&database, "store", &families, false).unwrap();
+    write(&store, &[("a1", Some("old")), ("a3", Some("old")), ("b1", Some("x"))], 1);
+    store.flush().unwrap();
+    write(&store, &[("a1", Some("new")), ("a3", Some("new")), ("a", Some("no time"))], 2);
+    store.flush().unwrap();
+    let compact = || {
+        let family = database.family("store.0").unwrap();
+        database.db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
+        contents(&store).unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(compact(), [&b"a"[..], b"a1", b"a3", b"b1"], "nothing has expired");
+    store.expire(Expiry { expires_by: second_byte, up_to: i64::from(b'2') });
+    assert_eq!(compact(), [&b"a"[..], b"a3"]);
+    assert_eq!(store.get(b"a3").unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(store.position().unwrap(), Some(engine_suite::position(2)));
+    // The next family of the store is filtered too.
+    let mut load = store.bulk_load().unwrap();
+    load.put(b"a1", b"again").unwrap();
+    load.put(b"a4", b"4").unwrap();
+    load.finish(&engine_suite::position(3)).unwrap();
+    let family = database.family("store.1").unwrap();
+    database.db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
+    assert_eq!(contents(&store).unwrap(), [(b"a4".to_vec(), b"4".to_vec())]);
 }

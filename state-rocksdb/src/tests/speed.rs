@@ -79,3 +79,53 @@ fn cpu_seconds() -> f64 {
     let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
     ticks / 100.0
 }
+
+fn start_of(key: &[u8]) -> i64 {
+    key.last_chunk().map_or(i64::MAX, |start| i64::from_be_bytes(*start))
+}
+
+/// Windows of which one in twenty is live in the end: what is left of them in the files, and what it
+/// costs. By time: with a second entry for each, by which they are found and deleted.
+#[test]
+#[ignore = "prints figures"]
+fn expiry_cost() {
+    const KEYS: u64 = 20_000;
+    const LIVE: i64 = 10;
+    for way in ["never", "in compactions", "by time"] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { write_buffer_bytes: 4 << 20, ..Settings::default() };
+        let store = open(&RocksDb::new(settings), &dir.path().join("0_0"));
+        let before = cpu_seconds();
+        for start in 0..20 * LIVE {
+            let mut batch = EntryBatch::new();
+            for key in 0..KEYS {
+                let key = key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+                batch.put(&[&[0][..], &key, &start.to_be_bytes()].concat(), Some(&[7; 16]));
+                if way == "by time" {
+                    batch.put(&[&[1][..], &start.to_be_bytes(), &key].concat(), Some(&[]));
+                }
+            }
+            let old = start - LIVE;
+            if way == "by time" && old >= 0 {
+                let span = [[&[1][..], &old.to_be_bytes()], [&[1][..], &(old + 1).to_be_bytes()]];
+                let [from, to] = span.map(|bound| bound.concat());
+                for entry in store.scan(&from, Some(&to)).unwrap() {
+                    let (by_time, _) = entry.unwrap();
+                    batch.put(&[&[0][..], &by_time[9..], &by_time[1..9]].concat(), None);
+                    batch.put(&by_time, None);
+                }
+            }
+            store.apply(&mut batch, &engine_suite::position(start)).unwrap();
+            if way == "in compactions" {
+                store.expire(Expiry { expires_by: start_of, up_to: old });
+            }
+            store.flush().unwrap();
+        }
+        drop(store); // waits for compactions
+        let seconds = cpu_seconds() - before;
+        let files = fs::read_dir(dir.path().join("0_0")).unwrap().map(Result::unwrap);
+        let tables = files.filter(|file| file.path().extension().is_some_and(|e| e == "sst"));
+        let bytes: u64 = tables.map(|file| file.metadata().unwrap().len()).sum();
+        println!("{way}: {} KiB in files, {seconds:.1} CPU-seconds", bytes >> 10);
+    }
+}

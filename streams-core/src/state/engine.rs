@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Position;
+use super::{Expiry, Position};
 use crate::error::StateError;
 
 /// Opens the stores of tasks.
@@ -58,6 +58,11 @@ pub trait StoreEngine: Send + Sync {
     /// # Errors
     /// [`StateError`]; then nothing was written.
     fn apply(&self, batch: &mut EntryBatch, position: &Position) -> Result<(), StateError>;
+
+    /// What is over by `expiry` may vanish from now on, one by one and at any moment. Said again
+    /// whenever time has moved on, by a store that has such entries, and never taken back: not
+    /// before the commit that moved it is synced, and after it was applied. An engine may keep them.
+    fn expire(&self, _expiry: Expiry) {}
 
     /// Makes durable what was applied.
     ///

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use broker_api::{Offset, TopicId};
+use broker_api::{Offset, Timestamp, TopicId};
 use bytes::Bytes;
 
-use super::{EntryBatch, Position, StateEngine, StoreEngine};
+use super::{EntryBatch, Expiry, Position, StateEngine, StoreEngine};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -28,6 +28,7 @@ pub fn run(engine: &dyn StateEngine, dir: &Path) {
     a_store_works_on_after_a_bulk_load(engine, &dir.join("after-bulk"));
     a_large_batch_is_like_a_small_one(engine, &dir.join("large"));
     random_batches_equal_a_map(engine, &dir.join("random"));
+    only_what_has_expired_may_vanish(engine, &dir.join("expired"));
 }
 
 /// A position for tests.
@@ -245,6 +246,32 @@ fn random_batches_equal_a_map(engine: &dyn StateEngine, dir: &Path) {
             }
         }
         equals(&*store, &model, "after random batches");
+    }
+}
+
+fn only_what_has_expired_may_vanish(engine: &dyn StateEngine, dir: &Path) {
+    /// A key's first byte.
+    fn expires_by(key: &[u8]) -> Timestamp {
+        key.first().map_or(Timestamp::MAX, |byte| Timestamp::from(*byte))
+    }
+    let mut store = open(engine, dir);
+    for round in 0..100u8 {
+        let keys: Vec<[u8; 2]> = (0..9).map(|n| [round, n]).collect();
+        let entries: Vec<(&[u8], Option<&[u8]>)> =
+            keys.iter().map(|key| (&key[..], Some(&b"v"[..]))).collect();
+        write(&*store, &entries, round.into());
+        let up_to = Timestamp::from(round) - 10;
+        store.expire(Expiry { expires_by, up_to });
+        store.flush().unwrap();
+        if round % 30 == 29 {
+            drop(store);
+            store = open(engine, dir);
+        }
+        let found = contents(&*store);
+        let live = found.iter().filter(|(key, _)| expires_by(key) > up_to).count();
+        assert_eq!(live, 9 * 10.min(usize::from(round) + 1), "round {round}");
+        assert!(found.iter().all(|(key, value)| key.len() == 2 && &value[..] == b"v"));
+        assert_eq!(store.position().unwrap(), Some(position(round.into())));
     }
 }
 

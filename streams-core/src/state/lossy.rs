@@ -2,7 +2,7 @@
 //!
 //! [`LossyEngine::crash`] takes each store back to some earlier point, as a power cut does to an
 //! engine without a write-ahead log: batches that were applied but not flushed go, the newest
-//! first; what was flushed or bulk-loaded stays. Without crashes it is a plain in-memory engine.
+//! first; what was flushed or bulk-loaded stays. What has expired vanishes in flushes. Without crashes it is a plain in-memory engine.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{BulkLoad, EntryBatch, Position, Scan, StateEngine, StoreEngine};
+use super::{BulkLoad, EntryBatch, Expiry, Position, Scan, StateEngine, StoreEngine};
 use crate::error::StateError;
 
 /// How many batches a store can lose; the one before becomes durable by itself, as in an engine
@@ -76,6 +76,10 @@ struct Contents {
     entries: BTreeMap<Bytes, Bytes>,
     position: Option<Position>,
     unflushed: VecDeque<Undo>,
+    expiry: Option<Expiry>,
+    /// How many entries were left when the expired ones last went, and how many were written since.
+    swept_to: usize,
+    written: usize,
 }
 
 /// What takes one batch back.
@@ -95,6 +99,14 @@ impl Contents {
                 None => self.entries.remove(&key),
             };
         }
+    }
+
+    /// Removes what has expired, when as many entries were written as were left the last time: so
+    /// each written entry pays for a look at another.
+    fn sweep(&mut self) {
+        let Some(expiry) = self.expiry.filter(|_| self.written >= self.swept_to) else { return };
+        self.entries.retain(|key, _| !expiry.is_over(key));
+        (self.swept_to, self.written) = (self.entries.len(), 0);
     }
 }
 
@@ -129,6 +141,7 @@ impl StoreEngine for LossyStore {
             };
             undo.entries.push((key, before));
         }
+        contents.written += batch.len();
         undo.position = contents.position.replace(position.clone());
         contents.unflushed.push_back(undo);
         if contents.unflushed.len() > MOST_UNFLUSHED {
@@ -137,8 +150,14 @@ impl StoreEngine for LossyStore {
         Ok(())
     }
 
+    fn expire(&self, expiry: Expiry) {
+        lock(&self.contents).expiry = Some(expiry);
+    }
+
     fn flush(&self) -> Result<(), StateError> {
-        lock(&self.contents).unflushed.clear();
+        let mut contents = lock(&self.contents);
+        contents.unflushed.clear();
+        contents.sweep();
         Ok(())
     }
 
@@ -172,8 +191,9 @@ impl BulkLoad for LossyLoad {
 
     fn finish(self: Box<Self>, position: &Position) -> Result<(), StateError> {
         let entries = self.entries.into_iter().collect();
-        *lock(&self.contents) =
-            Contents { entries, position: Some(position.clone()), unflushed: VecDeque::new() };
+        let mut contents = lock(&self.contents);
+        (contents.entries, contents.position) = (entries, Some(position.clone()));
+        contents.unflushed.clear();
         Ok(())
     }
 }

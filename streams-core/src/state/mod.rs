@@ -6,6 +6,7 @@ mod engine;
 #[cfg(any(test, feature = "conformance"))]
 pub mod engine_suite;
 mod entry_codec;
+mod expiry;
 mod key_value;
 mod lossy;
 mod ordered;
@@ -21,6 +22,7 @@ pub use buffer::{BufferStore, Buffered};
 pub use change_buffer::{ChangeBuffer, Waiting};
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
 pub use entry_codec::KeyValueFormat;
+pub use expiry::Expiry;
 pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Updated};
 pub use lossy::LossyEngine;
 pub use position::Position;

@@ -32,7 +32,8 @@ pub struct Position {
     pub topic_id: TopicId,
     /// The first record of the changelog that is not in the store.
     pub next_offset: Offset,
-    /// The committed stream time of the store; guards physical expiry only.
+    /// The stream time of the store itself as of that offset, -1 if it keeps none: nothing has
+    /// vanished from it that a store of this time would show.
     pub stream_time: Timestamp,
 }
 

@@ -17,7 +17,7 @@ use broker_api::{Batch, Horizon, Offset, TopicId};
 use newest::{MOST_MEMORY, Newest};
 use runs::Runs;
 
-use super::{ChangelogFormat, EntryBatch, Position, StoreEngine};
+use super::{ChangelogFormat, EntryBatch, Expiry, Position, StoreEngine};
 use crate::error::StateError;
 
 /// The changelog partition of a store, as the broker has it.
@@ -110,6 +110,8 @@ pub struct Restorer {
     position: Position,
     newest: Newest,
     target: Target,
+    /// What is left out.
+    expired: Option<Expiry>,
     memory_bytes: usize,
     stats: RestoreStats,
     /// The records of a batch, as entries.
@@ -158,6 +160,7 @@ impl Restorer {
             position,
             newest: Newest::default(),
             target,
+            expired: None,
             memory_bytes: 0,
             stats: RestoreStats::default(),
             records: EntryBatch::new(),
@@ -172,6 +175,11 @@ impl Restorer {
             Target::Tail => (bytes / 2).min(TAIL_BYTES), // a batch is a second copy
             Target::Rebuild(_) => bytes.min(MOST_MEMORY),
         };
+    }
+
+    /// Leaves out what has expired by the commit that the store is restored to.
+    pub fn leave_out(&mut self, expired: Option<Expiry>) {
+        self.expired = expired;
     }
 
     /// Whether what was fed of a tail should be applied before more is.
@@ -216,7 +224,12 @@ impl Restorer {
             self.format.entries(&record, &mut self.records)?;
             self.stats.records += 1;
         }
-        self.newest.put_all(self.records.iter());
+        match self.expired {
+            None => self.newest.put_all(self.records.iter()),
+            Some(expired) => {
+                self.newest.put_all(self.records.iter().filter(|(key, _)| !expired.is_over(key)));
+            }
+        }
         self.records.clear();
         let next_offset = batch.next_offset().min(end);
         self.position.next_offset = self.position.next_offset.max(next_offset);

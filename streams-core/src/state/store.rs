@@ -4,7 +4,7 @@ use std::any::Any;
 
 use broker_api::{RecordRef, Timestamp};
 
-use super::EntryBatch;
+use super::{EntryBatch, Expiry};
 use crate::error::StateError;
 
 /// A store of a task. Its entries are *uncommitted* (changed since the last seal), *committed*
@@ -62,6 +62,12 @@ pub trait Store: Any + Send {
     /// Moves that time forward, to what it was at a commit.
     fn advance_time(&mut self, _to: Timestamp) {}
 
+    /// What of its entries no read can see any more, as of the last seal; `None`: nothing ever
+    /// expires. Once that seal is synced, the engine is told.
+    fn expiry(&self) -> Option<Expiry> {
+        None
+    }
+
     /// All present entries as the text of keys and values would need their serdes, so as encoded
     /// bytes: (key, value, timestamp), ordered by key bytes; uncommitted ones included.
     ///
@@ -89,6 +95,12 @@ pub trait ChangelogWriter {
 
 /// How a changelog record becomes entries of the engine. One for each kind of store.
 pub trait ChangelogFormat: Send + Sync + 'static {
+    /// What has expired by a committed time of the store ([`Store::time`]), and need not be
+    /// restored; `None`: nothing, as far as this time tells.
+    fn expiry(&self, _time: Timestamp) -> Option<Expiry> {
+        None
+    }
+
     /// Adds the entries that a changelog record puts or deletes.
     ///
     /// # Errors

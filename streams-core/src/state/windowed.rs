@@ -2,8 +2,7 @@
 //!
 //! A store knows the newest time that it was given ([`Store::time`]); what is older than
 //! that by the *retention* or more has expired: it is not shown any more, not taken either, and soon
-//! gone from memory. What has reached the engine and the changelog stays there for now. For a window
-//! its start counts, for a session its end.
+//! gone from memory, engine and changelog. For a window its start counts, for a session its end.
 //!
 //! A store that is read by time ([`WindowedOptions::by_time`]), to find what has closed, keeps what
 //! it was not told to [release](WindowedStore::release), however old it is.
@@ -24,8 +23,8 @@ use bytes::Bytes;
 use super::entry_codec::EntryCodec;
 use super::key_value::{DEFAULT_BUDGET, Forward};
 use super::ordered::OrderedCache;
-use super::windowed_keys::{Kind, Layout, Parts};
-use super::{ChangelogFormat, ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use super::windowed_keys::{Kind, Layout, Parts, WindowedFormat};
+use super::{ChangelogFormat, ChangelogWriter, EntryBatch, Expiry, RawEntry, Store, StoreEngine};
 use crate::error::StateError;
 use crate::record::{Data, Headers};
 use crate::serde::DynSerde;
@@ -240,7 +239,7 @@ impl<K: Data, V: Data> WindowedStore<K, V, Session> {
 impl<K, V, W: WindowKind> WindowedStore<K, V, W> {
     /// How the changelog of such a store becomes its entries.
     pub fn changelog_format(options: &WindowedOptions) -> Arc<dyn ChangelogFormat> {
-        Arc::new(Self::layout(options))
+        Arc::new(WindowedFormat { layout: Self::layout(options), retention: options.retention })
     }
 
     fn layout(options: &WindowedOptions) -> Layout {
@@ -344,10 +343,14 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         Ok(None)
     }
 
-    fn expire(&mut self) {
+    /// What expires by this time or earlier is of no more use.
+    fn gone(&self) -> Timestamp {
         let expired = self.time.saturating_sub(self.options.retention);
-        let gone = if self.options.by_time { expired.min(self.released) } else { expired };
-        self.cache.expire(gone);
+        if self.options.by_time { expired.min(self.released) } else { expired }
+    }
+
+    fn expire(&mut self) {
+        self.cache.expire(self.gone());
     }
 
     /// Whether what expires by this time is shown and taken.
@@ -542,6 +545,10 @@ impl<K: Data, V: Data, W: WindowKind> Store for WindowedStore<K, V, W> {
         self.expire();
     }
 
+    fn expiry(&self) -> Option<Expiry> {
+        Some(Expiry { expires_by: self.layout.time_of(), up_to: self.gone() })
+    }
+
     fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
         let layout = self.layout;
         let raw = |(key, value, time): (Bytes, Bytes, Timestamp)| {
@@ -551,5 +558,7 @@ impl<K: Data, V: Data, W: WindowKind> Store for WindowedStore<K, V, W> {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use broker_api::{RecordRef, Timestamp};
 
 use super::entry_codec::{logged_key, put_logged_value};
-use super::{ChangelogFormat, EntryBatch};
+use super::{ChangelogFormat, EntryBatch, Expiry};
 use crate::error::StateError;
 
 /// Which kind of windowed key.
@@ -187,17 +187,29 @@ impl Layout {
     }
 }
 
-/// The changelog of a store with this layout.
-impl ChangelogFormat for Layout {
+/// The changelog of a windowed store.
+pub(super) struct WindowedFormat {
+    pub(super) layout: Layout,
+    pub(super) retention: Timestamp,
+}
+
+impl ChangelogFormat for WindowedFormat {
+    fn expiry(&self, time: Timestamp) -> Option<Expiry> {
+        // A store that is read by time may still have to show what has expired.
+        let up_to = time.saturating_sub(self.retention);
+        (!self.layout.by_time).then(|| Expiry { expires_by: self.layout.time_of(), up_to })
+    }
+
     fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {
         let logged = logged_key(record)?;
+        let layout = self.layout;
         let mut by_key = Vec::with_capacity(1 + logged.len());
-        self.begin(&mut by_key);
+        layout.begin(&mut by_key);
         by_key.extend_from_slice(logged);
-        if self.by_time {
+        if layout.by_time {
             out.put_with(
                 |by_time| {
-                    self.put_by_time(&by_key, by_time).ok_or_else(|| StateError::Corrupt {
+                    layout.put_by_time(&by_key, by_time).ok_or_else(|| StateError::Corrupt {
                         path: PathBuf::from("its changelog"),
                         reason: format!("record {} has a key of no window", record.offset),
                     })

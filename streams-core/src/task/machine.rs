@@ -40,8 +40,6 @@ pub struct Sealed {
     pub offsets: Vec<(TopicPartition, CommittedOffset)>,
     /// The last changelog batch of each store that was written.
     pub changelogs: Vec<SealedChangelog>,
-    /// The stream time.
-    pub stream_time: Timestamp,
 }
 
 /// The last changelog batch of a store in a commit.
@@ -251,7 +249,7 @@ impl Task {
                 offsets.push((queue.partition().clone(), offset));
             }
         }
-        Ok(Sealed { batches, offsets, changelogs, stream_time })
+        Ok(Sealed { batches, offsets, changelogs })
     }
 }
 

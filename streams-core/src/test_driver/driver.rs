@@ -115,7 +115,11 @@ impl Driver {
         let engines: Vec<_> = self.tasks[task].stores_mut().iter().map(engine_of).collect();
         let stores = self.tasks[task].core_mut().stores_mut();
         for (store, engine) in stores.iter_mut().zip(engines) {
-            engine.apply(&mut store.begin_flush()?, &position(sealed.stream_time))?;
+            engine.apply(&mut store.begin_flush()?, &position(store.time()))?;
+            if let Some(expiry) = store.expiry() {
+                engine.expire(expiry);
+            }
+            engine.flush()?;
             store.flushed();
         }
         Ok(())

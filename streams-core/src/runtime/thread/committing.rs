@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use broker_api::{
-    Commit, Error, GroupCommit, Offset, TaskId, Ticket, TopicPartition, TransactorEvent,
+    Commit, Error, GroupCommit, Offset, TaskId, Ticket, Timestamp, TopicPartition, TransactorEvent,
 };
 
 use super::super::metrics::{Tally, add};
 use super::super::{SealCounters, should_seal};
 use super::{StreamThread, StreamsError};
 use crate::error::StateError;
-use crate::state::{EntryBatch, Position};
+use crate::state::{EntryBatch, Expiry, Position, Store};
 
 /// A commit that the broker has taken and that is not synced yet.
 pub(super) struct InFlight {
@@ -27,11 +27,35 @@ pub(super) struct TaskPart {
     /// Of each store that was written: its last changelog batch in the commit, and how many
     /// offsets that takes.
     changelogs: Vec<(usize, usize, Offset)>,
-    stream_time: i64,
-    /// Snapshots of stores as of this commit, to be written once it is synced.
-    flushes: Vec<(usize, EntryBatch, Option<Position>)>,
+    /// What stores have to write as of this commit, once it is synced.
+    flushes: Vec<Snapshot>,
     /// Consumed internal input, to be deleted.
     purge: Vec<(TopicPartition, Offset)>,
+}
+
+/// What a store has to write as of a commit.
+struct Snapshot {
+    store: usize,
+    batch: EntryBatch,
+    /// The time of the store.
+    time: Timestamp,
+    expiry: Option<Expiry>,
+    /// Known when the commit is applied.
+    position: Option<Position>,
+}
+
+impl Snapshot {
+    /// To be taken right after the store was sealed.
+    fn of(index: usize, store: &mut dyn Store) -> Result<Self, StateError> {
+        let batch = store.begin_flush()?;
+        let (time, expiry) = (store.time(), store.expiry());
+        Ok(Self { store: index, batch, time, expiry, position: None })
+    }
+
+    /// The store's position is that of the commit.
+    fn at(&mut self, position: &Position) {
+        self.position = Some(Position { stream_time: self.time, ..position.clone() });
+    }
 }
 
 /// A commit that the broker had no room for.
@@ -128,13 +152,12 @@ impl StreamThread {
                 let dirty = store.dirty_bytes();
                 let due = now.saturating_sub(flush.last) >= self.env.settings.flush_interval;
                 if !flush.under_way && dirty > 0 && (due || dirty > budget / 2) {
-                    flushes.push((index, store.begin_flush()?, None));
+                    flushes.push(Snapshot::of(index, &mut **store)?);
                     flush.under_way = true;
                     flush.last = now;
                 }
             }
-            let stream_time = sealed.stream_time;
-            parts.push(TaskPart { task: *id, changelogs, stream_time, flushes, purge });
+            parts.push(TaskPart { task: *id, changelogs, flushes, purge });
         }
         if !offsets.is_empty() {
             let group = self.env.settings.application_id.clone();
@@ -226,10 +249,9 @@ impl StreamThread {
                     store.position.next_offset = base + span;
                 }
             }
-            for (store, _, position) in &mut part.flushes {
-                if let Some(store) = stores.get_mut(*store) {
-                    store.position.stream_time = part.stream_time;
-                    *position = Some(store.position.clone());
+            for snapshot in &mut part.flushes {
+                if let Some(store) = stores.get(snapshot.store) {
+                    snapshot.at(&store.position);
                 }
             }
         }
@@ -262,10 +284,8 @@ impl StreamThread {
                 {
                     running.last_commit = None;
                 }
-                for (store, batch, position) in part.flushes {
-                    if let Some(position) = position {
-                        self.start_flush(part.task, store, batch, position);
-                    }
+                for snapshot in part.flushes {
+                    self.start_flush(part.task, snapshot);
                 }
                 for (partition, before) in part.purge {
                     self.purge(partition, before);
@@ -285,13 +305,10 @@ impl StreamThread {
         }
     }
 
-    fn start_flush(
-        &mut self,
-        task: TaskId,
-        store: usize,
-        mut batch: EntryBatch,
-        position: Position,
-    ) {
+    fn start_flush(&mut self, task: TaskId, snapshot: Snapshot) {
+        let Snapshot { store, mut batch, expiry, position: Some(position), .. } = snapshot else {
+            return;
+        };
         let Some(running) = self.running.get_mut(&task) else {
             return;
         };
@@ -303,7 +320,14 @@ impl StreamThread {
         let (done, waker) = (self.flushes.0.clone(), self.waker.clone());
         let under_way = self.env.flushing.begin(task);
         self.env.background.run(Box::new(move || {
-            let result = engine.apply(&mut batch, &position).and_then(|()| engine.flush());
+            let mut write = || {
+                engine.apply(&mut batch, &position)?;
+                if let Some(expiry) = expiry {
+                    engine.expire(expiry);
+                }
+                engine.flush()
+            };
+            let result = write();
             drop((engine, under_way)); // before the report: the task may then be opened again
             // Without a receiver the thread is gone, and its flushes are of no interest.
             if done.send(FlushDone { task, store, result }).is_ok() {
@@ -344,19 +368,19 @@ impl StreamThread {
         if let Some(running) = self.running.get_mut(&id) {
             let positions: Vec<Position> =
                 running.task.stores_mut().iter().map(|s| s.position.clone()).collect();
-            let stream_time = running.task.core().stream_time();
             let stores = running.task.core_mut().stores_mut().iter_mut();
             for (index, (store, flush)) in stores.zip(&mut running.flushes).enumerate() {
                 if store.dirty_bytes() > 0 {
                     flush.under_way = true;
-                    let position = Position { stream_time, ..positions[index].clone() };
-                    ready.push((index, store.begin_flush()?, position));
+                    let mut snapshot = Snapshot::of(index, &mut **store)?;
+                    snapshot.at(&positions[index]);
+                    ready.push(snapshot);
                 }
             }
         }
         let any = !ready.is_empty();
-        for (store, batch, position) in ready {
-            self.start_flush(id, store, batch, position);
+        for snapshot in ready {
+            self.start_flush(id, snapshot);
         }
         Ok(any)
     }

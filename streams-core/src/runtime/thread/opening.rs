@@ -16,7 +16,7 @@ use super::running::{Running, StoreFlush};
 use super::starting::Input;
 use super::{StreamThread, StreamsError, ThreadEnv};
 use crate::error::BuildError;
-use crate::state::{Changelog, Position, RestorePlan, Restorer, StoreEngine};
+use crate::state::{Changelog, Expiry, Position, RestorePlan, Restorer, StoreEngine};
 use crate::task::{OffsetMetadata, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore};
 use crate::topology::NodeKind;
 
@@ -50,6 +50,8 @@ struct Replay {
     /// Where it, or its present part, began.
     from: Offset,
     changelog: Changelog,
+    /// What has expired by the commit to which it leads.
+    expired: Option<Expiry>,
     at_end: bool,
     /// At its end, and that of a part: what the changelog has forgotten by then.
     checking: Option<BoxFuture<'static, Result<Horizon, Error>>>,
@@ -92,6 +94,7 @@ impl StreamThread {
         let engines =
             if names.is_empty() { Vec::new() } else { self.env.engine.open(&dir, &names)? };
         let Found { offsets, inputs, changelogs } = found;
+        let times = own_times(&inputs, &offsets);
         let (stores, replays) = (Vec::new(), BTreeMap::new());
         let mut restoring = Restoring { offsets, inputs, stores, replays };
         let mut starts = Vec::new();
@@ -122,7 +125,10 @@ impl StreamThread {
                 stream_time: position.map_or(-1, |p| p.stream_time),
             };
             if !matches!(plan, RestorePlan::UpToDate) {
-                let replay = self.replay_of(id, index, engine.clone(), &plan, changelog)?;
+                let spec = self.env.topology.stores().get(name);
+                let expired = spec.and_then(|spec| spec.format.expiry(times.get(name)?));
+                let replay =
+                    self.replay_of(id, index, engine.clone(), &plan, changelog, expired)?;
                 starts.push((partition.clone(), Start::At(replay.from)));
                 restoring.replays.insert(partition.clone(), replay);
             }
@@ -144,6 +150,7 @@ impl StreamThread {
         engine: Arc<dyn StoreEngine>,
         plan: &RestorePlan,
         changelog: Changelog,
+        expired: Option<Expiry>,
     ) -> Result<Replay, StreamsError> {
         let topology = &self.env.topology;
         let name = &topology.subtopologies()[id.subtopology as usize].stores[store];
@@ -154,10 +161,12 @@ impl StreamThread {
         let share = self.env.restores.take(1);
         let memory = self.env.restores.each(self.env.settings.restore_memory_bytes);
         let spill = self.env.state_dir.join(id.to_string()).join(format!("{name}.restore"));
-        let restorer = Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
+        let mut restorer =
+            Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
+        restorer.leave_out(expired);
         let from = restorer.next_offset();
         let (at_end, checking) = (false, None);
-        Ok(Replay { store, from, restorer, changelog, at_end, checking, _share: share })
+        Ok(Replay { store, from, restorer, changelog, expired, at_end, checking, _share: share })
     }
 
     fn unlogged(&self, position: Option<Position>) -> Position {
@@ -266,11 +275,11 @@ impl StreamThread {
         tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
         add(&self.env.counters.rebuilt, 1);
         let engine = engine.clone();
-        let Replay { store, changelog, restorer, .. } = replay;
+        let Replay { store, changelog, expired, restorer, .. } = replay;
         drop(restorer); // and with it what it has spilled
         let plan = RestorePlan::Rebuild { reason: "its changelog was compacted meanwhile" };
         let changelog = Changelog { horizon, ..changelog };
-        let replay = self.replay_of(id, store, engine, &plan, changelog)?;
+        let replay = self.replay_of(id, store, engine, &plan, changelog, expired)?;
         self.restore_fetcher.assign(&[(partition.clone(), Start::At(replay.from))])?;
         if let Some(restoring) = self.restoring.get_mut(&id) {
             restoring.replays.insert(partition, replay);
@@ -311,7 +320,6 @@ impl StreamThread {
         }
         let mut queues = Vec::new();
         let mut starts = Vec::new();
-        let mut own_times = OwnTimes::default();
         for (number, source) in built.sources.iter().enumerate() {
             for topic in &source.topics {
                 let topic = &env.plan.topic(topic)?.name;
@@ -324,7 +332,6 @@ impl StreamThread {
                 let times = committed
                     .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
                 built.core.advance_stream_time(times.stream_time);
-                own_times.advance_to(committed.map_or("", |(_, c)| &c.metadata));
                 let offset = env.start_of(input, committed.map(|(_, c)| c))?;
                 queues.push(RecordQueue::new(
                     partition.clone(),
@@ -335,7 +342,7 @@ impl StreamThread {
                 starts.push((partition, Start::At(offset)));
             }
         }
-        built.core.resume(&own_times);
+        built.core.resume(&own_times(&restored.inputs, &restored.offsets));
         built.core.start(env.clock.now());
         self.fetcher.assign(&starts)?;
         self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
@@ -362,6 +369,17 @@ impl StreamThread {
             _ => true,
         })
     }
+}
+
+/// The times of operators and stores as they were committed with these inputs.
+fn own_times(inputs: &[Input], offsets: &[(TopicPartition, CommittedOffset)]) -> OwnTimes {
+    let mut times = OwnTimes::default();
+    for input in inputs {
+        if let Some((_, at)) = offsets.iter().find(|(tp, _)| *tp == input.partition) {
+            times.advance_to(&at.metadata);
+        }
+    }
+    times
 }
 
 /// Asks the broker what a task needs to know.

@@ -54,6 +54,8 @@ fn flush<W: WindowKind>(
     store.seal(&mut Log::default()).unwrap();
     let mut batch = store.begin_flush().unwrap();
     open(engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
+    open(engine).expire(store.expiry().unwrap());
+    open(engine).flush().unwrap();
     store.flushed();
     forwards
 }
@@ -269,6 +271,30 @@ fn what_was_not_released_is_found_by_time_however_old() {
     store.visit_by_time(0, Timestamp::MAX - 1, visit).unwrap();
     assert_eq!(found, [2, 1000]);
     assert_eq!(store.get(&"k".into(), 2).unwrap(), None, "it has expired");
+}
+
+#[test]
+fn what_has_expired_leaves_the_engine_unless_it_is_to_be_read_by_time() {
+    for (by_time, left) in [(false, 11), (true, 2 * 500)] {
+        let engine = LossyEngine::new();
+        let mut store = windows(&engine, by_time);
+        for start in 0..500 {
+            store.put(&"k".into(), start, Some(1), start).unwrap();
+            flush(&mut store, &engine);
+        }
+        let entries = open(&engine).scan(&[], None).unwrap().count();
+        assert!((left..=2 * left + 2).contains(&entries), "{entries} of {left}");
+        assert_eq!(store.fetch(&"k".into(), 0, 999).unwrap().len(), 12);
+        store.release(499);
+        flush(&mut store, &engine);
+        for start in 500..1_000 {
+            store.put(&"k".into(), start, Some(1), 500).unwrap();
+            flush(&mut store, &engine);
+            store.release(start);
+        }
+        let entries = open(&engine).scan(&[], None).unwrap().count();
+        assert!((11..=48).contains(&entries), "{entries} after the release");
+    }
 }
 
 /// What a store wrote to its changelog makes the very entries that it wrote to its engine.
