@@ -31,6 +31,9 @@ pub(super) fn build(case: &str, b: &StreamsBuilder) -> bool {
         "tumbling-on-close" => {
             emit(append(&windowed(b, tumbling.grace(grace)).emit_strategy(on_close)));
         }
+        "sliding-on-close" => {
+            emit(append(&windowed(b, sliding.grace(grace)).emit_strategy(on_close)));
+        }
         _ => return false,
     }
     true

@@ -1,8 +1,10 @@
 //! Reference models of the operators that differ from Kafka Streams on purpose. Each is short, slow and has a switch: with Kafka's quirk on, it must
 //! answer what Kafka Streams answered; with it off, what Vltava answers.
 
+mod sliding_on_close;
 mod stream_join;
 
+pub(crate) use sliding_on_close::SlidingOnClose;
 pub(crate) use stream_join::StreamJoin;
 
 /// Key, value and timestamp of a record.
@@ -22,6 +24,8 @@ pub(crate) trait Reference {
 
 /// The model of a case, if there is a difference in it; `quirk`: as Kafka has it.
 pub(crate) fn reference(case: &str, quirk: bool) -> Option<Box<dyn Reference>> {
-    let join = StreamJoin::of_case(case, quirk)?;
-    Some(Box::new(join))
+    if let Some(join) = StreamJoin::of_case(case, quirk) {
+        return Some(Box::new(join));
+    }
+    Some(Box::new(SlidingOnClose::of_case(case, quirk)?))
 }
