@@ -74,7 +74,8 @@ impl SlidingOnClose {
         for (start, so_far, latest) in around.clone() {
             self.add(key, *start, so_far, (value, time.max(*latest)));
         }
-        let before = at(left).or(known.iter().rfind(|window| window.0 < left));
+        // Not the left window, even if that knows of a later record: as in Kafka.
+        let before = known.iter().rfind(|window| window.0 < left).or(at(left));
         let after = around.last().or(at(left).filter(|_| early));
         if !early && let Some((_, so_far, latest)) = at(left) {
             self.add(key, left, so_far, (value, time.max(*latest)));

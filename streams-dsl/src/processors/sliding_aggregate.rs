@@ -98,6 +98,8 @@ where
                 }
                 previous = Some(time);
             } else {
+                // As in Kafka also if the left window knows of a later record. (That happens where the
+                // later one was late itself, so that its own left window was closed.)
                 previous = Some(time);
                 before = Some(aggregate);
                 break;
