@@ -70,13 +70,13 @@ impl SlidingOnClose {
         let early = time < SIZE;
         let known = self.of_key(key, if early { 0 } else { time - 2 * SIZE }, time + 1);
         let at = |start| known.iter().find(|window| window.0 == start);
-        let around = known.iter().filter(|window| left < window.0 && window.0 <= time);
+        let mut around = known.iter().filter(|window| left < window.0 && window.0 <= time);
         for (start, so_far, latest) in around.clone() {
             self.add(key, *start, so_far, (value, time.max(*latest)));
         }
         // Not the left window, even if that knows of a later record: as in Kafka.
         let before = known.iter().rfind(|window| window.0 < left).or(at(left));
-        let after = around.last().or(at(left).filter(|_| early));
+        let after = around.next_back().or(at(left).filter(|_| early));
         if !early && let Some((_, so_far, latest)) = at(left) {
             self.add(key, left, so_far, (value, time.max(*latest)));
             if *latest >= time {
