@@ -3,30 +3,82 @@
 use std::time::Duration;
 
 use broker_api::sim::Dice;
-use streams_dsl::{JoinWindows, KStream};
+use streams_core::Windowed;
+use streams_dsl::{
+    BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, Suppressed, TimeWindows,
+};
 
-use crate::replayed::Replayed;
+use crate::replayed::{Application, Replayed};
 use crate::subject::Subject;
+
+type Input = KStream<String, String>;
+type Output = KStream<String, Option<String>>;
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// The records of a side.
-fn side(input: &KStream<String, String>, name: char) -> KStream<String, String> {
-    input.filter(move |_, value| value.starts_with(name))
+/// One of two applications.
+fn one_of(first: Application, second: Application, dice: &mut Dice) -> Box<dyn Subject> {
+    let application = if dice.one_in(2) { first } else { second };
+    Box::new(Replayed { application, disorder: 50 })
 }
 
-/// A left join of two streams: what finds no partner waits in a buffer for its time.
-pub(crate) fn left_join(_: &mut Dice) -> Box<dyn Subject> {
-    let application = |input: KStream<String, String>| {
-        let (left, right) = (side(&input, 'l'), side(&input, 'r'));
-        let join = |_: &String, l: &String, r: Option<&String>| match r {
-            Some(r) => format!("{l}+{r}"),
-            None => format!("{l}+"),
-        };
-        left.left_join(&right, join, JoinWindows::of(millis(15)).grace(millis(10)))
-            .map_values(|_, pair| Some(pair))
+/// A window's key as text.
+fn text(key: &Windowed<String>) -> String {
+    format!("{}@{}", key.key, key.window.start)
+}
+
+/// How many records there were in each window: every count in overlapping ones, or the last one
+/// alone.
+pub(crate) fn windowed_count(dice: &mut Dice) -> Box<dyn Subject> {
+    one_of(every_count, last_count, dice)
+}
+
+fn every_count(input: Input) -> Output {
+    input
+        .group_by_key()
+        .windowed_by(TimeWindows::of(millis(20)).advance_by(millis(7)).grace(millis(15)))
+        .count_with(Materialized::named("counts").with_caching_disabled())
+        .to_stream()
+        .map(|key, count| (text(&key), count.map(|n| n.to_string())))
+}
+
+fn last_count(input: Input) -> Output {
+    input
+        .group_by_key()
+        .windowed_by(TimeWindows::of(millis(20)).grace(millis(15)))
+        .emit_strategy(EmitStrategy::on_window_close())
+        .count_with(Materialized::named("counts"))
+        .to_stream()
+        .map(|key, count| (text(&key), count.map(|n| n.to_string())))
+}
+
+/// A left join of two streams, where what finds no partner waits for its time; or the last word on
+/// its pairs in each window, which waits in turn.
+pub(crate) fn left_join(dice: &mut Dice) -> Box<dyn Subject> {
+    one_of(|input| pairs(&input).map_values(|_, pair| Some(pair)), last_pairs, dice)
+}
+
+fn pairs(input: &Input) -> KStream<String, String> {
+    let side = |name: char| input.filter(move |_, value| value.starts_with(name));
+    let pair = |_: &String, left: &String, right: Option<&String>| match right {
+        Some(right) => format!("{left}+{right}"),
+        None => format!("{left}+"),
     };
-    Box::new(Replayed { application, disorder: 40 })
+    let windows = JoinWindows::of(millis(15)).grace(millis(10));
+    side('l').left_join(&side('r'), pair, windows)
+}
+
+fn last_pairs(input: Input) -> Output {
+    pairs(&input)
+        .group_by_key()
+        .windowed_by(TimeWindows::of(millis(20)).grace(millis(30)))
+        .reduce_with(
+            |all, pair| format!("{all} {pair}"),
+            Materialized::named("pairs").with_caching_disabled(),
+        )
+        .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
+        .to_stream()
+        .map(|key, pairs| (text(&key), pairs))
 }

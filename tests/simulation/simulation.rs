@@ -151,11 +151,20 @@ fn the_application_survives_all_that_the_contract_allows_a_broker() {
     });
 }
 
+/// One application under power cuts, with acknowledgements before and after the sync.
+fn survives(name: &str, subject: Make) {
+    all_seeds(name, 8, |seed| World::new(seed, subject, nothing_between, synced)?.run());
+    all_seeds(name, 8, |seed| World::new(seed, subject, nothing_between, early)?.run());
+}
+
 #[test]
-fn a_left_join_of_streams_survives_everything() {
-    all_seeds("left join", 4, |seed| {
-        World::new(seed, applications::left_join, nothing_between, early)?.run()
-    });
+fn windowed_counts_survive_everything() {
+    survives("windowed count", applications::windowed_count);
+}
+
+#[test]
+fn a_left_join_of_streams_and_suppressed_results_survive_everything() {
+    survives("left join", applications::left_join);
 }
 
 /// Nothing goes wrong at all: the first thing to try when something does.
