@@ -14,6 +14,8 @@ mod grouped;
 mod process;
 mod processors;
 mod repartition;
+mod session_fold;
+mod session_windowed;
 mod stream;
 mod stream_join;
 mod suppress;
@@ -30,13 +32,15 @@ pub use config::{
 };
 pub use grouped::KGroupedStream;
 pub use process::ProcessorSupplier;
+pub use session_windowed::SessionWindowedKStream;
 pub use stream::KStream;
 pub use stream_join::StreamJoined;
 pub use suppress::{BufferConfig, Eager, Strict, Suppressed};
 pub use table::KTable;
 pub use time_windowed::TimeWindowedKStream;
 pub use windows::{
-    EmitStrategy, JoinWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windows,
+    EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows,
+    Windows,
 };
 
 /// The examples of the guide are tests.

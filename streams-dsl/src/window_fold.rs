@@ -112,10 +112,6 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
     }
 
     fn forwards(&self) -> Forwards {
-        match (self.emit.on_close, self.store.caching) {
-            (true, _) => Forwards::OnClose,
-            (false, true) => Forwards::AtSeal,
-            (false, false) => Forwards::AtOnce,
-        }
+        Forwards::of(self.emit, self.store.caching)
     }
 }

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod nulls;
+mod session_aggregate;
 mod sliding_aggregate;
 mod stateless;
 mod stream_join;
@@ -15,6 +16,7 @@ mod window_updates;
 
 pub(crate) use aggregate::Aggregate;
 pub(crate) use nulls::Nulls;
+pub(crate) use session_aggregate::{Merge, SessionAggregate};
 pub(crate) use sliding_aggregate::SlidingAggregate;
 pub(crate) use stateless::stateless;
 pub(crate) use stream_join::{

@@ -4,8 +4,10 @@
 use std::ops::ControlFlow;
 
 use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
-use streams_core::state::WindowStore;
+use streams_core::state::{WindowKind, WindowStore, WindowedStore};
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
+
+use crate::windows::EmitStrategy;
 
 /// When updates are forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,17 @@ pub(crate) enum Forwards {
     AtSeal,
     /// Once for each window.
     OnClose,
+}
+
+impl Forwards {
+    /// With this strategy, in a store that caches or not.
+    pub(crate) fn of(emit: EmitStrategy, caching: bool) -> Self {
+        match (emit.on_close, caching) {
+            (true, _) => Self::OnClose,
+            (false, true) => Self::AtSeal,
+            (false, false) => Self::AtOnce,
+        }
+    }
 }
 
 /// A processor's side of its store of windows.
@@ -155,16 +168,10 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
 
     /// Forwards what was held back until the seal.
     pub(crate) fn drain(&self, cx: &mut Windows<'_, K, A>) -> Result<(), ProcessError> {
-        if self.forwards != Forwards::AtSeal {
-            return Ok(());
+        match self.forwards {
+            Forwards::AtSeal => drain(self.handles()?.store, cx),
+            Forwards::AtOnce | Forwards::OnClose => Ok(()),
         }
-        let store = self.handles()?.store;
-        while let Some(update) = cx.store(store).next_forward()? {
-            let value = Change::new(update.new, update.old);
-            let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
-            cx.forward(Record { key, value, timestamp, headers });
-        }
-        Ok(())
     }
 
     /// Forwards the windows that have closed since the last time, if that is when they are forwarded:
@@ -182,22 +189,45 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         }
         let Handles { store, emitted, .. } = self.handles()?;
         let closed = stream_time.saturating_sub(self.span);
-        let closed = closed - closed.rem_euclid(aligned);
-        let from = *cx.operator_time(emitted) + 1;
-        if closed < from {
-            return Ok(());
-        }
-        let mut found = Vec::new();
-        cx.store(store).visit_by_time(from, closed, |window| {
-            found.push(window);
-            ControlFlow::Continue(())
-        })?;
-        for (key, value, timestamp) in found {
-            let value = Change::new(Some(value), None);
-            cx.forward(Record { key, value, timestamp, headers: headers.clone() });
-        }
-        *cx.operator_time(emitted) = closed;
-        cx.store(store).release(closed);
-        Ok(())
+        emit_closed(store, emitted, closed - closed.rem_euclid(aligned), headers, cx)
     }
+}
+
+/// Forwards what a store held back until the seal.
+pub(crate) fn drain<K: Data, A: Data, W: WindowKind>(
+    store: StoreHandle<WindowedStore<K, A, W>>,
+    cx: &mut Windows<'_, K, A>,
+) -> Result<(), ProcessError> {
+    while let Some(update) = cx.store(store).next_forward()? {
+        let value = Change::new(update.new, update.old);
+        let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
+        cx.forward(Record { key, value, timestamp, headers });
+    }
+    Ok(())
+}
+
+/// Forwards what begins (of sessions: ends) after what was `emitted` before, up to what is `closed` now.
+pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
+    store: StoreHandle<WindowedStore<K, A, W>>,
+    emitted: OperatorTime,
+    closed: i64,
+    headers: &Headers,
+    cx: &mut Windows<'_, K, A>,
+) -> Result<(), ProcessError> {
+    let from = *cx.operator_time(emitted) + 1;
+    if closed < from {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    cx.store(store).visit_by_time(from, closed, |window| {
+        found.push(window);
+        ControlFlow::Continue(())
+    })?;
+    for (key, value, timestamp) in found {
+        let value = Change::new(Some(value), None);
+        cx.forward(Record { key, value, timestamp, headers: headers.clone() });
+    }
+    *cx.operator_time(emitted) = closed;
+    cx.store(store).release(closed);
+    Ok(())
 }

@@ -6,6 +6,7 @@
 mod emit;
 mod fixed;
 mod join;
+mod session;
 mod sliding;
 mod time;
 mod unlimited;
@@ -20,6 +21,7 @@ use crate::grouped::KGroupedStream;
 pub use emit::EmitStrategy;
 pub(crate) use fixed::FixedWindows;
 pub use join::JoinWindows;
+pub use session::SessionWindows;
 pub use sliding::SlidingWindows;
 pub use time::TimeWindows;
 pub use unlimited::UnlimitedWindows;
