@@ -9,4 +9,5 @@ macro_rules! chapters {
 chapters! {
     Cogroup: "../docs/operators/cogroup.md",
     Guarantees: "../docs/guarantees.md",
+    Sessions: "../docs/operators/sessions.md",
 }

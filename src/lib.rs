@@ -69,7 +69,8 @@ pub mod prelude {
     pub use streams_dsl::ProcessorSupplier;
     pub use streams_dsl::{
         CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream, KStream,
-        KTable, Materialized, Named, Produced, Repartitioned, SlidingWindows, StreamsBuilder,
-        TimeWindowedKStream, TimeWindows, UnlimitedWindows,
+        KTable, Materialized, Named, Produced, Repartitioned, SessionWindowedKStream,
+        SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedKStream, TimeWindows,
+        UnlimitedWindows,
     };
 }

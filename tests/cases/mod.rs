@@ -3,6 +3,7 @@
 mod aggregates;
 mod cogroups;
 mod processors;
+mod sessions;
 mod stateless;
 mod stream_joins;
 mod suppress;
@@ -18,6 +19,7 @@ pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
     stateless::build(case, b)
         || aggregates::build(case, b)
         || cogroups::build(case, b)
+        || sessions::build(case, b)
         || tables::build(case, b)
         || stream_joins::build(case, b)
         || windows::build(case, b)

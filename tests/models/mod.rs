@@ -1,9 +1,11 @@
 //! Reference models of the operators that differ from Kafka Streams on purpose. Each is short, slow and has a switch: with Kafka's quirk on, it must
 //! answer what Kafka Streams answered; with it off, what Vltava answers.
 
+mod sessions;
 mod sliding_on_close;
 mod stream_join;
 
+pub(crate) use sessions::Sessions;
 pub(crate) use sliding_on_close::SlidingOnClose;
 pub(crate) use stream_join::StreamJoin;
 
@@ -24,8 +26,11 @@ pub(crate) trait Reference {
 
 /// The model of a case, if there is a difference in it; `quirk`: as Kafka has it.
 pub(crate) fn reference(case: &str, quirk: bool) -> Option<Box<dyn Reference>> {
-    if let Some(join) = StreamJoin::of_case(case, quirk) {
-        return Some(Box::new(join));
+    fn model(model: impl Reference + 'static) -> Box<dyn Reference> {
+        Box::new(model)
     }
-    Some(Box::new(SlidingOnClose::of_case(case, quirk)?))
+    let join = || StreamJoin::of_case(case, quirk).map(model);
+    let sliding = || SlidingOnClose::of_case(case, quirk).map(model);
+    let sessions = || Sessions::of_case(case, quirk).map(model);
+    join().or_else(sliding).or_else(sessions)
 }

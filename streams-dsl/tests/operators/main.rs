@@ -8,6 +8,7 @@ mod model;
 mod names;
 mod nulls;
 mod processors;
+mod sessions;
 mod suppress;
 mod tables;
 mod windows;

@@ -11,7 +11,7 @@ use streams_dsl::{
 
 use crate::{driver, s, some, step};
 
-fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
@@ -25,23 +25,23 @@ where
 }
 
 /// To topic `out`, with keys like `k@0/10`.
-fn emit<V: Data + ToString>(table: &KTable<Windowed<String>, V>) {
+pub(crate) fn emit<V: Data + ToString>(table: &KTable<Windowed<String>, V>) {
     let text = |k: &Windowed<String>| format!("{}@{}/{}", k.key, k.window.start, k.window.end);
     let values = table.to_stream().select_key(move |k, _| text(k));
     values.map_values(|_, v| v.map(|v| v.to_string())).to("out");
 }
 
-fn append(_: &String, value: String, so_far: String) -> String {
+pub(crate) fn append(_: &String, value: String, so_far: String) -> String {
     if so_far.is_empty() { value } else { format!("{so_far}+{value}") }
 }
 
 /// Without caching, every update is seen.
-fn uncached() -> Materialized<String, String> {
+pub(crate) fn uncached() -> Materialized<String, String> {
     Materialized::named("s").with_caching_disabled()
 }
 
 /// What comes out, like `k@0/10=v@5`; `T` is a deletion.
-fn pipe(driver: &TopologyTestDriver, key: &str, value: &str, time: i64) -> Vec<String> {
+pub(crate) fn pipe(driver: &TopologyTestDriver, key: &str, value: &str, time: i64) -> Vec<String> {
     let row = |(key, value, time): (String, Option<String>, i64)| {
         format!("{key}={}@{time}", value.unwrap_or(s("T")))
     };
