@@ -5,7 +5,8 @@ use std::time::Duration;
 use broker_api::sim::Dice;
 use streams_core::Windowed;
 use streams_dsl::{
-    BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, Suppressed, TimeWindows,
+    BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, SlidingWindows, Suppressed,
+    TimeWindows,
 };
 
 use crate::replayed::{Application, Replayed};
@@ -52,6 +53,28 @@ fn last_count(input: Input) -> Output {
         .count_with(Materialized::named("counts"))
         .to_stream()
         .map(|key, count| (text(&key), count.map(|n| n.to_string())))
+}
+
+/// The values of each sliding window: every one that a window has had, or the last one alone.
+pub(crate) fn sliding(dice: &mut Dice) -> Box<dyn Subject> {
+    one_of(|input| slid(&input, false), |input| slid(&input, true), dice)
+}
+
+fn slid(input: &Input, on_close: bool) -> Output {
+    let windowed =
+        input.group_by_key().windowed_by(SlidingWindows::of(millis(12)).grace(millis(15)));
+    let emit = match on_close {
+        true => EmitStrategy::on_window_close(),
+        false => EmitStrategy::on_window_update(),
+    };
+    windowed
+        .emit_strategy(emit)
+        .reduce_with(
+            |all, value| format!("{all} {value}"),
+            Materialized::named("slid").with_caching_disabled(),
+        )
+        .to_stream()
+        .map(|key, values| (text(&key), values))
 }
 
 /// A left join of two streams, where what finds no partner waits for its time; or the last word on

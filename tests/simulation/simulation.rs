@@ -163,6 +163,11 @@ fn windowed_counts_survive_everything() {
 }
 
 #[test]
+fn sliding_windows_survive_everything() {
+    survives("sliding windows", applications::sliding);
+}
+
+#[test]
 fn a_left_join_of_streams_and_suppressed_results_survive_everything() {
     survives("left join", applications::left_join);
 }
