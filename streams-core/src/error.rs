@@ -147,7 +147,7 @@ pub enum StateError {
 pub enum ProcessError {
     /// A record of a source topic cannot be decoded.
     #[error(
-        "record {offset} of {partition} cannot be decoded ({part}): {error}; skip such records with deserialization_handler(LogAndContinue)"
+        "record {offset} of {partition} cannot be decoded ({part}): {error}; to leave such records out, set deserialization_handler"
     )]
     Deserialization {
         /// Where it was read.
@@ -208,6 +208,28 @@ pub enum ProcessError {
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The results of a single record are more than a commit takes.
+    #[error("its results cannot be committed: {error}")]
+    Commit {
+        /// Why.
+        error: broker_api::Error,
+    },
+    /// A dead letter cannot be written.
+    #[error("a dead letter for topic '{topic}' cannot be written: {reason}")]
+    DeadLetter {
+        /// The topic.
+        topic: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The application's own code panicked.
+    #[error("the application's code panicked{}: {message}", node.as_ref().map(|n| format!(" in '{n}'")).unwrap_or_default())]
+    Panic {
+        /// The operator whose code it was, where that is known.
+        node: Option<String>,
+        /// What the panic said.
+        message: String,
+    },
     /// The application's own code failed.
     #[error("'{node}': {reason}")]
     User {
@@ -216,4 +238,34 @@ pub enum ProcessError {
         /// What it says.
         reason: String,
     },
+}
+
+impl ProcessError {
+    /// What kind of error it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Deserialization { .. } => "Deserialization",
+            Self::Timestamp { .. } => "Timestamp",
+            Self::Serialization { .. } => "Serialization",
+            Self::Output { .. } => "Output",
+            Self::Input { .. } => "Input",
+            Self::State(_) => "State",
+            Self::Commit { .. } => "Commit",
+            Self::DeadLetter { .. } => "DeadLetter",
+            Self::Panic { .. } => "Panic",
+            Self::User { .. } => "User",
+        }
+    }
+
+    /// Whether the processing handler may leave out what caused it. Other handlers have decided on
+    /// the rest already, or it is nobody's fault who is in the input.
+    pub(crate) fn is_of_processing(&self) -> bool {
+        match self {
+            Self::User { .. } | Self::Panic { .. } => true,
+            Self::State(error) => {
+                matches!(error, StateError::Serde { .. } | StateError::Changelog { .. })
+            }
+            _ => false,
+        }
+    }
 }

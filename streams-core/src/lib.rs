@@ -1,6 +1,7 @@
 //! The processor topology, its tasks and state, and the runtime that drives them.
 
 pub mod error;
+pub mod failure;
 pub mod processor;
 pub mod record;
 pub mod runtime;

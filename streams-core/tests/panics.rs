@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use broker_api::Broker;
 use broker_api::sim::SimBroker;
-use streams_core::processor::{Context, InitContext, Processor, PunctuationKind, Schedule};
+use broker_api::{Broker, TopicPartition};
+use streams_core::processor::{
+    Context, InitContext, Processor, PunctuationKind, Schedule, SourceInfo,
+};
 use streams_core::runtime::{State, Streams, StreamsError};
 use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
@@ -115,7 +117,9 @@ fn a_panic_in_a_processor_is_an_error_with_its_name_and_commits_nothing() {
         let streams = start(&world, place);
         let error = block_on(&world.broker, streams.ended()).unwrap_err();
         let message = format!("no luck in {place}");
-        assert_eq!(error, StreamsError::Panic { node: Some("fragile".into()), message });
+        let record = (place == "process")
+            .then(|| SourceInfo { partition: TopicPartition::new("in", 0), offset: 1 });
+        assert_eq!(error, StreamsError::Panic { record, node: Some("fragile".into()), message });
         assert_eq!(streams.state(), State::Error);
         assert_eq!(block_on(&world.broker, streams.close()), Err(error));
         assert_eq!(world.read("out"), [], "nothing of the generation takes effect");

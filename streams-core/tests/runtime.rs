@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use broker_api::sim::Fault;
 use broker_api::{Error, TopicPartition};
+use streams_core::ProcessError;
 use streams_core::runtime::{Next, StreamsError, log_and_continue};
 use streams_core::state::LossyEngine;
 
@@ -70,7 +71,11 @@ fn a_record_whose_commit_is_too_large_is_a_clear_error() {
     world.write(&[("a", b"-"), ("b", b"-")]);
     let mut thread = world.thread();
     let error = world.run(&mut thread).unwrap_err();
-    assert!(matches!(error, StreamsError::Broker(Error::TooLarge { .. })), "{error}");
+    let StreamsError::Process { record: Some(record), error, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((record.partition, record.offset), (TopicPartition::new("in", 0), 0));
+    assert!(matches!(error, ProcessError::Commit { error: Error::TooLarge { .. } }), "{error}");
     drop(thread);
     assert_eq!(world.read("out"), []);
 }

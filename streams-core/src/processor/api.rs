@@ -264,11 +264,13 @@ impl<K: Data, V: Data> Context<'_, K, V> {
 
     /// A store of the task.
     pub fn store<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
+        self.task.touch();
         self.task.stores_mut().get(handle)
     }
 
     /// An operator's time, to be read and changed.
     pub fn operator_time(&mut self, time: OperatorTime) -> &mut Timestamp {
+        self.task.touch();
         self.task.operator_time_mut(time.0)
     }
 

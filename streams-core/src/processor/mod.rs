@@ -24,7 +24,7 @@ pub use children::{Child, Children, Erased};
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
 pub use node::ProcessorNode;
 pub use sink::{Partitioner, SinkNode};
-pub use source::{DeserializationFailure, DeserializationHandler, Resolution, Source, SourceNode};
+pub use source::{Source, SourceNode};
 
 use crate::record::Record;
 use crate::task::TaskCore;

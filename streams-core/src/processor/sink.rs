@@ -6,6 +6,7 @@ use broker_api::partitioner::partition_of;
 
 use super::{Push, Signal};
 use crate::error::{ProcessError, SerdeError};
+use crate::failure::Stage;
 use crate::record::{Data, Record};
 use crate::serde::{DynSerde, encode};
 use crate::task::TaskCore;
@@ -36,9 +37,9 @@ impl<K: Data, V: Data> SinkNode<K, V> {
     }
 
     #[cold]
-    fn refuse(&self, error: SerdeError, task: &mut TaskCore) {
+    fn unfit(&self, error: SerdeError, task: &mut TaskCore) -> ProcessError {
         let topic = task.outputs_mut().topic(self.output).to_string();
-        task.fail(ProcessError::Serialization { topic, error });
+        ProcessError::Serialization { topic, error }
     }
 }
 
@@ -51,8 +52,9 @@ impl<K: Data, V: Data> Push<K, V> for SinkNode<K, V> {
         let mut value_bytes = std::mem::take(&mut self.value_bytes);
         let encoded = encode(&*self.key, &record.key, &mut key_bytes)
             .and_then(|key| Ok((key, encode(&*self.value, &record.value, &mut value_bytes)?)));
-        match encoded {
+        let written = match encoded {
             Ok((key, value)) => {
+                task.touch();
                 let outputs = task.outputs_mut();
                 let partitions = outputs.partitions(self.output);
                 let partition = match (&self.partitioner, key) {
@@ -61,13 +63,12 @@ impl<K: Data, V: Data> Push<K, V> for SinkNode<K, V> {
                     (None, None) => outputs.next_partition(self.output),
                 };
                 let headers = record.headers.as_slice();
-                let sent =
-                    outputs.send(self.output, partition, record.timestamp, key, value, headers);
-                if let Err(error) = sent {
-                    task.fail(error);
-                }
+                outputs.send(self.output, partition, record.timestamp, key, value, headers)
             }
-            Err(error) => self.refuse(error, task),
+            Err(error) => Err(self.unfit(error, task)),
+        };
+        if let Err(error) = written.or_else(|error| task.settle(Stage::Production, error)) {
+            task.fail(error);
         }
         self.key_bytes = key_bytes;
         self.value_bytes = value_bytes;

@@ -1,12 +1,11 @@
 //! Where records enter a task: decoding, null rules, the deserialization handler.
 
-use std::sync::Arc;
-
-use broker_api::{RecordRef, TopicPartition};
+use broker_api::RecordRef;
 use bytes::Bytes;
 
-use super::{Child, Children, Signal};
+use super::{Child, Children, Signal, SourceInfo};
 use crate::error::{BuildError, ProcessError, SerdeError};
+use crate::failure::Stage;
 use crate::record::{Data, Headers, Record};
 use crate::serde::{DynSerde, Serde};
 use crate::task::TaskCore;
@@ -19,31 +18,6 @@ pub trait Source: Send {
     /// Passes a signal on, depth first.
     fn signal(&mut self, signal: &Signal, task: &mut TaskCore);
 }
-
-/// A record that could not be decoded.
-#[derive(Clone, Debug)]
-pub struct DeserializationFailure {
-    /// Where it was read.
-    pub partition: TopicPartition,
-    /// Its offset.
-    pub offset: i64,
-    /// `key` or `value`.
-    pub part: &'static str,
-    /// What does not fit.
-    pub error: SerdeError,
-}
-
-/// What to do with a record that could not be handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// Leave it out, count it, and go on.
-    Continue,
-    /// Stop.
-    Fail,
-}
-
-/// Decides what happens to records that cannot be decoded.
-pub type DeserializationHandler = Arc<dyn Fn(&DeserializationFailure) -> Resolution + Send + Sync>;
 
 /// A source and its children.
 pub struct SourceNode<K, V> {
@@ -119,16 +93,11 @@ fn decode<T: 'static>(
 
 #[cold]
 fn refuse(part: &'static str, error: SerdeError, task: &mut TaskCore) {
-    let Some(source) = task.source() else {
+    let Some(SourceInfo { partition, offset }) = task.source() else {
         return;
     };
-    let (partition, offset) = (source.partition, source.offset);
-    let failure = DeserializationFailure { partition, offset, part, error };
-    match (task.deserialization_handler())(&failure) {
-        Resolution::Continue => task.drop_record("not decodable"),
-        Resolution::Fail => {
-            let DeserializationFailure { partition, offset, part, error } = failure;
-            task.fail(ProcessError::Deserialization { partition, offset, part, error });
-        }
+    let error = ProcessError::Deserialization { partition, offset, part, error };
+    if let Err(error) = task.settle(Stage::Deserialization, error) {
+        task.fail(error);
     }
 }

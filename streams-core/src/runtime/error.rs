@@ -3,6 +3,7 @@
 use broker_api::{Offset, TaskId, TopicPartition};
 
 use crate::error::{BuildError, ProcessError, StateError};
+use crate::processor::SourceInfo;
 
 /// Why an application does not start, or stopped. What had been committed stays; after the cause
 /// is mended, a new start goes on where the last commit ended.
@@ -16,10 +17,12 @@ pub enum StreamsError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// A record could not be processed.
-    #[error("task {task}: {error}")]
+    #[error("task {task}{}: {error}", with(record))]
     Process {
         /// The task.
         task: TaskId,
+        /// The record, where it is known.
+        record: Option<SourceInfo>,
         /// What happened.
         error: ProcessError,
     },
@@ -27,8 +30,10 @@ pub enum StreamsError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The application's own code panicked.
-    #[error("the application's code panicked{}: {message}", node.as_ref().map(|n| format!(" in '{n}'")).unwrap_or_default())]
+    #[error("the application's code panicked{}{}: {message}", node.as_ref().map(|n| format!(" in '{n}'")).unwrap_or_default(), with(record))]
     Panic {
+        /// The record, if it was one.
+        record: Option<SourceInfo>,
         /// The operator whose code it was, where that is known.
         node: Option<String>,
         /// What the panic said.
@@ -116,4 +121,19 @@ pub enum StreamsError {
         /// The system's words.
         reason: String,
     },
+}
+
+impl StreamsError {
+    /// What a task cannot go on after.
+    pub(super) fn process(task: TaskId, record: Option<SourceInfo>, error: ProcessError) -> Self {
+        match error {
+            ProcessError::Panic { node, message } => Self::Panic { record, node, message },
+            error => Self::Process { task, record, error },
+        }
+    }
+}
+
+fn with(record: &Option<SourceInfo>) -> String {
+    let record = record.as_ref();
+    record.map(|r| format!(", record {} of {}", r.offset, r.partition)).unwrap_or_default()
 }

@@ -72,6 +72,11 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Adds a topic that the topology does not name.
+    pub fn add_topic(&mut self, topic: TopicDescription) {
+        self.topics.entry(topic.name.to_string()).or_insert(topic);
+    }
+
     /// A topic that the topology names.
     ///
     /// # Errors

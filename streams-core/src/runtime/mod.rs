@@ -22,11 +22,12 @@ mod shares;
 mod streams;
 mod thread;
 
+pub use crate::failure::{log_and_continue, log_and_fail, log_and_retry_or_fail};
 pub use background::{Background, Inline};
 pub use error::StreamsError;
 pub use internal_topics::Plan;
 pub use metrics::Metrics;
 pub use seal_policy::{SealCounters, should_seal};
-pub use settings::{AutoOffsetReset, Settings, log_and_continue, log_and_fail};
+pub use settings::{AutoOffsetReset, Settings};
 pub use streams::{State, Streams};
 pub use thread::{Next, StreamThread, ThreadEnv};

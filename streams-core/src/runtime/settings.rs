@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::StreamsError;
-use crate::processor::{DeserializationHandler, Resolution};
+use crate::failure::{ErrorHandler, ErrorHandlers, log_and_fail, log_and_retry_or_fail};
 
 /// The settings of an application. Each has a default but the id and the state directory.
 #[derive(Clone)]
@@ -40,7 +40,15 @@ pub struct Settings {
     /// not in the log any more. Default: earliest.
     pub auto_offset_reset: AutoOffsetReset,
     /// What happens to records that cannot be decoded. Default: [`log_and_fail`].
-    pub deserialization_handler: DeserializationHandler,
+    pub deserialization_handler: ErrorHandler,
+    /// What happens to records and punctuations with which an operator fails or panics. Default:
+    /// [`log_and_fail`].
+    pub processing_handler: ErrorHandler,
+    /// What happens to results that cannot be written. Default: [`log_and_retry_or_fail`].
+    pub production_handler: ErrorHandler,
+    /// The topic, which must exist, that gets a dead letter for everything that a handler leaves
+    /// out. Default: none.
+    pub dead_letter_topic: Option<Arc<str>>,
 }
 
 /// Where reading begins without a committed offset that can be used: Kafka's `auto.offset.reset`.
@@ -73,6 +81,19 @@ impl Settings {
             purge_interval: Duration::from_secs(1),
             auto_offset_reset: AutoOffsetReset::Earliest,
             deserialization_handler: log_and_fail(),
+            processing_handler: log_and_fail(),
+            production_handler: log_and_retry_or_fail(),
+            dead_letter_topic: None,
+        }
+    }
+
+    /// The handlers.
+    pub(super) fn error_handlers(&self) -> ErrorHandlers {
+        ErrorHandlers {
+            deserialization: self.deserialization_handler.clone(),
+            processing: self.processing_handler.clone(),
+            production: self.production_handler.clone(),
+            dead_letter_topic: self.dead_letter_topic.clone(),
         }
     }
 
@@ -93,26 +114,4 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-/// The default deserialization handler: the application stops.
-pub fn log_and_fail() -> DeserializationHandler {
-    Arc::new(|failure| {
-        tracing::error!(
-            partition = %failure.partition, offset = failure.offset, part = failure.part,
-            error = %failure.error, "a record cannot be decoded"
-        );
-        Resolution::Fail
-    })
-}
-
-/// A deserialization handler that leaves such records out, with a warning for each.
-pub fn log_and_continue() -> DeserializationHandler {
-    Arc::new(|failure| {
-        tracing::warn!(
-            partition = %failure.partition, offset = failure.offset, part = failure.part,
-            error = %failure.error, "a record cannot be decoded and is left out"
-        );
-        Resolution::Continue
-    })
 }

@@ -1,6 +1,5 @@
 //! An application: its threads, its states, its end.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -19,6 +18,7 @@ use super::thread::{Next, StreamThread, ThreadEnv};
 use super::{Metrics, Plan, Settings, StreamsError, process_id};
 use crate::processor::take_blamed;
 use crate::state::StateEngine;
+use crate::task::panic_message;
 use crate::topology::Topology;
 
 /// The life of an application.
@@ -80,7 +80,11 @@ impl Streams {
         settings: Settings,
     ) -> Result<Self, StreamsError> {
         settings.check()?;
-        let plan = Plan::make(&topology, &settings.application_id, &*broker.admin()).await?;
+        let admin = broker.admin();
+        let mut plan = Plan::make(&topology, &settings.application_id, &*admin).await?;
+        if let Some(topic) = &settings.dead_letter_topic {
+            plan.add_topic(admin.topic(topic).await?);
+        }
         let failed = |e: std::io::Error| StreamsError::Thread { reason: e.to_string() };
         let name = &settings.application_id;
         let worker = Arc::new(Worker::start(format!("{name}-flush")).map_err(failed)?);
@@ -315,7 +319,8 @@ fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, number: usize) {
     // Whatever a panic (of the application's code, or of ours) left half done is dropped with the
     // thread.
     let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        Err(StreamsError::Panic { node: take_blamed(), message: message(&*panic) })
+        let (record, node) = (None, take_blamed());
+        Err(StreamsError::Panic { record, node, message: panic_message(&*panic) })
     });
     if let Err(error) = result {
         shared.fail(error);
@@ -326,9 +331,4 @@ fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, number: usize) {
         shared.set_state(State::Error);
         shared.progress.send_modify(|n| *n += 1);
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker_api::{TaskId, Timestamp, TopicPartition};
+use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 
-use super::{Outputs, OwnTimes, Schedules, Stores};
+use super::{OutputTopic, Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
-use crate::processor::{DeserializationHandler, PunctuationKind, SourceInfo};
+use crate::failure::{ErrorHandlers, RawRecord};
+use crate::processor::{PunctuationKind, SourceInfo};
 use crate::topology::ArenaNode;
 
 /// What a task is told about the application it belongs to.
@@ -15,8 +16,21 @@ use crate::topology::ArenaNode;
 pub struct TaskSettings {
     /// The application's id.
     pub application_id: Arc<str>,
-    /// What happens to records that cannot be decoded.
-    pub deserialization_handler: DeserializationHandler,
+    /// What happens to what cannot be handled.
+    pub handlers: ErrorHandlers,
+    /// Finds the topics of dead letters, by the names that the topology uses.
+    pub topics: TopicLookup,
+}
+
+/// Finds a topic by its name.
+pub type TopicLookup = Arc<dyn Fn(&str) -> Option<OutputTopic> + Send + Sync>;
+
+impl Default for TaskSettings {
+    /// No name, the default handlers, no topics.
+    fn default() -> Self {
+        let topics = Arc::new(|_: &str| None);
+        Self { application_id: "".into(), handlers: ErrorHandlers::default(), topics }
+    }
 }
 
 /// The part of a task that its nodes work on: stores, outputs, times, the arena of nodes with
@@ -29,7 +43,11 @@ pub struct TaskCore {
     schedules: Schedules,
     pub(crate) arena: Vec<Option<Box<dyn ArenaNode>>>,
     error: Option<ProcessError>,
-    source: Option<(TopicPartition, i64)>,
+    /// The record that is being processed or, if `from_record` is not set, the last one that was.
+    source: Option<Present>,
+    from_record: bool,
+    /// Whether the present record has changed a store or written something.
+    touched: bool,
     stream_time: Timestamp,
     operator_times: Vec<(String, Timestamp)>,
     /// What operators' times were at the last seal.
@@ -37,6 +55,14 @@ pub struct TaskCore {
     wall_clock: Timestamp,
     commit_requested: bool,
     dropped: BTreeMap<&'static str, u64>,
+}
+
+/// The record that is being processed.
+struct Present {
+    partition: TopicPartition,
+    offset: Offset,
+    /// Where its bytes are, should somebody ask.
+    batch: Batch,
 }
 
 impl TaskCore {
@@ -51,6 +77,8 @@ impl TaskCore {
             arena: Vec::new(),
             error: None,
             source: None,
+            from_record: false,
+            touched: false,
             stream_time: -1,
             operator_times: Vec::new(),
             sealed_times: Vec::new(),
@@ -118,7 +146,7 @@ impl TaskCore {
     /// Notes that the present input is malformed.
     #[cold]
     pub fn fail_input(&mut self, error: broker_api::Error) {
-        if let Some((partition, _)) = self.source.clone() {
+        if let Some(SourceInfo { partition, .. }) = self.source() {
             self.fail(ProcessError::Input { partition, error });
         }
     }
@@ -134,25 +162,71 @@ impl TaskCore {
     }
 
     /// Says which record comes next.
-    pub fn set_source(&mut self, partition: &TopicPartition, offset: i64) {
+    pub fn set_source(&mut self, partition: &TopicPartition, offset: Offset, batch: &Batch) {
+        self.touched = false;
+        self.from_record = true;
         match &mut self.source {
-            Some((present, at)) if Arc::ptr_eq(&present.topic, &partition.topic) => {
-                present.partition = partition.partition;
-                *at = offset;
+            Some(present) if Arc::ptr_eq(&present.partition.topic, &partition.topic) => {
+                present.partition.partition = partition.partition;
+                present.offset = offset;
+                // A record in the same batch as the last one is the rule.
+                if present.batch.bytes().as_ptr() != batch.bytes().as_ptr()
+                    || present.batch.base_offset() != batch.base_offset()
+                {
+                    present.batch = batch.clone();
+                }
             }
-            source => *source = Some((partition.clone(), offset)),
+            source => {
+                *source =
+                    Some(Present { partition: partition.clone(), offset, batch: batch.clone() });
+            }
         }
     }
 
     /// Says that what comes next does not stem from a record.
     pub fn clear_source(&mut self) {
-        self.source = None;
+        self.touched = false;
+        self.from_record = false;
+    }
+
+    /// Says that what comes next stems from the last record.
+    pub(super) fn set_last_source(&mut self) {
+        self.from_record = true;
     }
 
     /// Where the present record came from.
     pub fn source(&self) -> Option<SourceInfo> {
-        let (partition, offset) = self.source.clone()?;
-        Some(SourceInfo { partition, offset })
+        let present = self.source.as_ref().filter(|_| self.from_record)?;
+        Some(SourceInfo { partition: present.partition.clone(), offset: present.offset })
+    }
+
+    /// The present record as it was read.
+    #[cold]
+    pub fn raw_record(&self) -> Option<RawRecord> {
+        let present = self.source.as_ref().filter(|_| self.from_record)?;
+        let Present { partition, offset, batch } = present;
+        let is_it = |record: &RecordRef<'_>| record.offset == *offset;
+        let record = batch.records().filter_map(Result::ok).find(is_it)?;
+        let slice = |bytes: Option<&[u8]>| bytes.map(|bytes| batch.bytes().slice_ref(bytes));
+        Some(RawRecord {
+            partition: partition.clone(),
+            offset: *offset,
+            timestamp: record.timestamp,
+            key: slice(record.key),
+            value: slice(record.value),
+            headers: record.headers.to_vec().unwrap_or_default(),
+        })
+    }
+
+    /// Notes that the present record has changed a store or written something.
+    #[inline]
+    pub fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    /// Whether it has.
+    pub fn is_touched(&self) -> bool {
+        self.touched
     }
 
     /// The highest timestamp seen; -1 before the first record.
@@ -251,8 +325,8 @@ impl TaskCore {
         std::mem::take(&mut self.dropped)
     }
 
-    /// What decides on records that cannot be decoded.
-    pub fn deserialization_handler(&self) -> &DeserializationHandler {
-        &self.settings.deserialization_handler
+    /// What the task was told about its application.
+    pub fn settings(&self) -> &TaskSettings {
+        &self.settings
     }
 }

@@ -1,12 +1,15 @@
 //! A running task.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use broker_api::{Batch, CommittedOffset, Offset, TaskId, Timestamp, TopicPartition};
 
 use super::{OffsetMetadata, Outputs, RecordQueue, TaskCore, WrittenTopics};
 use crate::error::{ProcessError, StateError};
-use crate::processor::{PunctuationKind, Signal};
+use crate::failure::{Halt, LeftOut, Place, Stage};
+use crate::processor::{PunctuationKind, Signal, take_blamed};
 use crate::state::{ChangelogWriter, Position, StoreEngine};
 use crate::topology::{BuiltTask, TaskSource};
 
@@ -20,6 +23,11 @@ pub struct Task {
     written: WrittenTopics,
     committed: Vec<Offset>,
     processed: u64,
+    /// What is still to be left out, and what this generation has left out.
+    to_leave_out: Vec<LeftOut>,
+    left_out: Vec<Place>,
+    /// The punctuation that is being called.
+    calling: Option<Place>,
 }
 
 /// A store of a task, seen from its changelog.
@@ -40,6 +48,8 @@ pub struct Sealed {
     pub offsets: Vec<(TopicPartition, CommittedOffset)>,
     /// The last changelog batch of each store that was written.
     pub changelogs: Vec<SealedChangelog>,
+    /// What was left out, as [`Task::leave_out`] had asked.
+    pub left_out: Vec<Place>,
 }
 
 /// The last changelog batch of a store in a commit.
@@ -61,7 +71,18 @@ impl Task {
     ) -> Self {
         let committed = queues.iter().map(RecordQueue::position).collect();
         let BuiltTask { core, sources } = built;
-        Self { core, sources, queues, stores, written, committed, processed: 0 }
+        Self {
+            core,
+            sources,
+            queues,
+            stores,
+            written,
+            committed,
+            processed: 0,
+            to_leave_out: Vec::new(),
+            left_out: Vec::new(),
+            calling: None,
+        }
     }
 
     /// Its id.
@@ -99,21 +120,49 @@ impl Task {
         self.processed
     }
 
+    /// Tells what to leave out of what comes.
+    ///
+    /// # Errors
+    /// [`ProcessError::DeadLetter`].
+    pub fn leave_out(&mut self, what: LeftOut) -> Result<(), ProcessError> {
+        if what.place == Place::WallClock {
+            self.core.leave_out(Stage::Processing, &what.letters)?;
+            self.left_out.push(what.place);
+        } else {
+            self.to_leave_out.push(what);
+        }
+        Ok(())
+    }
+
+    /// Whether something was left out, so that the generation should be sealed before it goes on: what
+    /// was replayed in vain need not be replayed again for the next record that fails.
+    pub fn wants_seal(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+
     /// Processes up to `max` records; answers how many there were. The partition whose next record
     /// is oldest goes first. While the broker has more for a partition of which nothing is here,
     /// the others wait.
     ///
     /// # Errors
-    /// [`ProcessError`]: the generation must be given up.
-    pub fn process(&mut self, max: usize) -> Result<usize, ProcessError> {
+    /// [`Halt`]: the generation must be given up.
+    pub fn process(&mut self, max: usize) -> Result<usize, Halt> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.process_some(max)));
+        let done = self.settle_panic(caught)?;
+        self.processed += done as u64;
+        Ok(done)
+    }
+
+    fn process_some(&mut self, max: usize) -> Result<usize, Halt> {
         let mut done = 0;
-        while done < max {
+        while done < max && !self.wants_seal() {
             let Some(chosen) = self.choose() else {
                 break;
             };
             let (core, sources) = (&mut self.core, &mut self.sources);
+            let (to_leave_out, left_out) = (&mut self.to_leave_out, &mut self.left_out);
             let taken = self.queues[chosen].next(|partition, source, record, batch| {
-                core.set_source(partition, record.offset);
+                core.set_source(partition, record.offset, batch);
                 if record.timestamp < 0 {
                     let (partition, offset) = (partition.clone(), record.offset);
                     let timestamp = record.timestamp;
@@ -121,6 +170,16 @@ impl Task {
                     return;
                 }
                 core.advance_stream_time(record.timestamp);
+                if !to_leave_out.is_empty() {
+                    let this = Place::Record(partition.clone(), record.offset);
+                    if let Some(what) = take(to_leave_out, |place| *place == this) {
+                        if let Err(error) = core.leave_out(Stage::Processing, &what.letters) {
+                            core.fail(error);
+                        }
+                        left_out.push(what.place);
+                        return;
+                    }
+                }
                 sources[source].source.feed(record, batch.bytes(), core);
             });
             match taken {
@@ -128,18 +187,58 @@ impl Task {
                 Some(Ok(())) => done += 1,
                 Some(Err(error)) => {
                     let partition = self.queues[chosen].partition().clone();
-                    return Err(ProcessError::Input { partition, error });
+                    let error = ProcessError::Input { partition, error };
+                    return Err(Halt::Fail { record: None, error });
                 }
             }
             if let Some(error) = self.core.take_error() {
-                return Err(error);
+                self.settle(error)?;
             }
             if !self.core.schedules_mut().is_empty() {
-                self.punctuate(PunctuationKind::StreamTime, self.core.stream_time())?;
+                self.punctuate_due(PunctuationKind::StreamTime, self.core.stream_time())?;
             }
         }
-        self.processed += done as u64;
         Ok(done)
+    }
+
+    /// Asks about an error of the present record or punctuation.
+    #[cold]
+    fn settle(&mut self, error: ProcessError) -> Result<(), Halt> {
+        let place = match self.core.source() {
+            Some(source) => Place::Record(source.partition, source.offset),
+            None => self.calling.take().unwrap_or(Place::WallClock),
+        };
+        self.core.settle_at(Stage::Processing, error, place)
+    }
+
+    /// Asks about an error that shows when the generation is sealed or submitted, and whose cause is
+    /// the last record that was processed, or a punctuation if there was none.
+    pub fn settle_sealing(&mut self, stage: Stage, error: ProcessError, by_record: bool) -> Halt {
+        if by_record {
+            self.core.set_last_source();
+        }
+        self.core.touch();
+        let record = self.core.source();
+        let place = record.clone().map(|source| Place::Record(source.partition, source.offset));
+        let settled = self.core.settle_at(stage, error.clone(), place.unwrap_or(Place::WallClock));
+        // What has been touched is never settled on the spot.
+        settled.err().unwrap_or(Halt::Fail { record, error })
+    }
+
+    /// A panic is an error of the node whose code it was.
+    fn settle_panic<T>(
+        &mut self,
+        caught: Result<Result<T, Halt>, Box<dyn Any + Send>>,
+    ) -> Result<T, Halt> {
+        match caught {
+            Ok(result) => result,
+            Err(panic) => {
+                let error = panicked(&*panic);
+                self.settle(error.clone())?;
+                // A panic is never settled on the spot.
+                Err(Halt::Fail { record: None, error })
+            }
+        }
     }
 
     /// The queue whose next record is oldest.
@@ -165,15 +264,36 @@ impl Task {
     ///
     /// # Errors
     /// As [`Task::process`].
-    pub fn punctuate(
-        &mut self,
-        kind: PunctuationKind,
-        now: Timestamp,
-    ) -> Result<bool, ProcessError> {
+    pub fn punctuate(&mut self, kind: PunctuationKind, now: Timestamp) -> Result<bool, Halt> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.punctuate_due(kind, now)));
+        self.settle_panic(caught)
+    }
+
+    fn punctuate_due(&mut self, kind: PunctuationKind, now: Timestamp) -> Result<bool, Halt> {
         let mut any = false;
         while let Some(schedule) = self.core.schedules_mut().take_due(kind, now) {
             any = true;
-            self.signal(&Signal::Punctuate { schedule, timestamp: now })?;
+            let is_it = |place: &Place| match place {
+                Place::StreamTime { schedule: its, timestamp } => {
+                    *its == schedule && *timestamp <= now
+                }
+                _ => false,
+            };
+            if kind == PunctuationKind::StreamTime
+                && let Some(what) = take(&mut self.to_leave_out, is_it)
+            {
+                let left = self.core.leave_out(Stage::Processing, &what.letters);
+                left.map_err(|error| Halt::Fail { record: None, error })?;
+                self.left_out.push(what.place);
+                continue;
+            }
+            self.calling = Some(match kind {
+                PunctuationKind::StreamTime => Place::StreamTime { schedule, timestamp: now },
+                PunctuationKind::WallClock => Place::WallClock,
+            });
+            if let Err(error) = self.signal(&Signal::Punctuate { schedule, timestamp: now }) {
+                self.settle(error)?;
+            }
         }
         Ok(any)
     }
@@ -215,6 +335,11 @@ impl Task {
     /// # Errors
     /// [`ProcessError`]: the generation must be given up.
     pub fn seal(&mut self) -> Result<Sealed, ProcessError> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.seal_now()));
+        caught.unwrap_or_else(|panic| Err(panicked(&*panic)))
+    }
+
+    fn seal_now(&mut self) -> Result<Sealed, ProcessError> {
         self.signal(&Signal::BeforeSeal)?;
         let (stores, outputs) = self.core.stores_and_outputs();
         let mut written = vec![false; self.stores.len()];
@@ -249,8 +374,26 @@ impl Task {
                 offsets.push((queue.partition().clone(), offset));
             }
         }
-        Ok(Sealed { batches, offsets, changelogs })
+        let left_out = std::mem::take(&mut self.left_out);
+        Ok(Sealed { batches, offsets, changelogs, left_out })
     }
+}
+
+/// Takes what is at a place out of a list.
+fn take(from: &mut Vec<LeftOut>, is_it: impl Fn(&Place) -> bool) -> Option<LeftOut> {
+    let index = from.iter().position(|what| is_it(&what.place))?;
+    Some(from.swap_remove(index))
+}
+
+/// A panic as an error.
+fn panicked(panic: &(dyn Any + Send)) -> ProcessError {
+    ProcessError::Panic { node: take_blamed(), message: panic_message(panic) }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 /// Appends the changelog records of one store to the outputs.

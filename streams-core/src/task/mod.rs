@@ -6,9 +6,11 @@ mod metadata;
 mod outputs;
 mod record_queue;
 mod schedules;
+mod settling;
 mod stores;
 
-pub use self::core::{TaskCore, TaskSettings};
+pub use self::core::{TaskCore, TaskSettings, TopicLookup};
+pub(crate) use machine::panic_message;
 pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::{OffsetMetadata, OwnTimes, WrittenTopics};
 pub use outputs::{OutputTopic, Outputs};

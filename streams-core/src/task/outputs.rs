@@ -119,10 +119,13 @@ impl Outputs {
         let entry = &mut self.topics[topic];
         let builder = &mut entry.partitions[partition as usize];
         if let Err(error) = builder.push(timestamp, key, value, headers) {
-            return Err(ProcessError::Output { topic: entry.name.to_string(), error });
+            let error = ProcessError::Output { topic: entry.name.to_string(), error };
+            return Err(self.refused(topic, partition, error));
         }
         if builder.bytes() > limit {
-            return Err(too_large(&entry.name, builder.bytes(), limit));
+            let error = too_large(&entry.name, builder.bytes(), limit);
+            *builder = BatchBuilder::new(); // it was alone in its batch
+            return Err(self.refused(topic, partition, error));
         }
         if builder.bytes() >= BATCH_BYTES {
             self.finish(topic, partition)?;
@@ -133,6 +136,15 @@ impl Outputs {
             self.filled.push((topic, partition));
         }
         Ok(())
+    }
+
+    /// A refused record leaves nothing behind, not even an empty batch.
+    #[cold]
+    fn refused(&mut self, topic: usize, partition: u32, error: ProcessError) -> ProcessError {
+        if self.topics[topic].partitions[partition as usize].is_empty() {
+            self.filled.retain(|filled| *filled != (topic, partition));
+        }
+        error
     }
 
     fn finish(&mut self, topic: usize, partition: u32) -> Result<(), ProcessError> {

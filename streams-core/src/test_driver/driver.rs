@@ -204,7 +204,8 @@ fn task(
     let engines = LossyEngine::new().open(Path::new(&id.to_string()), &stores)?;
     let task_settings = TaskSettings {
         application_id: settings.application_id.as_str().into(),
-        deserialization_handler: settings.deserialization_handler.clone(),
+        handlers: settings.handlers.clone(),
+        topics: Arc::new(|topic| Some(OutputTopic::unlimited(topic.into(), 1))),
     };
     let resolve = |topic: &str| -> Result<OutputTopic, BuildError> {
         Ok(OutputTopic::unlimited(names.full(topic), 1))

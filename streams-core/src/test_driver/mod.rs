@@ -30,12 +30,11 @@ mod topics;
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use broker_api::Timestamp;
 
-use crate::processor::{DeserializationHandler, Resolution};
+use crate::failure::ErrorHandlers;
 use crate::state::RawEntry;
 use crate::topology::Topology;
 
@@ -56,17 +55,13 @@ pub struct TestDriverSettings {
     pub application_id: String,
     /// Where the wall clock starts, in milliseconds since the Unix epoch. Default: 0.
     pub start: Timestamp,
-    /// What happens to records that cannot be decoded. Default: fail.
-    pub deserialization_handler: DeserializationHandler,
+    /// What happens to what cannot be handled. Default: fail.
+    pub handlers: ErrorHandlers,
 }
 
 impl Default for TestDriverSettings {
     fn default() -> Self {
-        Self {
-            application_id: "test".into(),
-            start: 0,
-            deserialization_handler: Arc::new(|_| Resolution::Fail),
-        }
+        Self { application_id: "test".into(), start: 0, handlers: ErrorHandlers::default() }
     }
 }
 

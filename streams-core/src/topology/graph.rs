@@ -8,7 +8,7 @@ use broker_api::TaskId;
 use super::spec::{Make, MakeContext, TopicResolver};
 use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec};
 use crate::error::BuildError;
-use crate::processor::{Child, Erased, Resolution, Source};
+use crate::processor::{Child, Erased, Source};
 use crate::state::{LossyEngine, StateEngine, StoreEngine};
 use crate::task::{OutputTopic, TaskCore, TaskSettings};
 
@@ -136,10 +136,7 @@ impl Topology {
 
     /// Builds a task of each sub-topology on empty stores, to see that it can be done.
     pub(super) fn try_tasks(&self) -> Result<(), BuildError> {
-        let settings = TaskSettings {
-            application_id: "".into(),
-            deserialization_handler: Arc::new(|_| Resolution::Fail),
-        };
+        let settings = TaskSettings::default();
         for (number, part) in self.subtopologies.iter().enumerate() {
             let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
             let engines = LossyEngine::default()

@@ -157,6 +157,7 @@ impl StreamThread {
         self.unsynced.clear();
         self.since = None;
         self.seal_requested = false;
+        self.retry_at = None;
         let closing = std::mem::take(&mut self.closing);
         for task in closing {
             self.assigned.remove(&task);

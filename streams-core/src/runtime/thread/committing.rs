@@ -11,6 +11,7 @@ use super::super::metrics::{Tally, add};
 use super::super::{SealCounters, should_seal};
 use super::{StreamThread, StreamsError};
 use crate::error::StateError;
+use crate::failure::Place;
 use crate::state::{EntryBatch, Expiry, Position, Store};
 
 /// A commit that the broker has taken and that is not synced yet.
@@ -31,6 +32,7 @@ pub(super) struct TaskPart {
     flushes: Vec<Snapshot>,
     /// Consumed internal input, to be deleted.
     purge: Vec<(TopicPartition, Offset)>,
+    left_out: Vec<Place>,
 }
 
 /// What a store has to write as of a commit.
@@ -66,6 +68,18 @@ pub(super) struct Unsent {
     tally: Tally,
 }
 
+impl Unsent {
+    /// A task that has something in it.
+    pub(super) fn task(&self) -> Option<TaskId> {
+        self.parts.first().map(|part| part.task)
+    }
+
+    /// What was counted for it.
+    pub(super) fn into_tally(self) -> Tally {
+        self.tally
+    }
+}
+
 /// A store flush that has ended.
 pub(super) struct FlushDone {
     task: TaskId,
@@ -78,6 +92,10 @@ impl StreamThread {
         if self.token.is_none() {
             return Ok(false); // a commit would be refused
         }
+        if self.retry_at.is_some_and(|at| at > self.env.clock.monotonic()) {
+            return Ok(false);
+        }
+        self.retry_at = None;
         if let Some(unsent) = self.unsent.take() {
             self.submit(unsent)?;
             return Ok(self.unsent.is_none());
@@ -125,8 +143,14 @@ impl StreamThread {
             if !running.task.has_uncommitted() {
                 continue;
             }
-            let sealed = running.task.seal();
-            let sealed = sealed.map_err(|error| StreamsError::Process { task: *id, error })?;
+            let sealed = match running.task.seal() {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    let id = *id;
+                    self.generation = tally; // given up with the rest
+                    return self.sealing_failed(id, error);
+                }
+            };
             for (reason, n) in running.task.core_mut().take_dropped() {
                 *tally.dropped.entry(reason).or_default() += n;
             }
@@ -157,7 +181,8 @@ impl StreamThread {
                     flush.last = now;
                 }
             }
-            parts.push(TaskPart { task: *id, changelogs, flushes, purge });
+            let left_out = sealed.left_out;
+            parts.push(TaskPart { task: *id, changelogs, flushes, purge, left_out });
         }
         if !offsets.is_empty() {
             let group = self.env.settings.application_id.clone();
@@ -174,6 +199,7 @@ impl StreamThread {
                 let grown = self.generation_limit / 8 + 1;
                 self.generation_limit = self.generation_limit.saturating_add(grown);
                 for part in &parts {
+                    self.have_left_out(part.task, &part.left_out);
                     if let Some(running) = self.running.get_mut(&part.task) {
                         running.last_commit = Some(ticket);
                     }
@@ -194,12 +220,16 @@ impl StreamThread {
                     self.start_over()?;
                     self.join_anew()
                 }
-                error @ Error::TooLarge { .. } if tally.processed > 1 => {
-                    // The same again in smaller portions.
-                    self.generation_limit = tally.processed / 2;
-                    tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit was too large; its records are processed again, fewer at a time");
-                    self.generation = tally; // given up with the rest
-                    self.start_over()
+                error @ (Error::TooLarge { .. }
+                | Error::InvalidRecord { .. }
+                | Error::UnknownTopic { .. }
+                | Error::UnknownPartition { .. }) => {
+                    let retriable = matches!(
+                        error,
+                        Error::UnknownTopic { .. } | Error::UnknownPartition { .. }
+                    );
+                    let unsent = Unsent { commit: *refused.submitted, parts, tally };
+                    self.refused(unsent, error, retriable)
                 }
                 error => Err(error.into()),
             },

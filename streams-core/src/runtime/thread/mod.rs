@@ -9,6 +9,7 @@
 mod assignment;
 mod committing;
 mod flushing;
+mod halting;
 mod opening;
 mod processing;
 mod running;
@@ -33,6 +34,7 @@ use self::running::Running;
 use super::metrics::{Counters, Tally};
 use super::shares::Shares;
 use super::{Background, Plan, Settings, StreamsError};
+use crate::failure::LeftOut;
 use crate::state::StateEngine;
 use crate::topology::Topology;
 
@@ -147,6 +149,12 @@ pub struct StreamThread {
     in_flight: VecDeque<InFlight>,
     unsynced: VecDeque<InFlight>,
     unsent: Option<Unsent>,
+    /// When that is tried again because a handler said so.
+    retry_at: Option<Duration>,
+    /// What is left out when its task has been opened again.
+    left_out: Vec<(TaskId, LeftOut)>,
+    /// The task that has processed a record last.
+    last_processed: Option<TaskId>,
     last_purge: BTreeMap<TopicPartition, Duration>,
     flushes: (Sender<FlushDone>, Receiver<FlushDone>),
     flushes_running: usize,
@@ -222,6 +230,9 @@ impl StreamThread {
             in_flight: VecDeque::new(),
             unsynced: VecDeque::new(),
             unsent: None,
+            retry_at: None,
+            left_out: Vec::new(),
+            last_processed: None,
             last_purge: BTreeMap::new(),
             flushes: channel(),
             flushes_running: 0,
@@ -313,7 +324,8 @@ impl StreamThread {
         let interval = self.env.settings.flush_interval;
         let flush = self.running.values_mut().filter_map(|r| r.next_flush(interval)).min();
         let flush = flush.map(|due| due.saturating_sub(now));
-        let wait = [seal, punctuation, flush].into_iter().flatten().min();
+        let retry = self.retry_at.map(|at| at.saturating_sub(now));
+        let wait = [seal, punctuation, flush, retry].into_iter().flatten().min();
         // A wait of nothing would spin: what is due now but cannot be done waits for a waker.
         wait.map(|wait| wait.max(Duration::from_millis(1)))
     }

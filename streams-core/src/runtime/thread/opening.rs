@@ -301,9 +301,11 @@ impl StreamThread {
     /// Builds the nodes of a restored task and begins to read its inputs.
     fn run_task(&mut self, id: TaskId, restored: Restoring) -> Result<(), StreamsError> {
         let env = &self.env;
+        let topics = env.plan.clone();
         let settings = TaskSettings {
             application_id: env.settings.application_id.clone(),
-            deserialization_handler: env.settings.deserialization_handler.clone(),
+            handlers: env.settings.error_handlers(),
+            topics: Arc::new(move |topic| topics.topic(topic).ok().map(Into::into)),
         };
         let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
         let plan = env.plan.clone();
@@ -348,7 +350,12 @@ impl StreamThread {
         self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
         let last = env.clock.monotonic();
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
-        let task = Task::new(built, queues, stores, env.plan.written_by(part));
+        let mut task = Task::new(built, queues, stores, env.plan.written_by(part));
+        task.core_mut().set_wall_clock(env.clock.now());
+        for (_, what) in self.left_out.iter().filter(|(task, _)| *task == id) {
+            let left = task.leave_out(what.clone());
+            left.map_err(|error| StreamsError::process(id, None, error))?;
+        }
         let internal = self.is_internal(id);
         let share = env.stores.take(flushes.len());
         let running = Running { task, internal, last_commit: None, flushes, _share: share };

@@ -46,6 +46,10 @@ impl StreamThread {
         if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
+        if self.running.values().any(|running| running.task.wants_seal()) {
+            self.seal_requested = true;
+            return Ok(false);
+        }
         self.share_memory();
         let now = self.env.clock.now();
         let mut done = self.process_some(now, true)?;
@@ -70,6 +74,7 @@ impl StreamThread {
         let budget = self.store_budget();
         let mut all = 0;
         let most = self.generation_limit - self.generation.processed;
+        let mut halted = None;
         for (id, running) in self.running.iter_mut().rev() {
             if running.internal != internal
                 || self.closing.contains(id)
@@ -78,12 +83,18 @@ impl StreamThread {
                 continue;
             }
             running.task.core_mut().set_wall_clock(now);
-            let done = running.task.process(SLICE.min(most - all));
-            let done = done.map_err(|error| StreamsError::Process { task: *id, error })?;
+            let done = match running.task.process(SLICE.min(most - all)) {
+                Ok(done) => done,
+                Err(halt) => {
+                    halted = Some((*id, halt));
+                    break;
+                }
+            };
             if running.task.core_mut().take_commit_request() {
                 self.seal_requested = true;
             }
             if done > 0 {
+                self.last_processed = Some(*id);
                 all += done;
                 self.generation.processed += done;
                 add(&self.env.counters.processed, done as u64);
@@ -93,7 +104,10 @@ impl StreamThread {
                 }
             }
         }
-        Ok(all)
+        match halted {
+            Some((task, halt)) => self.halted(task, halt).map(|()| 0),
+            None => Ok(all),
+        }
     }
 
     fn resume_inputs(&mut self) {
@@ -115,15 +129,24 @@ impl StreamThread {
 
     fn punctuate(&mut self, now: i64) -> Result<bool, StreamsError> {
         let mut any = false;
+        let mut halted = None;
         for (id, running) in &mut self.running {
             if self.closing.contains(id) || running.task.core_mut().schedules_mut().is_empty() {
                 continue;
             }
             running.task.core_mut().set_wall_clock(now);
-            let called = running.task.punctuate(PunctuationKind::WallClock, now);
-            any |= called.map_err(|error| StreamsError::Process { task: *id, error })?;
+            match running.task.punctuate(PunctuationKind::WallClock, now) {
+                Ok(called) => any |= called,
+                Err(halt) => {
+                    halted = Some((*id, halt));
+                    break;
+                }
+            }
         }
-        Ok(any)
+        match halted {
+            Some((task, halt)) => self.halted(task, halt).map(|()| true),
+            None => Ok(any),
+        }
     }
 
     /// How many bytes each store may hold in memory: all stores of the process share evenly.

@@ -1,0 +1,108 @@
+//! What follows when a task, or the broker, refuses: the generation is given up, and then either the
+//! application stops, or the generation is processed again: without what was left out, or in smaller
+//! portions, until the record is found that was the cause.
+
+use std::time::Duration;
+
+use broker_api::{Error, TaskId};
+
+use super::committing::Unsent;
+use super::{StreamThread, StreamsError};
+use crate::error::ProcessError;
+use crate::failure::{Decision, Failure, Halt, Place, Stage};
+
+/// How long a commit waits that is tried again because a handler said so.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl StreamThread {
+    /// A task cannot go on.
+    pub(super) fn halted(&mut self, task: TaskId, halt: Halt) -> Result<(), StreamsError> {
+        match halt {
+            Halt::Fail { record, error } => Err(StreamsError::process(task, record, error)),
+            Halt::LeaveOut(what) => {
+                tracing::warn!(thread = %self.transactional_id, %task, place = ?what.place, "what was processed since the last commit is processed again without what failed");
+                let assigned = &self.assigned;
+                self.left_out.retain(|(task, _)| assigned.contains(task));
+                self.left_out.push((task, what));
+                self.start_over()
+            }
+        }
+    }
+
+    /// What a commit has left out is behind its offsets.
+    pub(super) fn have_left_out(&mut self, task: TaskId, places: &[Place]) {
+        if !places.is_empty() {
+            self.left_out.retain(|(its, what)| *its != task || !places.contains(&what.place));
+        }
+    }
+
+    /// A generation cannot be sealed. Which record was the cause shows when it is alone.
+    pub(super) fn sealing_failed(
+        &mut self,
+        task: TaskId,
+        error: ProcessError,
+    ) -> Result<(), StreamsError> {
+        if !error.is_of_processing() {
+            return Err(StreamsError::process(task, None, error));
+        }
+        self.blame_record(Stage::Processing, task, error)
+    }
+
+    fn blame_record(
+        &mut self,
+        stage: Stage,
+        task: TaskId,
+        error: ProcessError,
+    ) -> Result<(), StreamsError> {
+        let processed = self.generation.processed;
+        if processed > 1 {
+            self.generation_limit = processed / 2;
+            tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit failed; its records are processed again, fewer at a time");
+            return self.start_over();
+        }
+        let by_record = processed == 1;
+        let task = self.last_processed.filter(|_| by_record).unwrap_or(task);
+        match self.running.get_mut(&task) {
+            Some(running) => {
+                let halt = running.task.settle_sealing(stage, error, by_record);
+                self.halted(task, halt)
+            }
+            None => Err(StreamsError::process(task, None, error)),
+        }
+    }
+
+    /// The broker has refused a commit for what is in it.
+    pub(super) fn refused(
+        &mut self,
+        unsent: Unsent,
+        refused: Error,
+        retriable: bool,
+    ) -> Result<(), StreamsError> {
+        let Some(task) = unsent.task() else {
+            return Err(refused.into());
+        };
+        let error = ProcessError::Commit { error: refused.clone() };
+        if retriable {
+            let failure = Failure {
+                stage: Stage::Production,
+                task,
+                record: None,
+                error: error.clone(),
+                retriable,
+                wall_clock: self.env.clock.now(),
+            };
+            match self.env.settings.error_handlers().decide(&failure) {
+                Decision::Fail => return Err(refused.into()),
+                Decision::Retry => {
+                    let now = self.env.clock.monotonic();
+                    self.retry_at = Some(now.saturating_add(RETRY_AFTER));
+                    self.unsent = Some(unsent);
+                    return Ok(());
+                }
+                Decision::Resume(_) => {} // asked again when the record is found
+            }
+        }
+        self.generation = unsent.into_tally(); // given up with the rest
+        self.blame_record(Stage::Production, task, error)
+    }
+}
