@@ -2,7 +2,7 @@
 
 use broker_api::{Offset, Timestamp, TopicPartition};
 
-use super::DeadLetter;
+use super::{DeadLetter, Stage};
 use crate::error::ProcessError;
 use crate::processor::SourceInfo;
 
@@ -25,6 +25,8 @@ pub enum Halt {
 pub struct LeftOut {
     /// What.
     pub place: Place,
+    /// Where it failed.
+    pub stage: Stage,
     /// The records to be written.
     pub letters: Vec<DeadLetter>,
 }

@@ -22,7 +22,7 @@ pub enum StreamsError {
         /// The task.
         task: TaskId,
         /// The record, where it is known.
-        record: Option<SourceInfo>,
+        record: Option<Box<SourceInfo>>,
         /// What happened.
         error: ProcessError,
     },
@@ -33,7 +33,7 @@ pub enum StreamsError {
     #[error("the application's code panicked{}{}: {message}", node.as_ref().map(|n| format!(" in '{n}'")).unwrap_or_default(), with(record))]
     Panic {
         /// The record, if it was one.
-        record: Option<SourceInfo>,
+        record: Option<Box<SourceInfo>>,
         /// The operator whose code it was, where that is known.
         node: Option<String>,
         /// What the panic said.
@@ -126,6 +126,7 @@ pub enum StreamsError {
 impl StreamsError {
     /// What a task cannot go on after.
     pub(super) fn process(task: TaskId, record: Option<SourceInfo>, error: ProcessError) -> Self {
+        let record = record.map(Box::new);
         match error {
             ProcessError::Panic { node, message } => Self::Panic { record, node, message },
             error => Self::Process { task, record, error },
@@ -133,7 +134,7 @@ impl StreamsError {
     }
 }
 
-fn with(record: &Option<SourceInfo>) -> String {
+fn with(record: &Option<Box<SourceInfo>>) -> String {
     let record = record.as_ref();
     record.map(|r| format!(", record {} of {}", r.offset, r.partition)).unwrap_or_default()
 }

@@ -126,7 +126,7 @@ impl Task {
     /// [`ProcessError::DeadLetter`].
     pub fn leave_out(&mut self, what: LeftOut) -> Result<(), ProcessError> {
         if what.place == Place::WallClock {
-            self.core.leave_out(Stage::Processing, &what.letters)?;
+            self.core.leave_out(what.stage, &what.letters)?;
             self.left_out.push(what.place);
         } else {
             self.to_leave_out.push(what);
@@ -148,9 +148,7 @@ impl Task {
     /// [`Halt`]: the generation must be given up.
     pub fn process(&mut self, max: usize) -> Result<usize, Halt> {
         let caught = catch_unwind(AssertUnwindSafe(|| self.process_some(max)));
-        let done = self.settle_panic(caught)?;
-        self.processed += done as u64;
-        Ok(done)
+        self.settle_panic(caught)
     }
 
     fn process_some(&mut self, max: usize) -> Result<usize, Halt> {
@@ -173,7 +171,7 @@ impl Task {
                 if !to_leave_out.is_empty() {
                     let this = Place::Record(partition.clone(), record.offset);
                     if let Some(what) = take(to_leave_out, |place| *place == this) {
-                        if let Err(error) = core.leave_out(Stage::Processing, &what.letters) {
+                        if let Err(error) = core.leave_out(what.stage, &what.letters) {
                             core.fail(error);
                         }
                         left_out.push(what.place);
@@ -184,7 +182,10 @@ impl Task {
             });
             match taken {
                 None => break,
-                Some(Ok(())) => done += 1,
+                Some(Ok(())) => {
+                    done += 1;
+                    self.processed += 1;
+                }
                 Some(Err(error)) => {
                     let partition = self.queues[chosen].partition().clone();
                     let error = ProcessError::Input { partition, error };
@@ -282,7 +283,7 @@ impl Task {
             if kind == PunctuationKind::StreamTime
                 && let Some(what) = take(&mut self.to_leave_out, is_it)
             {
-                let left = self.core.leave_out(Stage::Processing, &what.letters);
+                let left = self.core.leave_out(what.stage, &what.letters);
                 left.map_err(|error| Halt::Fail { record: None, error })?;
                 self.left_out.push(what.place);
                 continue;

@@ -41,7 +41,7 @@ impl TaskCore {
         };
         // A panic leaves nodes in the middle of something.
         if self.is_touched() || matches!(error, ProcessError::Panic { .. }) {
-            return Err(Halt::LeaveOut(LeftOut { place, letters }));
+            return Err(Halt::LeaveOut(LeftOut { place, stage, letters }));
         }
         self.leave_out(stage, &letters).map_err(|error| Halt::Fail { record, error })
     }

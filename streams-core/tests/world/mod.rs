@@ -152,7 +152,10 @@ impl World {
 
     pub fn try_thread(&self) -> Result<StreamThread, StreamsError> {
         let admin = self.broker.admin();
-        let plan = now(&self.broker, Plan::make(&self.topology, "app", &*admin))?;
+        let mut plan = now(&self.broker, Plan::make(&self.topology, "app", &*admin))?;
+        if let Some(topic) = &self.settings.dead_letter_topic {
+            plan.add_topic(now(&self.broker, admin.topic(topic))?);
+        }
         let env = ThreadEnv::new(
             self.topology.clone(),
             Arc::new(plan),

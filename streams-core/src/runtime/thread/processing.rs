@@ -83,13 +83,9 @@ impl StreamThread {
                 continue;
             }
             running.task.core_mut().set_wall_clock(now);
-            let done = match running.task.process(SLICE.min(most - all)) {
-                Ok(done) => done,
-                Err(halt) => {
-                    halted = Some((*id, halt));
-                    break;
-                }
-            };
+            let before = running.task.processed();
+            let result = running.task.process(SLICE.min(most - all));
+            let done = (running.task.processed() - before) as usize;
             if running.task.core_mut().take_commit_request() {
                 self.seal_requested = true;
             }
@@ -102,6 +98,10 @@ impl StreamThread {
                     self.generation.consumed += done;
                     add(&self.env.counters.consumed, done as u64);
                 }
+            }
+            if let Err(halt) = result {
+                halted = Some((*id, halt));
+                break;
             }
         }
         match halted {
