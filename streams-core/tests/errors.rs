@@ -351,11 +351,14 @@ fn a_topic_that_is_gone_is_waited_for_by_default() {
     world.settings.production_handler = Arc::new(|_| Response::fail());
 }
 
+/// What is written, and the dead letters.
+type End = (Vec<(String, i64)>, Vec<(String, String)>);
+
 /// The process ends at every step in turn: the end is always the same, with one dead letter for each
 /// record that was left out.
 #[test]
 fn dead_letters_are_exactly_once_whenever_the_process_ends() {
-    let run = |end: usize, power: bool| -> Option<(Vec<(String, i64)>, Vec<(String, String)>)> {
+    let run = |end: usize, power: bool| -> Option<End> {
         let mut world = world();
         world.settings.commit_interval = Duration::ZERO;
         let mut ended = false;

@@ -38,7 +38,10 @@ fn a_record_above_the_limit_of_its_topic_is_a_clear_error() {
     world.write(&[("a", b"-"), (&"b".repeat(100), b"-")]);
     let mut thread = world.thread();
     let error = world.run(&mut thread).unwrap_err();
-    let StreamsError::Process { error: ProcessError::Output { topic, error }, .. } = &error else {
+    let StreamsError::Process { error, .. } = &error else {
+        panic!("{error}");
+    };
+    let ProcessError::Output { topic, error } = &**error else {
         panic!("{error}");
     };
     assert_eq!(topic, "out");

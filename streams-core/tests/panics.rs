@@ -118,8 +118,7 @@ fn a_panic_in_a_processor_is_an_error_with_its_name_and_commits_nothing() {
         let error = block_on(&world.broker, streams.ended()).unwrap_err();
         let message = format!("no luck in {place}");
         let record = (place == "process")
-            .then(|| SourceInfo { partition: TopicPartition::new("in", 0), offset: 1 })
-            .map(Box::new);
+            .then(|| SourceInfo { partition: TopicPartition::new("in", 0), offset: 1 });
         assert_eq!(error, StreamsError::Panic { record, node: Some("fragile".into()), message });
         assert_eq!(streams.state(), State::Error);
         assert_eq!(block_on(&world.broker, streams.close()), Err(error));

@@ -75,7 +75,7 @@ fn a_record_whose_commit_is_too_large_is_a_clear_error() {
         panic!("{error}");
     };
     assert_eq!((record.partition, record.offset), (TopicPartition::new("in", 0), 0));
-    assert!(matches!(error, ProcessError::Commit { error: Error::TooLarge { .. } }), "{error}");
+    assert!(matches!(*error, ProcessError::Commit { error: Error::TooLarge { .. } }), "{error}");
     drop(thread);
     assert_eq!(world.read("out"), []);
 }

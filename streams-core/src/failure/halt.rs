@@ -14,10 +14,17 @@ pub enum Halt {
         /// The input record that was being processed.
         record: Option<SourceInfo>,
         /// What happened.
-        error: ProcessError,
+        error: Box<ProcessError>,
     },
     /// The generation is processed again without something.
     LeaveOut(LeftOut),
+}
+
+impl Halt {
+    /// The application has to stop.
+    pub(crate) fn fail(record: Option<SourceInfo>, error: ProcessError) -> Self {
+        Self::Fail { record, error: Box::new(error) }
+    }
 }
 
 /// What is left out when a generation is processed again, and what is written instead.

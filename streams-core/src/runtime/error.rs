@@ -22,9 +22,9 @@ pub enum StreamsError {
         /// The task.
         task: TaskId,
         /// The record, where it is known.
-        record: Option<Box<SourceInfo>>,
+        record: Option<SourceInfo>,
         /// What happened.
-        error: ProcessError,
+        error: Box<ProcessError>,
     },
     /// A store failed.
     #[error(transparent)]
@@ -33,7 +33,7 @@ pub enum StreamsError {
     #[error("the application's code panicked{}{}: {message}", node.as_ref().map(|n| format!(" in '{n}'")).unwrap_or_default(), with(record))]
     Panic {
         /// The record, if it was one.
-        record: Option<Box<SourceInfo>>,
+        record: Option<SourceInfo>,
         /// The operator whose code it was, where that is known.
         node: Option<String>,
         /// What the panic said.
@@ -126,15 +126,14 @@ pub enum StreamsError {
 impl StreamsError {
     /// What a task cannot go on after.
     pub(super) fn process(task: TaskId, record: Option<SourceInfo>, error: ProcessError) -> Self {
-        let record = record.map(Box::new);
         match error {
             ProcessError::Panic { node, message } => Self::Panic { record, node, message },
-            error => Self::Process { task, record, error },
+            error => Self::Process { task, record, error: Box::new(error) },
         }
     }
 }
 
-fn with(record: &Option<Box<SourceInfo>>) -> String {
+fn with(record: &Option<SourceInfo>) -> String {
     let record = record.as_ref();
     record.map(|r| format!(", record {} of {}", r.offset, r.partition)).unwrap_or_default()
 }

@@ -189,7 +189,7 @@ impl Task {
                 Some(Err(error)) => {
                     let partition = self.queues[chosen].partition().clone();
                     let error = ProcessError::Input { partition, error };
-                    return Err(Halt::Fail { record: None, error });
+                    return Err(Halt::fail(None, error));
                 }
             }
             if let Some(error) = self.core.take_error() {
@@ -223,7 +223,7 @@ impl Task {
         let place = record.clone().map(|source| Place::Record(source.partition, source.offset));
         let settled = self.core.settle_at(stage, error.clone(), place.unwrap_or(Place::WallClock));
         // What has been touched is never settled on the spot.
-        settled.err().unwrap_or(Halt::Fail { record, error })
+        settled.err().unwrap_or(Halt::fail(record, error))
     }
 
     /// A panic is an error of the node whose code it was.
@@ -237,7 +237,7 @@ impl Task {
                 let error = panicked(&*panic);
                 self.settle(error.clone())?;
                 // A panic is never settled on the spot.
-                Err(Halt::Fail { record: None, error })
+                Err(Halt::fail(None, error))
             }
         }
     }
@@ -284,7 +284,7 @@ impl Task {
                 && let Some(what) = take(&mut self.to_leave_out, is_it)
             {
                 let left = self.core.leave_out(what.stage, &what.letters);
-                left.map_err(|error| Halt::Fail { record: None, error })?;
+                left.map_err(|error| Halt::fail(None, error))?;
                 self.left_out.push(what.place);
                 continue;
             }

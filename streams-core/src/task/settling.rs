@@ -34,16 +34,16 @@ impl TaskCore {
     ) -> Result<(), Halt> {
         let record = self.source();
         if stage == Stage::Processing && !error.is_of_processing() {
-            return Err(Halt::Fail { record, error });
+            return Err(Halt::fail(record, error));
         }
         let Decision::Resume(letters) = self.decide(stage, &error) else {
-            return Err(Halt::Fail { record, error });
+            return Err(Halt::fail(record, error));
         };
         // A panic leaves nodes in the middle of something.
         if self.is_touched() || matches!(error, ProcessError::Panic { .. }) {
             return Err(Halt::LeaveOut(LeftOut { place, stage, letters }));
         }
-        self.leave_out(stage, &letters).map_err(|error| Halt::Fail { record, error })
+        self.leave_out(stage, &letters).map_err(|error| Halt::fail(record, error))
     }
 
     fn decide(&self, stage: Stage, error: &ProcessError) -> Decision {
