@@ -250,6 +250,7 @@ impl ProcessError {
             Self::Output { .. } => "Output",
             Self::Input { .. } => "Input",
             Self::State(_) => "State",
+            Self::BufferFull { .. } => "BufferFull",
             Self::Commit { .. } => "Commit",
             Self::DeadLetter { .. } => "DeadLetter",
             Self::Panic { .. } => "Panic",

@@ -12,7 +12,9 @@ use std::time::Duration;
 use broker_api::{Broker, FetcherConfig, Header, NewTopic, Start, TopicConfig, TopicPartition};
 use bytes::Bytes;
 use streams_core::failure::{DeadLetter, ErrorHandler, Response, Stage};
-use streams_core::processor::{Context, InitContext, Processor, PunctuationKind, StoreHandle};
+use streams_core::processor::{
+    Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
+};
 use streams_core::runtime::{StreamsError, log_and_continue};
 use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
@@ -80,7 +82,7 @@ impl Processor for Moody {
 
     fn punctuate(
         &mut self,
-        kind: PunctuationKind,
+        schedule: Schedule,
         _: i64,
         cx: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessError> {
@@ -88,6 +90,7 @@ impl Processor for Moody {
         if store.get(&"tick".to_owned())?.is_none() {
             return Ok(());
         }
+        let kind = schedule.kind();
         store.put(kind.to_string(), Some(1), 0)?;
         Err(ProcessError::user(format!("a failure of the {kind}")))
     }
