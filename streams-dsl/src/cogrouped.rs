@@ -1,18 +1,19 @@
 //! Several grouped streams, aggregated together.
 
 use std::hash::Hash;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use streams_core::serde::{DynSerde, HasSerde};
-use streams_core::topology::NodeSpec;
-use streams_core::{BuildError, Change, Data, Record, TopologyBuilder};
+use streams_core::{BuildError, Data};
 
+use crate::cogroup_fold::{CogroupFold, CogroupedStream, Initial, WithAggregator};
 use crate::config::{TableConfig, TableParts};
 use crate::graph::{Graph, NodeId, Nodes, TableKind};
-use crate::grouped::{Fold, KGroupedStream};
-use crate::processors::{Nulls, stateless};
-use crate::repartition::Names;
+use crate::grouped::KGroupedStream;
+use crate::processors::TableStore;
 use crate::table::KTable;
+use crate::window_fold::WindowNode;
+use crate::windows::Windows;
 
 /// Grouped streams, possibly of different types, whose records go into one aggregate for each key: each
 /// stream has an aggregator of its own. Their topics must have equal numbers of partitions.
@@ -34,8 +35,8 @@ use crate::table::KTable;
 pub struct CogroupedKStream<K, A> {
     pub(crate) graph: Graph,
     pub(crate) key: DynSerde<K>,
-    pub(crate) key_to_inherit: Option<DynSerde<K>>,
-    pub(crate) streams: Vec<Arc<dyn CogroupedStream<K, A>>>,
+    key_to_inherit: Option<DynSerde<K>>,
+    streams: Vec<Arc<dyn CogroupedStream<K, A>>>,
 }
 
 impl<K, A> Clone for CogroupedKStream<K, A> {
@@ -75,11 +76,8 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
     ) -> Self {
         let aggregator = move |key: &K, value, so_far| aggregator(key, value, so_far).into();
         let mut cogrouped = self.clone();
-        cogrouped.streams.push(Arc::new(WithAggregator {
-            grouped: grouped.clone(),
-            aggregator: Arc::new(aggregator),
-            repartition: OnceLock::new(),
-        }));
+        let with = WithAggregator::new(grouped.clone(), aggregator);
+        cogrouped.streams.push(Arc::new(with));
         cogrouped
     }
 
@@ -109,36 +107,58 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
         config: Option<TableConfig<K, A>>,
         value: DynSerde<A>,
     ) -> KTable<K, A> {
+        let (node, (key, value)) = self.add(initial, config, value, CogroupFold::Plain);
+        KTable { graph: self.graph.clone(), node, key, value }
+    }
+
+    /// The same in windows: the aggregate then is one for each key and window. Its streams share one
+    /// stream time.
+    pub fn windowed_by<W: Windows>(&self, windows: W) -> W::Cogrouped<K, A> {
+        windows.window_cogrouped(self.clone())
+    }
+
+    /// Adds an aggregate: a node for each stream, and one where their updates meet. `fold` says what is
+    /// done with the store. Answers the serdes for what follows, too.
+    pub(crate) fn add(
+        &self,
+        initial: Arc<Initial<A>>,
+        config: Option<TableConfig<K, A>>,
+        value: DynSerde<A>,
+        fold: impl FnOnce(TableStore<K, A>) -> CogroupFold<K, A>,
+    ) -> (NodeId, Inherited<K, A>) {
         let mut nodes = self.graph.lock();
         let upstream = (&self.key, &self.key_to_inherit, value);
         let TableParts { name, store, inherited } =
             TableConfig::parts(config, &mut nodes, AGGREGATE, upstream);
-        let names = self.add_names(&mut nodes, name.as_deref(), &store.name);
-        let (streams, merge) = (self.streams.clone(), names.merge.clone());
-        let node = nodes.add(names.parents.clone(), &merge, move |plan, builder| {
+        let CogroupNames { parents, aggregates, merge } =
+            self.add_names(&mut nodes, name.as_deref(), &store.name);
+        let fold = fold(store);
+        if let Some(reason) = fold.mistake() {
+            nodes.fail(BuildError::Invalid { node: merge.clone(), reason });
+        }
+        let (streams, closes_after) = (self.streams.clone(), fold.closes_after());
+        let output = merge.clone();
+        let node = nodes.add(parents, &output, move |plan, builder| {
             builder.copartition(plan.topics());
-            for ((stream, name), parent) in
-                streams.iter().zip(&names.aggregates).zip(plan.parents())
-            {
-                let fold = Fold { name, parents: vec![parent], store: &store };
-                builder.add(stream.aggregate(&fold, &initial))?;
+            let sends_old_values = plan.sends_old_values();
+            for ((stream, name), parent) in streams.iter().zip(&aggregates).zip(plan.parents()) {
+                let node =
+                    WindowNode { name, parents: vec![parent], times: &merge, sends_old_values };
+                builder.add(stream.spec(node, &fold, &initial))?;
             }
-            names.add_merge::<K, A>(builder)?;
-            builder.add_state_store(store.spec(plan.sends_old_values()), &names.aggregates())
+            builder.add(fold.merge_spec(&merge, aggregates.clone()))?;
+            let users: Vec<_> = aggregates.iter().map(String::as_str).collect();
+            builder.add_state_store(fold.store_spec(sends_old_values), &users)
         });
         nodes.is_table(node, TableKind::Stored);
-        drop(nodes);
-        let (graph, (key, value)) = (self.graph.clone(), inherited);
-        KTable { graph, node, key, value }
+        if let Some(millis) = closes_after {
+            nodes.closes_after(node, millis);
+        }
+        (node, inherited)
     }
 
     /// Adds the repartitions that the streams need, and names the nodes of an aggregate.
-    pub(crate) fn add_names(
-        &self,
-        nodes: &mut Nodes,
-        name: Option<&str>,
-        store: &str,
-    ) -> CogroupNames {
+    fn add_names(&self, nodes: &mut Nodes, name: Option<&str>, store: &str) -> CogroupNames {
         let parents = self.streams.iter().map(|stream| stream.add_parent(nodes, store)).collect();
         let mut numbered = |suffix: &str, prefix: &str| {
             let given = name.map(|name| format!("{name}{suffix}"));
@@ -154,7 +174,7 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
                 reason: "it cogroups streams of two builders; make all with the same one".into(),
             });
         }
-        let unnamed = self.streams.iter().filter(|stream| stream.shares_no_topic()).count();
+        let unnamed = self.streams.iter().filter(|stream| stream.takes_the_stores_name()).count();
         if unnamed > 1 {
             nodes.fail(BuildError::Invalid {
                 node: merge.clone(),
@@ -168,89 +188,14 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
     }
 }
 
-pub(crate) const AGGREGATE: &str = "COGROUPKSTREAM-AGGREGATE-";
+const AGGREGATE: &str = "COGROUPKSTREAM-AGGREGATE-";
 
-/// Makes an aggregate to begin with.
-pub(crate) type Initial<A> = dyn Fn() -> A + Send + Sync;
+/// Serdes for what follows.
+type Inherited<K, A> = (Option<DynSerde<K>>, Option<DynSerde<A>>);
 
 /// The names of an aggregate's nodes, and what they hang on.
-#[derive(Clone)]
-pub(crate) struct CogroupNames {
-    pub(crate) parents: Vec<NodeId>,
-    pub(crate) aggregates: Vec<String>,
-    pub(crate) merge: String,
-}
-
-impl CogroupNames {
-    /// The nodes that use the store.
-    pub(crate) fn aggregates(&self) -> Vec<&str> {
-        self.aggregates.iter().map(String::as_str).collect()
-    }
-
-    /// Adds the node where the updates by all streams meet.
-    pub(crate) fn add_merge<K: Data, A: Data>(
-        &self,
-        builder: &mut TopologyBuilder,
-    ) -> Result<(), BuildError> {
-        let pass = stateless(|update: Record<K, Change<A>>, cx| cx.forward(update));
-        builder.add(NodeSpec::processor(&self.merge, self.aggregates.clone(), pass))
-    }
-}
-
-/// A grouped stream and its aggregator, whatever the type of its values.
-pub(crate) trait CogroupedStream<K, A>: Send + Sync {
-    /// Whether it belongs to this graph.
-    fn is_of(&self, graph: &Graph) -> bool;
-
-    /// Whether it is read through a repartition topic that is named after the store.
-    fn shares_no_topic(&self) -> bool;
-
-    /// The node that its aggregation hangs on: a repartition where its key may have changed. All
-    /// aggregates of a cogrouped stream share it.
-    fn add_parent(&self, nodes: &mut Nodes, store: &str) -> NodeId;
-
-    /// The node of its plain aggregation.
-    fn aggregate(&self, fold: &Fold<'_, K, A>, initial: &Arc<Initial<A>>) -> NodeSpec;
-}
-
-struct WithAggregator<K, V, F> {
-    grouped: KGroupedStream<K, V>,
-    aggregator: Arc<F>,
-    repartition: OnceLock<NodeId>,
-}
-
-impl<K, V, A, F> CogroupedStream<K, A> for WithAggregator<K, V, F>
-where
-    K: Data + Eq + Hash,
-    V: Data,
-    A: Data,
-    F: Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
-{
-    fn is_of(&self, graph: &Graph) -> bool {
-        self.grouped.stream.graph.is(graph)
-    }
-
-    fn shares_no_topic(&self) -> bool {
-        self.grouped.stream.rekeyed && self.grouped.name.is_none()
-    }
-
-    fn add_parent(&self, nodes: &mut Nodes, store: &str) -> NodeId {
-        if !self.grouped.stream.rekeyed {
-            return self.grouped.stream.node;
-        }
-        if let Some(&shared) = self.repartition.get() {
-            Names::new(nodes, store); // used up in Kafka too
-            return shared;
-        }
-        let added = self.grouped.repartitioned(nodes, store);
-        *self.repartition.get_or_init(|| added)
-    }
-
-    fn aggregate(&self, fold: &Fold<'_, K, A>, initial: &Arc<Initial<A>>) -> NodeSpec {
-        let (aggregator, initial) = (self.aggregator.clone(), initial.clone());
-        let step = move |key: &K, value: V, so_far: Option<A>| {
-            aggregator(key, value, so_far.unwrap_or_else(|| initial()))
-        };
-        fold.spec(&Nulls::of(&self.grouped.value), &Arc::new(step))
-    }
+struct CogroupNames {
+    parents: Vec<NodeId>,
+    aggregates: Vec<String>,
+    merge: String,
 }

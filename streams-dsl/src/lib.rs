@@ -7,6 +7,7 @@
 
 mod branch;
 mod builder;
+mod cogroup_fold;
 mod cogrouped;
 mod config;
 mod graph;
@@ -22,6 +23,7 @@ mod suppress;
 mod table;
 mod time_windowed;
 mod window_fold;
+mod windowed_cogrouped;
 mod windows;
 
 pub use branch::BranchedKStream;
@@ -38,6 +40,7 @@ pub use stream_join::StreamJoined;
 pub use suppress::{BufferConfig, Eager, Strict, Suppressed};
 pub use table::KTable;
 pub use time_windowed::TimeWindowedKStream;
+pub use windowed_cogrouped::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 pub use windows::{
     EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows,
     Windows,

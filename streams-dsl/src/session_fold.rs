@@ -39,10 +39,10 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
         F: Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     {
         let (null_keys, null_results) = (Nulls::of(&self.store.key), Nulls::of(&self.store.value));
-        let (store, times) = (self.store.name.clone(), node.name.to_string());
+        let (store, times) = (self.store.name.clone(), node.times.to_string());
         let (windows, forwards) = (self.windows, self.forwards());
         let (step, merge) = (step.clone(), self.merge.clone());
-        let WindowNode { name, parents, sends_old_values } = node;
+        let WindowNode { name, parents, sends_old_values, .. } = node;
         NodeSpec::processor(name, parents, move || SessionAggregate {
             windows,
             step: step.clone(),

@@ -200,7 +200,7 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
             builder.add_state_store(fold.store_spec(plan.sends_old_values()), &[&name])
         });
         nodes.is_table(node, TableKind::Stored);
-        nodes.closes_after(node, self.windows.open_for().saturating_add(1));
+        nodes.closes_after(node, self.windows.closes_after());
         drop(nodes);
         (KTable { graph: graph.clone(), node, key: Some(key), value }, node)
     }

@@ -25,13 +25,20 @@ pub(crate) struct WindowFold<K, A> {
 pub(crate) struct WindowNode<'a> {
     pub(crate) name: &'a str,
     pub(crate) parents: Vec<String>,
+    /// What its stream time is called after. Processors of one store share it.
+    pub(crate) times: &'a str,
     pub(crate) sends_old_values: bool,
 }
 
 impl<'a> WindowNode<'a> {
     /// Behind the parents of what is being written.
     pub(crate) fn below(name: &'a str, plan: &Plan<'_>) -> Self {
-        Self { name, parents: plan.parents(), sends_old_values: plan.sends_old_values() }
+        Self {
+            name,
+            parents: plan.parents(),
+            times: name,
+            sends_old_values: plan.sends_old_values(),
+        }
     }
 }
 
@@ -64,7 +71,7 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
     {
         let (null_keys, null_results) = (Nulls::of(&self.store.key), Nulls::of(&self.store.value));
         let updates = WindowUpdates {
-            name: node.name.into(),
+            times: node.times.into(),
             store: self.store.name.clone(),
             size: self.windows.size(),
             span: self.windows.size().saturating_add(self.windows.closes_after()),

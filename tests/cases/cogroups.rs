@@ -1,13 +1,29 @@
 //! Several streams in one aggregate.
 
-use streams_dsl::{CogroupedKStream, Materialized, StreamsBuilder};
+use std::time::Duration;
 
+use streams_dsl::{CogroupedKStream, Materialized, SessionWindows, StreamsBuilder, TimeWindows};
+
+use super::sessions::merge;
+use super::windows::emit;
 use super::{Text, stream, text};
 
+/// `cogroup`, `cogroup-tumbling` and `cogroup-session`.
 pub(super) fn build(case: &str, b: &StreamsBuilder) -> bool {
+    let ms = Duration::from_millis;
     match case {
         "cogroup" => {
             cogrouped(b).aggregate_with(String::new, Materialized::named("s")).to_stream().to("out")
+        }
+        "cogroup-tumbling" => {
+            let windows = TimeWindows::of(ms(10)).grace(ms(5));
+            let windowed = cogrouped(b).windowed_by(windows);
+            emit(windowed.aggregate_with(String::new, Materialized::named("s")));
+        }
+        "cogroup-session" => {
+            let windows = SessionWindows::of(ms(6)).grace(ms(5));
+            let windowed = cogrouped(b).windowed_by(windows);
+            emit(windowed.aggregate_with(String::new, merge, Materialized::named("s")));
         }
         _ => return false,
     }

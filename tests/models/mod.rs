@@ -1,10 +1,12 @@
 //! Reference models of the operators that differ from Kafka Streams on purpose. Each is short, slow and has a switch: with Kafka's quirk on, it must
 //! answer what Kafka Streams answered; with it off, what Vltava answers.
 
+mod cogroup_tumbling;
 mod sessions;
 mod sliding_on_close;
 mod stream_join;
 
+pub(crate) use cogroup_tumbling::CogroupTumbling;
 pub(crate) use sessions::Sessions;
 pub(crate) use sliding_on_close::SlidingOnClose;
 pub(crate) use stream_join::StreamJoin;
@@ -31,6 +33,7 @@ pub(crate) fn reference(case: &str, quirk: bool) -> Option<Box<dyn Reference>> {
     }
     let join = || StreamJoin::of_case(case, quirk).map(model);
     let sliding = || SlidingOnClose::of_case(case, quirk).map(model);
+    let cogroup = || CogroupTumbling::of_case(case, quirk).map(model);
     let sessions = || Sessions::of_case(case, quirk).map(model);
-    join().or_else(sliding).or_else(sessions)
+    join().or_else(sliding).or_else(cogroup).or_else(sessions)
 }

@@ -32,8 +32,8 @@ impl Forwards {
 
 /// A processor's side of its store of windows.
 pub(crate) struct WindowUpdates<K, A> {
-    /// The processor's name, after which its times are called.
-    pub(crate) name: String,
+    /// What its times are called after.
+    pub(crate) times: String,
     pub(crate) store: String,
     /// From the start of a window to its end.
     pub(crate) size: i64,
@@ -62,7 +62,7 @@ impl<K, A> Copy for Handles<K, A> {}
 
 impl<K, A> Clone for WindowUpdates<K, A> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), store: self.store.clone(), ..*self }
+        Self { times: self.times.clone(), store: self.store.clone(), ..*self }
     }
 }
 
@@ -73,8 +73,8 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
     /// Finds store and times.
     pub(crate) fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         let store = cx.store(&self.store)?;
-        let stream_time = cx.operator_time(&format!("{}-time", self.name));
-        let emitted = cx.operator_time(&format!("{}-emitted", self.name));
+        let stream_time = cx.operator_time(&format!("{}-time", self.times));
+        let emitted = cx.operator_time(&format!("{}-emitted", self.times));
         self.handles = Some(Handles { store, stream_time, emitted });
         Ok(())
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use streams_core::Data;
 
+use crate::cogrouped::CogroupedKStream;
 use crate::grouped::KGroupedStream;
 
 pub use emit::EmitStrategy;
@@ -26,7 +27,8 @@ pub use sliding::SlidingWindows;
 pub use time::TimeWindows;
 pub use unlimited::UnlimitedWindows;
 
-/// Windows that a grouped stream can be put into, by [`KGroupedStream::windowed_by`].
+/// Windows that a grouped stream can be put into, by [`KGroupedStream::windowed_by`], and cogrouped ones,
+/// by [`CogroupedKStream::windowed_by`].
 pub trait Windows: sealed::Sealed {
     /// The stream in such windows.
     type Stream<K, V>;
@@ -36,6 +38,15 @@ pub trait Windows: sealed::Sealed {
         self,
         grouped: KGroupedStream<K, V>,
     ) -> Self::Stream<K, V>;
+
+    /// Cogrouped streams in such windows.
+    type Cogrouped<K, A>;
+
+    #[doc(hidden)]
+    fn window_cogrouped<K: Data + Eq + Hash, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+    ) -> Self::Cogrouped<K, A>;
 }
 
 pub(crate) mod sealed {

@@ -7,8 +7,10 @@ use streams_core::Data;
 
 use super::sealed::Sealed;
 use super::{Windows, millis};
+use crate::cogrouped::CogroupedKStream;
 use crate::grouped::KGroupedStream;
 use crate::session_windowed::SessionWindowedKStream;
+use crate::windowed_cogrouped::SessionWindowedCogroupedKStream;
 
 /// Sessions: records of a key belong together as long as no gap of inactivity between them is longer than
 /// this. A session begins with its first record and ends with its last one; both belong to it. A record
@@ -43,6 +45,11 @@ impl SessionWindows {
         self.gap.saturating_add(self.grace)
     }
 
+    /// How long after its end (as stream time goes) a session is closed: the end belongs to it.
+    pub(crate) fn closes_after(&self) -> i64 {
+        self.open_for().saturating_add(1)
+    }
+
     /// What is wrong with them, if something is.
     pub(crate) fn mistake(&self) -> Option<String> {
         (self.gap < 1)
@@ -60,5 +67,14 @@ impl Windows for SessionWindows {
         grouped: KGroupedStream<K, V>,
     ) -> SessionWindowedKStream<K, V> {
         SessionWindowedKStream::new(grouped, self)
+    }
+
+    type Cogrouped<K, A> = SessionWindowedCogroupedKStream<K, A>;
+
+    fn window_cogrouped<K: Data + Eq + Hash, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+    ) -> SessionWindowedCogroupedKStream<K, A> {
+        SessionWindowedCogroupedKStream::new(cogrouped, self)
     }
 }

@@ -7,8 +7,10 @@ use streams_core::Data;
 
 use super::sealed::Sealed;
 use super::{FixedWindows, Windows, millis};
+use crate::cogrouped::CogroupedKStream;
 use crate::grouped::KGroupedStream;
 use crate::time_windowed::TimeWindowedKStream;
+use crate::windowed_cogrouped::TimeWindowedCogroupedKStream;
 
 /// Windows that slide along the time axis: records of a key whose timestamps differ by up to
 /// a given time share one. Both ends belong to a window. There is one window that ends with each record, and
@@ -48,5 +50,14 @@ impl Windows for SlidingWindows {
         grouped: KGroupedStream<K, V>,
     ) -> TimeWindowedKStream<K, V> {
         TimeWindowedKStream::new(grouped, FixedWindows::Sliding(self))
+    }
+
+    type Cogrouped<K, A> = TimeWindowedCogroupedKStream<K, A>;
+
+    fn window_cogrouped<K: Data + Eq + Hash, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+    ) -> TimeWindowedCogroupedKStream<K, A> {
+        TimeWindowedCogroupedKStream::new(cogrouped, FixedWindows::Sliding(self))
     }
 }

@@ -7,8 +7,10 @@ use streams_core::Data;
 
 use super::sealed::Sealed;
 use super::{FixedWindows, Windows, millis};
+use crate::cogrouped::CogroupedKStream;
 use crate::grouped::KGroupedStream;
 use crate::time_windowed::TimeWindowedKStream;
+use crate::windowed_cogrouped::TimeWindowedCogroupedKStream;
 
 /// Windows of a fixed size, aligned to the epoch; the end does not belong to them. *Tumbling* ones
 /// follow each other, *hopping* ones begin more often than they end, so that they overlap.
@@ -80,6 +82,15 @@ impl Windows for TimeWindows {
         grouped: KGroupedStream<K, V>,
     ) -> TimeWindowedKStream<K, V> {
         TimeWindowedKStream::new(grouped, FixedWindows::Time(self))
+    }
+
+    type Cogrouped<K, A> = TimeWindowedCogroupedKStream<K, A>;
+
+    fn window_cogrouped<K: Data + Eq + Hash, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+    ) -> TimeWindowedCogroupedKStream<K, A> {
+        TimeWindowedCogroupedKStream::new(cogrouped, FixedWindows::Time(self))
     }
 }
 

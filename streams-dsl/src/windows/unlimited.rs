@@ -6,8 +6,10 @@ use streams_core::Data;
 
 use super::sealed::Sealed;
 use super::{FixedWindows, Windows};
+use crate::cogrouped::CogroupedKStream;
 use crate::grouped::KGroupedStream;
 use crate::time_windowed::TimeWindowedKStream;
+use crate::windowed_cogrouped::TimeWindowedCogroupedKStream;
 
 /// One window that has a beginning and never ends.
 ///
@@ -45,5 +47,14 @@ impl Windows for UnlimitedWindows {
         grouped: KGroupedStream<K, V>,
     ) -> TimeWindowedKStream<K, V> {
         TimeWindowedKStream::new(grouped, FixedWindows::Unlimited(self))
+    }
+
+    type Cogrouped<K, A> = TimeWindowedCogroupedKStream<K, A>;
+
+    fn window_cogrouped<K: Data + Eq + Hash, A: Data>(
+        self,
+        cogrouped: CogroupedKStream<K, A>,
+    ) -> TimeWindowedCogroupedKStream<K, A> {
+        TimeWindowedCogroupedKStream::new(cogrouped, FixedWindows::Unlimited(self))
     }
 }

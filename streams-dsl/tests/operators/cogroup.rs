@@ -2,8 +2,12 @@
 
 use streams_core::BuildError;
 use streams_core::test_driver::TopologyTestDriver;
-use streams_dsl::{Grouped, KGroupedStream, Materialized, Named, StreamsBuilder};
+use streams_dsl::{
+    CogroupedKStream, Grouped, KGroupedStream, Materialized, Named, SessionWindows, SlidingWindows,
+    StreamsBuilder, TimeWindows,
+};
 
+use crate::windows::{emit, ms};
 use crate::{driver, s, some};
 
 /// Texts of `a` as they are and numbers of `b` in brackets.
@@ -146,4 +150,93 @@ fn cogrouped_topics_must_have_equal_numbers_of_partitions() {
     appended(&b, true);
     let copartitioned = b.build().unwrap().copartitioned().to_vec();
     assert_eq!(copartitioned, [[s("a"), s("b")]]);
+}
+
+/// Texts of `a` and of `b`, the latter in brackets.
+fn two_texts(b: &StreamsBuilder) -> CogroupedKStream<String, String> {
+    let grouped = |topic: &str| {
+        b.stream::<String, Option<String>>(topic).group_by_key_with(Grouped::default())
+    };
+    let text = |value: Option<String>| value.unwrap_or(s("null"));
+    let first = grouped("a").cogroup(move |_, value, so_far: String| so_far + &text(value));
+    first.cogroup(&grouped("b"), move |_, value, so_far| format!("{so_far}<{}>", text(value)))
+}
+
+/// Pipes into a topic; what comes out is like `k@0/10=v@5`, and `T` is a deletion.
+fn pipe(driver: &TopologyTestDriver, topic: &str, value: Option<&str>, time: i64) -> Vec<String> {
+    driver.input_topic(topic).pipe(s("k"), value.map(s), time).unwrap();
+    let row = |(key, value, time): (String, Option<String>, i64)| {
+        format!("{key}={}@{time}", value.unwrap_or(s("T")))
+    };
+    out(driver).into_iter().map(row).collect()
+}
+
+#[test]
+fn streams_are_cogrouped_in_windows() {
+    let b = StreamsBuilder::new();
+    let windows = TimeWindows::of(ms(10)).advance_by(ms(5));
+    emit(&two_texts(&b).windowed_by(windows).aggregate(String::new));
+    let driver = driver(&b);
+    assert_eq!(pipe(&driver, "a", Some("x"), 7), ["k@0/10=x@7", "k@5/15=x@7"]);
+    assert_eq!(
+        pipe(&driver, "b", None, 6),
+        ["k@0/10=x<null>@7", "k@5/15=x<null>@7"],
+        "null values are seen"
+    );
+    assert_eq!(pipe(&driver, "a", Some("y"), 10), ["k@5/15=x<null>y@10", "k@10/20=y@10"]);
+}
+
+#[test]
+fn streams_are_cogrouped_in_sliding_windows() {
+    let b = StreamsBuilder::new();
+    emit(&two_texts(&b).windowed_by(SlidingWindows::of(ms(5))).aggregate(String::new));
+    let driver = driver(&b);
+    assert_eq!(pipe(&driver, "a", Some("x"), 10), ["k@5/10=x@10"]);
+    assert_eq!(pipe(&driver, "b", Some("y"), 12), ["k@11/16=<y>@12", "k@7/12=x<y>@12"]);
+    assert!(pipe(&driver, "b", None, 12).is_empty(), "null values are dropped");
+}
+
+#[test]
+fn streams_are_cogrouped_in_sessions() {
+    let b = StreamsBuilder::new();
+    let merge = |_: &String, earlier: String, later: String| earlier + &later;
+    let windowed = two_texts(&b).windowed_by(SessionWindows::of(ms(5)));
+    emit(&windowed.aggregate(String::new, merge));
+    let driver = driver(&b);
+    assert_eq!(pipe(&driver, "a", Some("x"), 10), ["k@10/10=x@10"]);
+    assert_eq!(pipe(&driver, "b", Some("y"), 15), ["k@10/10=T@10", "k@10/15=x<y>@15"]);
+    assert_eq!(pipe(&driver, "b", None, 12), ["k@10/15=x<y><null>@15"]);
+}
+
+#[test]
+fn cogrouped_streams_share_one_stream_time() {
+    let b = StreamsBuilder::new();
+    let merge = |_: &String, earlier: String, later: String| earlier + &later;
+    let windowed = two_texts(&b).windowed_by(SessionWindows::of(ms(5)));
+    emit(&windowed.aggregate(String::new, merge));
+    let driver = driver(&b);
+    pipe(&driver, "b", Some("x"), 100);
+    assert!(
+        pipe(&driver, "a", Some("late"), 94).is_empty(),
+        "though it is the first of its stream"
+    );
+    assert_eq!(driver.dropped().get("closed window"), Some(&1));
+}
+
+#[test]
+fn the_names_of_windowed_cogroups_are_those_of_plain_ones() {
+    let b = StreamsBuilder::new();
+    let windowed = two_texts(&b).windowed_by(TimeWindows::of(ms(10)));
+    windowed.aggregate(String::new);
+    windowed.aggregate_with(String::new, (Named::new("x"), Materialized::named("s")));
+    let text = b.build().unwrap().describe();
+    for expected in [
+        "COGROUPKSTREAM-AGGREGATE-0000000004 \
+         (stores: [COGROUPKSTREAM-AGGREGATE-STATE-STORE-0000000002])",
+        "COGROUPKSTREAM-MERGE-0000000005 (stores: [])",
+        "x-cogroup-agg-1 (stores: [s])",
+        "x-cogroup-merge (stores: [])",
+    ] {
+        assert!(text.contains(expected), "{expected}\n is not in\n{text}");
+    }
 }
