@@ -7,6 +7,11 @@ macro_rules! chapters {
 }
 
 chapters! {
+    Tutorial1: "../docs/tutorial/1-word-count.md",
+    Tutorial2: "../docs/tutorial/2-own-types.md",
+    Tutorial3: "../docs/tutorial/3-windows.md",
+    Tutorial4: "../docs/tutorial/4-final-results.md",
+    Tutorial6: "../docs/tutorial/6-windowed-join.md",
     Cogroup: "../docs/operators/cogroup.md",
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
