@@ -5,8 +5,8 @@ use std::time::Duration;
 use broker_api::sim::Dice;
 use streams_core::Windowed;
 use streams_dsl::{
-    BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, SlidingWindows, Suppressed,
-    TimeWindows,
+    BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, SessionWindows, SlidingWindows,
+    Suppressed, TimeWindows,
 };
 
 use crate::replayed::{Application, Replayed};
@@ -75,6 +75,41 @@ fn slid(input: &Input, on_close: bool) -> Output {
         )
         .to_stream()
         .map(|key, values| (text(&key), values))
+}
+
+/// The values of each session: every one that a session has had, of two streams in one aggregate, or the
+/// last one alone.
+pub(crate) fn sessions(dice: &mut Dice) -> Box<dyn Subject> {
+    one_of(every_session, last_session, dice)
+}
+
+fn every_session(input: Input) -> Output {
+    let side = |name: char| input.filter(move |_, value| value.starts_with(name)).group_by_key();
+    side('l')
+        .cogroup(|_, value, so_far: String| format!("{so_far} {value}"))
+        .cogroup(&side('r'), |_, value, so_far| format!("{so_far} <{value}>"))
+        .windowed_by(SessionWindows::of(millis(8)).grace(millis(15)))
+        .aggregate_with(
+            String::new,
+            |_, earlier, later| format!("({earlier} |{later})"),
+            Materialized::named("sessions").with_caching_disabled(),
+        )
+        .to_stream()
+        .map(|key, values| (session(&key), values))
+}
+
+fn last_session(input: Input) -> Output {
+    input
+        .group_by_key()
+        .windowed_by(SessionWindows::of(millis(8)).grace(millis(15)))
+        .emit_strategy(EmitStrategy::on_window_close())
+        .reduce_with(|all, value| format!("{all} {value}"), Materialized::named("sessions"))
+        .to_stream()
+        .map(|key, values| (session(&key), values))
+}
+
+fn session(key: &Windowed<String>) -> String {
+    format!("{}-{}", text(key), key.window.end)
 }
 
 /// A left join of two streams, where what finds no partner waits for its time; or the last word on

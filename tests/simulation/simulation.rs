@@ -168,6 +168,11 @@ fn sliding_windows_survive_everything() {
 }
 
 #[test]
+fn sessions_survive_everything() {
+    survives("sessions", applications::sessions);
+}
+
+#[test]
 fn a_left_join_of_streams_and_suppressed_results_survive_everything() {
     survives("left join", applications::left_join);
 }
