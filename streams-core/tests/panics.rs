@@ -3,14 +3,10 @@
 
 mod world;
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use broker_api::sim::SimBroker;
 use broker_api::{Broker, TopicPartition};
 use streams_core::processor::{
     Context, InitContext, Processor, PunctuationKind, Schedule, SourceInfo,
@@ -83,19 +79,6 @@ fn topology(panics_in: &'static str) -> Topology {
     builder.build().unwrap()
 }
 
-/// Runs a future while the broker makes steps.
-fn block_on<T>(broker: &SimBroker, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        broker.step();
-        let polled = future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
-        if let Poll::Ready(answer) = polled {
-            return answer;
-        }
-        std::thread::yield_now();
-    }
-}
-
 fn start(world: &World, panics_in: &'static str) -> Streams {
     let starting = Streams::start(
         Arc::new(topology(panics_in)),
@@ -104,7 +87,7 @@ fn start(world: &World, panics_in: &'static str) -> Streams {
         world.clock.clone(),
         world.settings.clone(),
     );
-    block_on(&world.broker, starting).unwrap()
+    world.block_on(starting).unwrap()
 }
 
 #[test]
@@ -115,22 +98,22 @@ fn a_panic_in_a_processor_is_an_error_with_its_name_and_commits_nothing() {
         world.settings.state_dir = dir.path().into();
         world.write(&[("first", b"12345678"), ("last", b"12345678")]);
         let streams = start(&world, place);
-        let error = block_on(&world.broker, streams.ended()).unwrap_err();
+        let error = world.block_on(streams.ended()).unwrap_err();
         let message = format!("no luck in {place}");
         let record = (place == "process")
             .then(|| SourceInfo { partition: TopicPartition::new("in", 0), offset: 1 });
         assert_eq!(error, StreamsError::Panic { record, node: Some("fragile".into()), message });
         assert_eq!(streams.state(), State::Error);
-        assert_eq!(block_on(&world.broker, streams.close()), Err(error));
+        assert_eq!(world.block_on(streams.close()), Err(error));
         assert_eq!(world.read("out"), [], "nothing of the generation takes effect");
         let offsets = world.broker.admin();
-        let offsets = block_on(&world.broker, offsets.group_offsets("app")).unwrap();
+        let offsets = world.block_on(offsets.group_offsets("app")).unwrap();
         assert_eq!(offsets, []);
 
         // Everything else works on, and a start with better code goes on where the last one ended.
         let streams = start(&world, "");
-        block_on(&world.broker, streams.caught_up()).unwrap();
-        block_on(&world.broker, streams.close()).unwrap();
+        world.block_on(streams.caught_up()).unwrap();
+        world.block_on(streams.close()).unwrap();
         assert_eq!(world.read("out").len(), 2, "{place}");
     }
 }

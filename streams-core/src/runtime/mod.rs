@@ -13,6 +13,8 @@
 mod background;
 mod error;
 mod internal_topics;
+mod life;
+mod listeners;
 mod metrics;
 mod parker;
 mod process_id;
@@ -26,8 +28,12 @@ pub use crate::failure::{log_and_continue, log_and_fail, log_and_retry_or_fail};
 pub use background::{Background, Inline};
 pub use error::StreamsError;
 pub use internal_topics::Plan;
+pub use life::{State, StateListener};
+pub use listeners::{
+    RestoreEvent, RestoreListener, RestoreStage, Uncaught, UncaughtHandler, stop_client,
+};
 pub use metrics::Metrics;
 pub use seal_policy::{SealCounters, should_seal};
 pub use settings::{AutoOffsetReset, Settings};
-pub use streams::{State, Streams};
+pub use streams::Streams;
 pub use thread::{Next, StreamThread, ThreadEnv};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StreamsError;
+use super::{RestoreListener, StateListener, StreamsError, UncaughtHandler, stop_client};
 use crate::failure::{ErrorHandler, ErrorHandlers, log_and_fail, log_and_retry_or_fail};
 
 /// The settings of an application. Each has a default but the id and the state directory.
@@ -49,6 +49,12 @@ pub struct Settings {
     /// The topic, which must exist, that gets a dead letter for everything that a handler leaves
     /// out. Default: none.
     pub dead_letter_topic: Option<Arc<str>>,
+    /// What follows when a stream thread has failed. Default: [`stop_client`].
+    pub uncaught_handler: UncaughtHandler,
+    /// Is told of each change of the application's state. Default: nobody.
+    pub state_listener: Option<StateListener>,
+    /// Is told how far the restoring of stores has come. Default: nobody.
+    pub restore_listener: Option<RestoreListener>,
 }
 
 /// Where reading begins without a committed offset that can be used: Kafka's `auto.offset.reset`.
@@ -84,6 +90,9 @@ impl Settings {
             processing_handler: log_and_fail(),
             production_handler: log_and_retry_or_fail(),
             dead_letter_topic: None,
+            uncaught_handler: stop_client(),
+            state_listener: None,
+            restore_listener: None,
         }
     }
 

@@ -175,13 +175,30 @@ impl World {
     }
 
     pub fn write(&self, records: &[(&str, &[u8])]) {
+        self.write_to(TopicPartition::new("in", 0), records);
+    }
+
+    pub fn write_to(&self, partition: TopicPartition, records: &[(&str, &[u8])]) {
         let mut producer = self.broker.producer(Waker::noop().clone()).unwrap();
         for (key, value) in records {
             let mut batch = BatchBuilder::new();
             batch.push(5, Some(key.as_bytes()), Some(value), &[]).unwrap();
-            producer.append(&TopicPartition::new("in", 0), batch.finish().unwrap()).unwrap();
+            producer.append(&partition, batch.finish().unwrap()).unwrap();
         }
         self.broker.settle(1_000);
+    }
+
+    /// Runs a future while the broker makes steps and threads run.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        loop {
+            self.broker.step();
+            let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(answer) = polled {
+                return answer;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Starts the application, lets it process what there is, and stops it.

@@ -159,6 +159,7 @@ pub struct StreamThread {
     flushes: (Sender<FlushDone>, Receiver<FlushDone>),
     flushes_running: usize,
     stopping: bool,
+    suspended: bool,
 }
 
 impl std::fmt::Debug for StreamThread {
@@ -237,6 +238,7 @@ impl StreamThread {
             flushes: channel(),
             flushes_running: 0,
             stopping: false,
+            suspended: false,
             env,
         };
         thread.join()?;
@@ -269,6 +271,11 @@ impl StreamThread {
     /// Asks the thread to commit what it has, flush its stores, and stop.
     pub fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    /// Processes nothing while `on`. What was processed is committed, and tasks come and go as ever.
+    pub fn pause(&mut self, on: bool) {
+        self.suspended = on;
     }
 
     /// Whether all assigned tasks are running.
@@ -318,6 +325,7 @@ impl StreamThread {
         let wall = self.env.clock.now();
         let schedules = self.running.values_mut();
         let punctuation = schedules
+            .filter(|_| !self.suspended)
             .filter_map(|running| running.task.core_mut().schedules_mut().next_wall_clock())
             .min()
             .map(|due| Duration::from_millis(u64::try_from(due - wall).unwrap_or(0)));

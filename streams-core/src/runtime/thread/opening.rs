@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 
 use super::super::metrics::add;
 use super::super::shares::Share;
+use super::super::{RestoreEvent, RestoreStage};
 use super::running::{Running, StoreFlush};
 use super::starting::Input;
 use super::{StreamThread, StreamsError, ThreadEnv};
@@ -129,6 +130,8 @@ impl StreamThread {
                 let expired = spec.and_then(|spec| spec.format.expiry(times.get(name)?));
                 let replay =
                     self.replay_of(id, index, engine.clone(), &plan, changelog, expired)?;
+                let stage = RestoreStage::Started { from: replay.from, end: replay.changelog.end };
+                self.tell(id, index, &partition, stage);
                 starts.push((partition.clone(), Start::At(replay.from)));
                 restoring.replays.insert(partition.clone(), replay);
             }
@@ -207,8 +210,10 @@ impl StreamThread {
 
     fn replay(&mut self, part: &broker_api::Fetched) -> Result<(), StreamsError> {
         let memory = self.env.restores.each(self.env.settings.restore_memory_bytes);
-        let mut replays = self.restoring.values_mut().flat_map(|r| &mut r.replays);
-        let Some((partition, replay)) = replays.find(|(tp, _)| **tp == part.partition) else {
+        let all = self.restoring.iter_mut();
+        let mut replays = all.flat_map(|(id, r)| r.replays.iter_mut().map(|(tp, r)| (*id, tp, r)));
+        let Some((id, partition, replay)) = replays.find(|(_, tp, _)| **tp == part.partition)
+        else {
             return Ok(());
         };
         replay.restorer.set_memory(memory);
@@ -221,6 +226,8 @@ impl StreamThread {
             let (admin, partition) = (self.env.broker.admin(), partition.clone());
             replay.checking = Some(Box::pin(async move { admin.horizon(&partition).await }));
         }
+        let (store, position) = (replay.store, part.position.min(replay.changelog.end));
+        self.tell(id, store, &part.partition, RestoreStage::Restored { position });
         Ok(())
     }
 
@@ -270,6 +277,8 @@ impl StreamThread {
             let stats = replay.restorer.finish(position)?;
             add(&self.env.counters.restored, stats.records);
             tracing::info!(task = %id, changelog = %partition, records = stats.records, "store restored");
+            let stage = RestoreStage::Ended { records: stats.records };
+            self.tell(id, replay.store, &partition, stage);
             return Ok(());
         }
         tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
@@ -292,10 +301,19 @@ impl StreamThread {
         let Some(restoring) = self.restoring.remove(&id) else {
             return false;
         };
-        for partition in restoring.replays.keys() {
+        for (partition, replay) in &restoring.replays {
             self.restore_fetcher.unassign(std::slice::from_ref(partition));
+            self.tell(id, replay.store, partition, RestoreStage::Suspended);
         }
         true
+    }
+
+    fn tell(&self, task: TaskId, store: usize, changelog: &TopicPartition, stage: RestoreStage) {
+        if let Some(listener) = &self.env.settings.restore_listener {
+            let part = &self.env.topology.subtopologies()[task.subtopology as usize];
+            let (store, changelog) = (part.stores[store].clone(), changelog.clone());
+            listener(&RestoreEvent { task, store, changelog, stage });
+        }
     }
 
     /// Builds the nodes of a restored task and begins to read its inputs.

@@ -46,6 +46,9 @@ impl StreamThread {
         if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
+        if self.suspended {
+            return Ok(false);
+        }
         if self.running.values().any(|running| running.task.wants_seal()) {
             self.seal_requested = true;
             return Ok(false);

@@ -1,0 +1,275 @@
+//! The life of an application: the states of its threads, and the one that follows from them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::parker::Parker;
+use super::thread::{Next, StreamThread, ThreadEnv};
+use super::{StreamsError, Uncaught};
+use crate::processor::take_blamed;
+use crate::task::panic_message;
+
+/// The life of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Made, not started.
+    Created,
+    /// Tasks are being assigned, opened or restored.
+    Rebalancing,
+    /// All tasks are running.
+    Running,
+    /// Asked to close.
+    PendingShutdown,
+    /// Closed.
+    NotRunning,
+    /// A thread has failed; the others are closing.
+    PendingError,
+    /// Ended by a failure.
+    Error,
+}
+
+impl State {
+    /// Whether there are threads that work.
+    pub fn is_running_or_rebalancing(self) -> bool {
+        matches!(self, Self::Rebalancing | Self::Running)
+    }
+}
+
+/// Is told of each change of an application's state: the new one, then the old one. Called one change
+/// at a time, by the thread that makes it: it must not block.
+pub type StateListener = Arc<dyn Fn(State, State) + Send + Sync>;
+
+/// What the threads of an application and its owner share.
+pub(super) struct Shared {
+    /// Of the threads that are alive.
+    cells: Mutex<Vec<Arc<Cell>>>,
+    paused: AtomicBool,
+    /// The last question of [`super::Streams::caught_up`].
+    asked: AtomicU64,
+    error: Mutex<Option<StreamsError>>,
+    listener: Option<StateListener>,
+    /// Keeps the changes of the state in order for the listener.
+    announcing: Mutex<()>,
+    pub(super) state: watch::Sender<State>,
+    pub(super) progress: watch::Sender<u64>,
+}
+
+/// What is known of a thread.
+pub(super) struct Cell {
+    pub(super) number: usize,
+    stop: AtomicBool,
+    /// Whether all its tasks are running.
+    running: AtomicBool,
+    /// The question at which it had nothing left to do.
+    caught_up: AtomicU64,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Cell {
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(listener: Option<StateListener>) -> Self {
+        Self {
+            cells: Mutex::default(),
+            paused: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            error: Mutex::default(),
+            listener,
+            announcing: Mutex::default(),
+            state: watch::Sender::new(State::Created),
+            progress: watch::Sender::new(0),
+        }
+    }
+
+    /// A place for one more thread, with the lowest number that is free.
+    pub(super) fn new_cell(&self) -> Arc<Cell> {
+        let mut cells = lock(&self.cells);
+        let taken = |number: &usize| cells.iter().any(|cell| cell.number == *number);
+        let number = (0..).find(|number| !taken(number)).unwrap_or_default();
+        let cell = Arc::new(Cell {
+            number,
+            stop: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            caught_up: AtomicU64::new(0),
+            waker: Mutex::default(),
+        });
+        cells.push(cell.clone());
+        cell
+    }
+
+    /// The thread is gone.
+    pub(super) fn forget(&self, cell: &Arc<Cell>) {
+        let mut cells = lock(&self.cells);
+        cells.retain(|other| !Arc::ptr_eq(other, cell));
+        let last = cells.is_empty();
+        drop(cells);
+        if last && *self.state.borrow() == State::PendingError {
+            self.set_state(State::Error);
+        }
+        self.progress.send_modify(|n| *n += 1);
+    }
+
+    pub(super) fn error(&self) -> StreamsError {
+        lock(&self.error).clone().unwrap_or(StreamsError::Broker(broker_api::Error::Closed))
+    }
+
+    /// States go forward only, apart from the change between rebalancing and running.
+    pub(super) fn set_state(&self, to: State) {
+        let announcing = lock(&self.announcing);
+        let mut from = to;
+        self.state.send_if_modified(|state| {
+            let back = matches!((*state, to), (State::Running, State::Rebalancing));
+            let changes = *state != to && (back || to > *state);
+            if changes {
+                tracing::info!(from = ?*state, ?to, "application state");
+                from = std::mem::replace(state, to);
+            }
+            changes
+        });
+        if let Some(listener) = self.listener.as_ref().filter(|_| from != to) {
+            listener(to, from);
+        }
+        drop(announcing);
+    }
+
+    pub(super) fn stop_all(&self) {
+        lock(&self.cells).iter().for_each(|cell| cell.stop());
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.wake_all();
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// Asks all threads whether they are caught up; each answers when it has nothing to do.
+    pub(super) fn ask(&self) -> u64 {
+        let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake_all();
+        question
+    }
+
+    /// Whether all threads have answered a question.
+    pub(super) fn have_answered(&self, question: u64) -> bool {
+        let answered = |cell: &Arc<Cell>| cell.caught_up.load(Ordering::Acquire) == question;
+        lock(&self.cells).iter().all(answered)
+    }
+
+    fn wake_all(&self) {
+        lock(&self.cells).iter().for_each(|cell| cell.wake());
+    }
+
+    fn fail(&self, error: StreamsError) {
+        lock(&self.error).get_or_insert(error);
+        self.set_state(State::PendingError);
+        self.stop_all();
+    }
+
+    /// `question`: the last one that was asked before the thread's step began.
+    fn report(&self, cell: &Cell, thread: &StreamThread, question: u64) {
+        self.set_running(cell, thread.is_running());
+        if thread.is_caught_up() && cell.caught_up.swap(question, Ordering::AcqRel) != question {
+            self.progress.send_modify(|n| *n += 1);
+        }
+    }
+
+    fn set_running(&self, cell: &Cell, running: bool) {
+        let cells = lock(&self.cells);
+        cell.running.store(running, Ordering::Release);
+        let all = cells.iter().all(|cell| cell.running.load(Ordering::Acquire));
+        // Under the lock: a thread that saw less must not have the last word.
+        self.set_state(if all { State::Running } else { State::Rebalancing });
+        drop(cells);
+    }
+}
+
+/// The longest time before a thread that failed is replaced again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The life of a stream thread, and of those that replace it.
+pub(super) fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, cell: &Arc<Cell>) {
+    let parker = Parker::new();
+    *lock(&cell.waker) = Some(parker.waker());
+    let mut pause = Duration::ZERO;
+    loop {
+        let commits = env.metrics().commits;
+        // Whatever a panic (of the application's code, or of ours) left half done is dropped with
+        // the thread.
+        let run = AssertUnwindSafe(|| run(env, shared, process_id, cell, &parker));
+        let result = catch_unwind(run).unwrap_or_else(|panic| {
+            let (record, node) = (None, take_blamed());
+            Err(StreamsError::Panic { record, node, message: panic_message(&*panic) })
+        });
+        let Err(error) = result else { break };
+        tracing::error!(thread = cell.number, %error, "a stream thread has failed");
+        let handler = &env.settings.uncaught_handler;
+        let asked = catch_unwind(AssertUnwindSafe(|| handler(&error)));
+        let replace = matches!(asked, Ok(Uncaught::ReplaceThread));
+        if !replace || cell.stop.load(Ordering::Acquire) {
+            shared.fail(error);
+            break;
+        }
+        shared.set_running(cell, false);
+        if env.metrics().commits > commits {
+            pause = Duration::ZERO; // it had come on
+        } else {
+            parker.park(Some(pause));
+            pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
+        }
+    }
+    shared.forget(cell);
+}
+
+fn run(
+    env: &ThreadEnv,
+    shared: &Shared,
+    process_id: &str,
+    cell: &Cell,
+    parker: &Parker,
+) -> Result<(), StreamsError> {
+    let mut thread = StreamThread::new(env.clone(), process_id, cell.number, parker.waker())?;
+    let mut said_running = false;
+    loop {
+        if cell.stop.load(Ordering::Acquire) {
+            thread.stop();
+        }
+        thread.pause(shared.is_paused());
+        let question = shared.asked.load(Ordering::Acquire);
+        match thread.step()? {
+            Next::Again => {
+                if said_running != thread.is_running() {
+                    said_running = thread.is_running();
+                    shared.report(cell, &thread, question);
+                }
+            }
+            Next::Wait(limit) => {
+                shared.report(cell, &thread, question);
+                parker.park(limit);
+            }
+            Next::Stopped => return Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,208 @@
+//! The life of an application: threads that fail and are replaced, come and go, or pause; and who is
+//! told. Input goes on, and nothing is lost or done twice.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker_api::{Broker, NewTopic, TopicConfig, TopicPartition};
+use streams_core::processor::{Context, Processor};
+use streams_core::runtime::{RestoreStage, State, Streams, StreamsError, Uncaught};
+use streams_core::state::LossyEngine;
+use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
+use streams_core::{HasSerde, ProcessError, Record};
+
+use world::{World, counts, now};
+
+/// Fails as often as it is told to, with nothing or in a panic.
+struct Tired {
+    failures: Arc<AtomicU32>,
+}
+
+impl Processor for Tired {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = String;
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessError> {
+        cx.forward(record.clone());
+        let left = self.failures.load(Ordering::Relaxed);
+        if left > 0 && record.key == "b" {
+            self.failures.store(left - 1, Ordering::Relaxed);
+            assert!(left.is_multiple_of(2), "tired");
+            return Err(ProcessError::user("tired"));
+        }
+        Ok(())
+    }
+}
+
+fn tired(failures: u32) -> Topology {
+    let failures = Arc::new(AtomicU32::new(failures));
+    let mut builder = TopologyBuilder::new();
+    let text = String::serde();
+    builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
+    let node = move || Tired { failures: failures.clone() };
+    builder.add(NodeSpec::processor("tired", vec!["in".into()], node)).unwrap();
+    let sink = NodeSpec::sink("out", vec!["tired".into()], "out", text.clone(), text, None);
+    builder.add(sink).unwrap();
+    builder.build().unwrap()
+}
+
+fn start(world: &World) -> Streams {
+    let starting = Streams::start(
+        world.topology.clone(),
+        Arc::new(world.broker.clone()),
+        Arc::new(world.engine.clone()),
+        world.clock.clone(),
+        world.settings.clone(),
+    );
+    world.block_on(starting).unwrap()
+}
+
+fn world(dir: &tempfile::TempDir) -> World {
+    let mut world = World::new(1 << 20);
+    world.settings.state_dir = dir.path().into();
+    world
+}
+
+const VALUE: &[u8] = b"12345678";
+
+#[test]
+fn a_thread_that_fails_is_replaced_and_nothing_is_lost_or_done_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(2));
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let errors = seen.clone();
+    world.settings.uncaught_handler = Arc::new(move |error: &StreamsError| {
+        errors.lock().unwrap().push(error.to_string());
+        Uncaught::ReplaceThread
+    });
+    world.write(&[("a", VALUE), ("b", VALUE), ("c", VALUE)]);
+    let streams = start(&world);
+    world.block_on(streams.caught_up()).unwrap();
+    let written: Vec<String> = world.read("out").into_iter().map(|(key, _)| key).collect();
+    assert_eq!(written, ["a", "b", "c"]);
+    assert_eq!(streams.state(), State::Running);
+    world.block_on(streams.close()).unwrap();
+    let expected = [
+        "task 0_0, record 1 of in-0: 'tired': tired",
+        "the application's code panicked in 'tired', record 1 of in-0: tired",
+    ];
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn by_default_a_thread_that_fails_stops_the_instance_and_states_are_told_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(1));
+    world.settings.threads = 2;
+    let states: Arc<Mutex<Vec<State>>> = Arc::default();
+    let told = states.clone();
+    world.settings.state_listener = Some(Arc::new(move |new, _| told.lock().unwrap().push(new)));
+    let streams = start(&world);
+    world.block_on(streams.running()).unwrap();
+    world.write(&[("a", VALUE), ("b", VALUE)]);
+    world.block_on(streams.ended()).unwrap_err();
+    world.block_on(streams.close()).unwrap_err();
+    let states = states.lock().unwrap().clone();
+    assert_eq!(states[0], State::Rebalancing);
+    assert_eq!(states[states.len() - 2..], [State::PendingError, State::Error]);
+    assert!(states.contains(&State::Running), "{states:?}");
+}
+
+#[test]
+fn created_then_begun_then_paused_then_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(0));
+    let creating = Streams::create(
+        world.topology.clone(),
+        Arc::new(world.broker.clone()),
+        Arc::new(world.engine.clone()),
+        world.clock.clone(),
+        world.settings.clone(),
+    );
+    let streams = world.block_on(creating).unwrap();
+    assert_eq!(streams.state(), State::Created);
+    assert_eq!(streams.add_thread(), Ok(None), "not begun yet");
+    streams.pause();
+    streams.begin().unwrap();
+    world.block_on(streams.running()).unwrap();
+    world.write(&[("a", VALUE)]);
+    assert!(streams.is_paused());
+    assert_eq!(world.read("out"), []);
+    streams.resume();
+    world.block_on(streams.caught_up()).unwrap();
+    assert_eq!(world.read("out").len(), 1);
+    world.block_on(streams.close()).unwrap();
+}
+
+#[test]
+fn threads_come_and_go_while_input_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.delete_topic("in");
+    let topic = NewTopic { name: "in".into(), partitions: 3, config: TopicConfig::default() };
+    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.topology = Arc::new(tired(0));
+    let streams = start(&world);
+    for round in 0..6 {
+        let keys: Vec<String> = (0..20).map(|n| format!("{round}-{n}")).collect();
+        for (n, key) in keys.iter().enumerate() {
+            world.write_to(TopicPartition::new("in", n as u32 % 3), &[(key, VALUE)]);
+        }
+        match round {
+            0 | 2 => assert!(streams.add_thread().unwrap().is_some()),
+            1 | 3 | 4 => assert!(world.block_on(streams.remove_thread()).is_some()),
+            _ => assert_eq!(streams.add_thread(), Ok(Some(0)), "its number is free again"),
+        }
+        if round != 4 {
+            // in round 4 nobody is left
+            world.block_on(streams.caught_up()).unwrap();
+        }
+    }
+    let mut written = world.read("out");
+    written.sort();
+    let all = written.len();
+    written.dedup();
+    assert_eq!((all, written.len()), (120, 120));
+    world.block_on(streams.close()).unwrap();
+}
+
+#[test]
+fn who_listens_is_told_how_a_store_is_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.write(&[("a", b"-"), ("b", b"-"), ("a", b"-")]);
+    world.run_once();
+    world.engine = LossyEngine::new();
+    let stages: Arc<Mutex<Vec<RestoreStage>>> = Arc::default();
+    let told = stages.clone();
+    world.settings.restore_listener = Some(Arc::new(move |event| {
+        assert_eq!((&*event.store, event.task.to_string()), ("counts", "0_0".into()));
+        told.lock().unwrap().push(event.stage);
+    }));
+    world.run_once();
+    assert_eq!(
+        *stages.lock().unwrap(),
+        [
+            RestoreStage::Started { from: 0, end: 2 },
+            RestoreStage::Restored { position: 2 },
+            RestoreStage::Ended { records: 2 },
+        ]
+    );
+    assert_eq!(world.read("out"), counts(&[("a", 1), ("b", 1), ("a", 2)]));
+    world.clock.advance(Duration::from_secs(1));
+}
