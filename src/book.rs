@@ -13,6 +13,8 @@ chapters! {
     Tutorial4: "../docs/tutorial/4-final-results.md",
     Tutorial6: "../docs/tutorial/6-windowed-join.md",
     Cogroup: "../docs/operators/cogroup.md",
+    ForeignKeys: "../docs/operators/foreign-keys.md",
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
+    Tables: "../docs/operators/tables.md",
 }

@@ -57,7 +57,7 @@ pub mod prelude {
     pub use streams_core::BuildError;
     pub use streams_core::processor::{
         Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
-        PunctuationKind, Schedule, StoreHandle,
+        PunctuationKind, Schedule, StoreAccess, StoreHandle,
     };
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError};
     pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
@@ -68,9 +68,9 @@ pub mod prelude {
     };
     pub use streams_dsl::ProcessorSupplier;
     pub use streams_dsl::{
-        CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream, KStream,
-        KTable, Materialized, Named, Produced, Repartitioned, SessionWindowedKStream,
-        SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedKStream, TimeWindows,
-        UnlimitedWindows,
+        CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream,
+        KGroupedTable, KStream, KTable, Materialized, Named, Produced, Repartitioned,
+        SessionWindowedKStream, SessionWindows, SlidingWindows, StreamsBuilder, TableJoined,
+        TimeWindowedKStream, TimeWindows, UnlimitedWindows, ValueTransformer,
     };
 }

@@ -106,9 +106,10 @@ fn run(case: &str, builder: &StreamsBuilder, lines: &[Value]) -> Result<(), Fail
     let mut models = models::reference(case, true).zip(models::reference(case, false));
     for (number, line) in lines.iter().enumerate().skip(1) {
         if let Some(stores) = line["stores"].as_object() {
-            // What waits in outer joins is kept in a form of our own.
-            let is_buffer = |store: &str| store.starts_with("KSTREAM-OUTERSHARED-");
-            for (store, rows) in stores.iter().filter(|(store, _)| !is_buffer(store)) {
+            // What waits in outer joins, and subscriptions, are kept in forms of our own.
+            let ours = ["KSTREAM-OUTERSHARED-", "KTABLE-FK-JOIN-SUBSCRIPTION-STATE-STORE-"];
+            let is_ours = |store: &str| ours.iter().any(|prefix| store.starts_with(prefix));
+            for (store, rows) in stores.iter().filter(|(store, _)| !is_ours(store)) {
                 check(&rows_of(rows)?, &dump(&driver, store)?)
                     .map_err(|difference| format!("store '{store}' at the end\n{difference}"))?;
             }

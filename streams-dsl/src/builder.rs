@@ -7,6 +7,7 @@ use streams_core::topology::{NodeSpec, StoreSpec, Topology};
 use streams_core::{BuildError, Data, HasSerde};
 
 use crate::config::{Consumed, Materialized, Topics};
+use crate::getter;
 use crate::graph::{Graph, TableKind};
 use crate::stream::KStream;
 use crate::table::{KTable, TableSourceNode};
@@ -115,16 +116,19 @@ impl StreamsBuilder {
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
-        let source = NodeSpec::source(&source, vec![topic], key, nullable(value));
+        let source = NodeSpec::source(&source, vec![topic.clone()], key, nullable(value));
+        let kept_in = store.name.clone();
         let table = TableSourceNode { name: name.clone(), store };
         let node = nodes.add(vec![], &name, move |plan, builder| {
             let parent = source.name.to_string();
             builder.add(source.clone())?;
             table.write::<Option<V>>(plan, builder, vec![parent])
         });
-        nodes.is_table(node, TableKind::Source { materialized: is_named });
+        let getter = getter::stored(&kept_in);
+        nodes.is_table(node, TableKind::Source { materialized: is_named, store: kept_in });
+        nodes.reads_as_table(node, &topic);
         drop(nodes);
-        KTable { graph: self.graph.clone(), node, key: inherited.0, value: inherited.1 }
+        KTable { graph: self.graph.clone(), node, key: inherited.0, value: inherited.1, getter }
     }
 
     /// A store for processors, which connect to it by its name (see

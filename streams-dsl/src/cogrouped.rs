@@ -8,6 +8,7 @@ use streams_core::{BuildError, Data};
 
 use crate::cogroup_fold::{CogroupFold, CogroupedStream, Initial, WithAggregator};
 use crate::config::{TableConfig, TableParts};
+use crate::getter;
 use crate::graph::{Graph, NodeId, Nodes, TableKind};
 use crate::grouped::KGroupedStream;
 use crate::processors::TableStore;
@@ -107,8 +108,8 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
         config: Option<TableConfig<K, A>>,
         value: DynSerde<A>,
     ) -> KTable<K, A> {
-        let (node, (key, value)) = self.add(initial, config, value, CogroupFold::Plain);
-        KTable { graph: self.graph.clone(), node, key, value }
+        let (node, store, (key, value)) = self.add(initial, config, value, CogroupFold::Plain);
+        KTable { graph: self.graph.clone(), node, key, value, getter: getter::stored(&store) }
     }
 
     /// The same in windows: the aggregate then is one for each key and window. Its streams share one
@@ -118,20 +119,21 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
     }
 
     /// Adds an aggregate: a node for each stream, and one where their updates meet. `fold` says what is
-    /// done with the store. Answers the serdes for what follows, too.
+    /// done with the store. Answers the store's name and the serdes for what follows, too.
     pub(crate) fn add(
         &self,
         initial: Arc<Initial<A>>,
         config: Option<TableConfig<K, A>>,
         value: DynSerde<A>,
         fold: impl FnOnce(TableStore<K, A>) -> CogroupFold<K, A>,
-    ) -> (NodeId, Inherited<K, A>) {
+    ) -> (NodeId, String, Inherited<K, A>) {
         let mut nodes = self.graph.lock();
         let upstream = (&self.key, &self.key_to_inherit, value);
         let TableParts { name, store, inherited } =
             TableConfig::parts(config, &mut nodes, AGGREGATE, upstream);
         let CogroupNames { parents, aggregates, merge } =
             self.add_names(&mut nodes, name.as_deref(), &store.name);
+        let kept_in = store.name.clone();
         let fold = fold(store);
         if let Some(reason) = fold.mistake() {
             nodes.fail(BuildError::Invalid { node: merge.clone(), reason });
@@ -150,11 +152,11 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
             let users: Vec<_> = aggregates.iter().map(String::as_str).collect();
             builder.add_state_store(fold.store_spec(sends_old_values), &users)
         });
-        nodes.is_table(node, TableKind::Stored);
+        nodes.is_table(node, TableKind::Stored(kept_in.clone()));
         if let Some(millis) = closes_after {
             nodes.closes_after(node, millis);
         }
-        (node, inherited)
+        (node, kept_in, inherited)
     }
 
     /// Adds the repartitions that the streams need, and names the nodes of an aggregate.

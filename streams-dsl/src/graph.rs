@@ -39,6 +39,7 @@ struct Node {
     /// The physical node that its children hang on.
     output: String,
     source_topics: Option<Vec<String>>,
+    table_topic: Option<String>,
     repartition_topic: Option<String>,
     ignores_values: bool,
     keeps_null_keys: bool,
@@ -62,11 +63,17 @@ pub(crate) enum TableKind {
     Source {
         /// Whether something does.
         materialized: bool,
+        /// The store's name.
+        store: String,
     },
-    /// In a store of its own.
-    Stored,
+    /// In this store of its own.
+    Stored(String),
     /// Computed from its parent.
     Derived,
+    /// Computed from its parent, with these stores.
+    DerivedWith(BTreeSet<String>),
+    /// Joined from its parents, and perhaps in this store of its own.
+    Joined(Option<String>),
 }
 
 impl Graph {
@@ -124,6 +131,7 @@ impl Nodes {
             priority: self.next_priority,
             output: output.into(),
             source_topics: None,
+            table_topic: None,
             repartition_topic: None,
             ignores_values: false,
             keeps_null_keys: false,
@@ -151,6 +159,11 @@ impl Nodes {
     /// Says that a node reads topics as a stream. Streams of the same topics become one source.
     pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>) {
         self.all[node].source_topics = Some(topics);
+    }
+
+    /// Says that a node reads a topic as a table.
+    pub(crate) fn reads_as_table(&mut self, node: NodeId, topic: &str) {
+        self.all[node].table_topic = Some(topic.into());
     }
 
     /// Says that a node is a repartition topic.
@@ -210,20 +223,43 @@ impl Nodes {
             return true;
         }
         let will = match &mut table.kind {
-            TableKind::Stored => true,
-            TableKind::Source { materialized } => {
+            TableKind::Stored(_) => true,
+            TableKind::Source { materialized, .. } => {
                 *materialized |= force;
                 *materialized
             }
-            TableKind::Derived => {
+            TableKind::Derived | TableKind::DerivedWith(_) => {
                 let parent = self.all[node].parents[0];
                 self.send_old_values(parent, force)
+            }
+            // A join looks its parents' values up, which are kept therefore.
+            TableKind::Joined(_) => {
+                let parents = self.all[node].parents.clone();
+                parents.iter().all(|&parent| self.send_old_values(parent, true))
             }
         };
         if let Some(table) = &mut self.all[node].table {
             table.sends_old_values |= will;
         }
         will
+    }
+
+    /// Asks that the values of a table can be looked up with its getter. Answers the stores that this
+    /// takes, to which the node that looks them up has to be connected.
+    pub(crate) fn look_up(&mut self, node: NodeId) -> BTreeSet<String> {
+        let (own, is_all) = match self.all[node].table.as_mut().map(|table| &mut table.kind) {
+            Some(TableKind::Source { materialized, store }) => {
+                *materialized = true;
+                ([store.clone()].into(), true)
+            }
+            Some(TableKind::Stored(store) | TableKind::Joined(Some(store))) => {
+                ([store.clone()].into(), true)
+            }
+            Some(TableKind::DerivedWith(stores)) => (stores.clone(), false),
+            Some(TableKind::Derived | TableKind::Joined(None)) | None => (BTreeSet::new(), false),
+        };
+        let parents = if is_all { vec![] } else { self.all[node].parents.clone() };
+        parents.into_iter().flat_map(|parent| self.look_up(parent)).chain(own).collect()
     }
 
     /// Says that a table sends old values because its parent does.
@@ -265,13 +301,13 @@ impl Nodes {
 
     /// The topics from which a node has its records.
     fn topics_of(&self, node: NodeId, topics: &mut BTreeSet<String>) {
-        let Node { source_topics, repartition_topic, parents, .. } = &self.all[node];
+        let Node { source_topics, table_topic, repartition_topic, parents, .. } = &self.all[node];
         match repartition_topic {
             Some(topic) => {
                 topics.insert(topic.clone());
             }
             None => {
-                topics.extend(source_topics.iter().flatten().cloned());
+                topics.extend(source_topics.iter().flatten().chain(table_topic).cloned());
                 parents.iter().for_each(|parent| self.topics_of(*parent, topics));
             }
         }
@@ -321,7 +357,8 @@ impl Plan<'_> {
 
     /// Whether a source table has to be kept in a store.
     pub(crate) fn is_materialized(&self) -> bool {
-        self.table().is_some_and(|t| t.kind == TableKind::Source { materialized: true })
+        let kind = self.table().map(|table| &table.kind);
+        matches!(kind, Some(TableKind::Source { materialized: true, .. }))
     }
 
     /// Whether it sends old values.

@@ -9,6 +9,7 @@ use streams_core::serde::{DynSerde, HasSerde};
 use streams_core::topology::{InternalTopic, NodeSpec};
 
 use crate::config::{TableConfig, TableParts};
+use crate::getter;
 use crate::graph::{NodeId, Nodes, Plan, TableKind};
 use crate::processors::{Aggregate, Nulls, TableStore};
 use crate::repartition::{Names, Repartition};
@@ -165,14 +166,16 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         let Declared { name, store, parent, key, value } =
             self.declare(&mut nodes, prefix, config, value);
         let output = name.clone();
+        let kept_in = store.name.clone();
         let node = nodes.add(vec![parent], &output, move |plan, builder| {
             let fold = Fold { name: &name, parents: plan.parents(), store: &store };
             builder.add(make(plan, &fold))?;
             builder.add_state_store(store.spec(plan.sends_old_values()), &[&name])
         });
-        nodes.is_table(node, TableKind::Stored);
+        let getter = getter::stored(&kept_in);
+        nodes.is_table(node, TableKind::Stored(kept_in));
         drop(nodes);
-        (KTable { graph: self.stream.graph.clone(), node, key, value }, node)
+        (KTable { graph: self.stream.graph.clone(), node, key, value, getter }, node)
     }
 
     /// Takes the names of an aggregation: of its store, of itself, of its repartition, in this order.

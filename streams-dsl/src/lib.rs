@@ -10,8 +10,12 @@ mod builder;
 mod cogroup_fold;
 mod cogrouped;
 mod config;
+mod foreign_key;
+mod getter;
 mod graph;
 mod grouped;
+mod grouped_table;
+mod murmur3;
 mod process;
 mod processors;
 mod repartition;
@@ -21,7 +25,9 @@ mod stream;
 mod stream_join;
 mod suppress;
 mod table;
+mod table_join;
 mod time_windowed;
+mod transform;
 mod window_fold;
 mod windowed_cogrouped;
 mod windows;
@@ -32,7 +38,9 @@ pub use cogrouped::CogroupedKStream;
 pub use config::{
     Consumed, Grouped, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,
 };
+pub use foreign_key::TableJoined;
 pub use grouped::KGroupedStream;
+pub use grouped_table::KGroupedTable;
 pub use process::ProcessorSupplier;
 pub use session_windowed::SessionWindowedKStream;
 pub use stream::KStream;
@@ -40,6 +48,7 @@ pub use stream_join::StreamJoined;
 pub use suppress::{BufferConfig, Eager, Strict, Suppressed};
 pub use table::KTable;
 pub use time_windowed::TimeWindowedKStream;
+pub use transform::ValueTransformer;
 pub use windowed_cogrouped::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 pub use windows::{
     EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows,

@@ -9,6 +9,7 @@ use streams_core::topology::{InternalTopic, NodeSpec};
 use streams_core::{BuildError, Data, HasSerde, Record};
 
 use crate::config::{Grouped, Named, Produced, Repartitioned, TableConfig};
+use crate::getter;
 use crate::graph::{Graph, NodeId, TableKind};
 use crate::grouped::KGroupedStream;
 use crate::processors::stateless;
@@ -463,6 +464,7 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
         let name = nodes.name_or(name, "KSTREAM-TOTABLE-");
         let is_named = materialized.name.is_some();
         let store = materialized.store(&mut nodes, "KSTREAM-TOTABLE-", &key, &value);
+        let kept_in = store.name.clone();
         let table = TableSourceNode { name: name.clone(), store };
         let node = if self.rekeyed {
             let repartition = Repartition {
@@ -477,8 +479,9 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
         } else {
             table.add::<V>(&mut nodes, self.node)
         };
-        nodes.is_table(node, TableKind::Source { materialized: is_named });
+        let getter = getter::stored(&kept_in);
+        nodes.is_table(node, TableKind::Source { materialized: is_named, store: kept_in });
         drop(nodes);
-        KTable { graph: self.graph.clone(), node, key: inherited.0, value: inherited.1 }
+        KTable { graph: self.graph.clone(), node, key: inherited.0, value: inherited.1, getter }
     }
 }

@@ -8,6 +8,7 @@ use streams_core::serde::{DynSerde, HasSerde};
 use streams_core::topology::{NodeSpec, StoreSpec};
 use streams_core::{BuildError, Data, Windowed};
 
+use crate::getter;
 use crate::graph::TableKind;
 use crate::processors::{Limits, Place, Suppress};
 use crate::table::KTable;
@@ -199,7 +200,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         };
         let buffer = StoreSpec::change_buffer(&store, key, value, logging);
         let idle = after_idle.map(millis);
-        let output = name.clone();
+        let (output, kept_in) = (name.clone(), store.clone());
         let node = nodes.add(vec![self.node], &output, move |plan, builder| {
             let (store, time) = (store.clone(), format!("{name}-time"));
             let supplier = move || {
@@ -208,9 +209,10 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
             builder.add(NodeSpec::processor(&name, plan.parents(), supplier))?;
             builder.add_state_store(buffer.clone(), &[&name])
         });
-        nodes.is_table(node, TableKind::Derived);
+        let getter = getter::held_back(self.getter.clone(), &kept_in);
+        nodes.is_table(node, TableKind::DerivedWith([kept_in].into()));
         drop(nodes);
         let (graph, key, value) = (self.graph.clone(), self.key.clone(), self.value.clone());
-        KTable { graph, node, key, value }
+        KTable { graph, node, key, value, getter }
     }
 }

@@ -9,6 +9,7 @@ use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Change, Data, Record, TopologyBuilder};
 
 use crate::config::{Named, TableConfig};
+use crate::getter::{self, MakeGetter};
 use crate::graph::{Graph, NodeId, Nodes, Plan, TableKind};
 use crate::processors::{
     Nulls, TableFilter, TableMapValues, TableSource, TableStore, Updates, stateless,
@@ -23,6 +24,8 @@ pub struct KTable<K, V> {
     /// Serdes given by hand upstream.
     pub(crate) key: Option<DynSerde<K>>,
     pub(crate) value: Option<DynSerde<V>>,
+    /// How its values are looked up.
+    pub(crate) getter: MakeGetter<K, V>,
 }
 
 impl<K, V> Clone for KTable<K, V> {
@@ -32,6 +35,7 @@ impl<K, V> Clone for KTable<K, V> {
             node: self.node,
             key: self.key.clone(),
             value: self.value.clone(),
+            getter: self.getter.clone(),
         }
     }
 }
@@ -76,6 +80,14 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         // Asked at once, as Kafka does: an operator that comes later does not change this one.
         let passes_old_values = nodes.send_old_values(self.node, false);
         let keeps = Arc::new(keeps);
+        let getter = match &store {
+            Some(store) => getter::stored(&store.name),
+            None => {
+                let keeps = keeps.clone();
+                let keep = move |key: &K, value| Some(value).filter(|value| keeps(key, value));
+                getter::derived(self.getter.clone(), keep)
+            }
+        };
         let node =
             self.add_derived(&mut nodes, name, store, move |name, sends_old_values, updates| {
                 let keeps = keeps.clone();
@@ -89,7 +101,8 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
             nodes.passes_old_values(node);
         }
         drop(nodes);
-        KTable { graph: self.graph.clone(), node, key, value: value.or(self.value.clone()) }
+        let value = value.or(self.value.clone());
+        KTable { graph: self.graph.clone(), node, key, value, getter }
     }
 
     /// Turns each value into another one; deletions stay.
@@ -118,6 +131,13 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         let Derived { name, store, key, value } =
             self.derived(&mut nodes, "KTABLE-MAPVALUES-", config, &None);
         let map = Arc::new(map);
+        let getter = match &store {
+            Some(store) => getter::stored(&store.name),
+            None => {
+                let map = map.clone();
+                getter::derived(self.getter.clone(), move |key: &K, value| Some(map(key, value)))
+            }
+        };
         let node =
             self.add_derived(&mut nodes, name, store, move |name, sends_old_values, updates| {
                 let map = map.clone();
@@ -129,12 +149,12 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
                 })
             });
         drop(nodes);
-        KTable { graph: self.graph.clone(), node, key, value }
+        KTable { graph: self.graph.clone(), node, key, value, getter }
     }
 
     /// Name and store of an operator on this table. Without a name for its store it has none, but
     /// having been given a [`Materialized`](crate::Materialized) uses up a number, as in Kafka.
-    fn derived<V2: Data>(
+    pub(crate) fn derived<V2: Data>(
         &self,
         nodes: &mut Nodes,
         prefix: &str,
@@ -160,14 +180,17 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
 
     /// Adds an operator on this table; `make` gets its name, whether it sends old values, and its
     /// side of its store.
-    fn add_derived<V2: Data>(
+    pub(crate) fn add_derived<V2: Data>(
         &self,
         nodes: &mut Nodes,
         name: String,
         store: Option<TableStore<K, V2>>,
         make: impl Fn(&str, bool, Option<Updates<K, V2>>) -> NodeSpec + Send + Sync + 'static,
     ) -> NodeId {
-        let kind = if store.is_some() { TableKind::Stored } else { TableKind::Derived };
+        let kind = match &store {
+            Some(store) => TableKind::Stored(store.name.clone()),
+            None => TableKind::Derived,
+        };
         let output = name.clone();
         let node = nodes.add(vec![self.node], &output, move |plan, builder| {
             let sends_old_values = plan.sends_old_values();
@@ -228,12 +251,12 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
 }
 
 /// What an operator on a table has come to.
-struct Derived<K, V> {
-    name: String,
-    store: Option<TableStore<K, V>>,
+pub(crate) struct Derived<K, V> {
+    pub(crate) name: String,
+    pub(crate) store: Option<TableStore<K, V>>,
     /// Serdes for what follows to inherit.
-    key: Option<DynSerde<K>>,
-    value: Option<DynSerde<V>>,
+    pub(crate) key: Option<DynSerde<K>>,
+    pub(crate) value: Option<DynSerde<V>>,
 }
 
 /// The node that makes a table of records.

@@ -8,6 +8,7 @@ use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Data, Windowed};
 
 use crate::config::TableConfig;
+use crate::getter;
 use crate::graph::{NodeId, Plan, TableKind};
 use crate::grouped::{AGGREGATE, Declared, KGroupedStream, REDUCE, count_one};
 use crate::processors::Nulls;
@@ -169,6 +170,7 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
         let Declared { name, store, parent, value, .. } =
             self.grouped.declare(&mut nodes, prefix, config, value);
         let key = time_windowed(store.key.clone(), self.windows.size());
+        let kept_in = store.name.clone();
         let fold = WindowFold { store, windows: self.windows, emit: self.emit };
         if let Some(reason) = fold.mistake() {
             nodes.fail(BuildError::Invalid { node: name.clone(), reason });
@@ -178,9 +180,10 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
             builder.add(make(plan, &name, &fold))?;
             builder.add_state_store(fold.store_spec(plan.sends_old_values()), &[&name])
         });
-        nodes.is_table(node, TableKind::Stored);
+        let getter = getter::in_windows(&kept_in);
+        nodes.is_table(node, TableKind::Stored(kept_in));
         nodes.closes_after(node, self.windows.closes_after());
         drop(nodes);
-        (KTable { graph: graph.clone(), node, key: Some(key), value }, node)
+        (KTable { graph: graph.clone(), node, key: Some(key), value, getter }, node)
     }
 }

@@ -9,6 +9,7 @@ use streams_core::{Data, Windowed};
 use crate::cogroup_fold::{CogroupFold, Initial};
 use crate::cogrouped::CogroupedKStream;
 use crate::config::TableConfig;
+use crate::getter;
 use crate::processors::Merge;
 use crate::session_fold::SessionFold;
 use crate::session_windowed::merging;
@@ -66,9 +67,10 @@ impl<K: Data + Eq + Hash, A: Data> TimeWindowedCogroupedKStream<K, A> {
         let fold = |store| {
             CogroupFold::Windows(WindowFold { store, windows, emit: EmitStrategy::default() })
         };
-        let (node, (key, value)) = self.cogrouped.add(initial, config, value, fold);
+        let (node, store, (key, value)) = self.cogrouped.add(initial, config, value, fold);
         let key = time_windowed(key.unwrap_or(self.cogrouped.key.clone()), windows.size());
-        KTable { graph: self.cogrouped.graph.clone(), node, key: Some(key), value }
+        let (graph, getter) = (self.cogrouped.graph.clone(), getter::in_windows(&store));
+        KTable { graph, node, key: Some(key), value, getter }
     }
 }
 
@@ -128,8 +130,9 @@ impl<K: Data + Eq + Hash, A: Data> SessionWindowedCogroupedKStream<K, A> {
     ) -> KTable<Windowed<K>, A> {
         let (windows, emit) = (self.windows, EmitStrategy::default());
         let fold = |store| CogroupFold::Sessions(SessionFold { store, windows, emit, merge });
-        let (node, (key, value)) = self.cogrouped.add(initial, config, value, fold);
+        let (node, store, (key, value)) = self.cogrouped.add(initial, config, value, fold);
         let key = session_windowed(key.unwrap_or(self.cogrouped.key.clone()));
-        KTable { graph: self.cogrouped.graph.clone(), node, key: Some(key), value }
+        let (graph, getter) = (self.cogrouped.graph.clone(), getter::in_sessions(&store));
+        KTable { graph, node, key: Some(key), value, getter }
     }
 }

@@ -238,6 +238,28 @@ impl InitContext<'_> {
     }
 }
 
+/// The stores of a task, whatever the processor forwards that looks into them.
+pub struct StoreAccess<'a> {
+    task: &'a mut TaskCore,
+}
+
+impl StoreAccess<'_> {
+    /// A store of the task.
+    pub fn store<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
+        self.task.stores_mut().get(handle)
+    }
+
+    /// The highest timestamp that the task has seen; -1 before the first record.
+    pub fn stream_time(&self) -> Timestamp {
+        self.task.stream_time()
+    }
+
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub fn wall_clock(&self) -> Timestamp {
+        self.task.wall_clock()
+    }
+}
+
 /// What a processor can do with a record.
 pub struct Context<'a, K, V> {
     pub(crate) task: &'a mut TaskCore,
@@ -266,6 +288,11 @@ impl<K: Data, V: Data> Context<'_, K, V> {
     pub fn store<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
         self.task.touch();
         self.task.stores_mut().get(handle)
+    }
+
+    /// The stores of the task, to be looked into by code that does not know what this processor forwards.
+    pub fn stores(&mut self) -> StoreAccess<'_> {
+        StoreAccess { task: self.task }
     }
 
     /// An operator's time, to be read and changed.

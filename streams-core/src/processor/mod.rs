@@ -17,7 +17,7 @@ mod source;
 
 pub use api::{
     Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, SourceInfo,
-    StoreHandle,
+    StoreAccess, StoreHandle,
 };
 pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};

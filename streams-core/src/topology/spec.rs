@@ -218,8 +218,7 @@ impl StoreSpec {
         }
     }
 
-    /// A window store; windows are `size` milliseconds long. Its changelog keeps what the store may
-    /// still show, see [`WindowedOptions::changelog`].
+    /// A window store; windows are `size` milliseconds long.
     pub fn window<K: Data, V: Data>(
         name: &str,
         key: DynSerde<K>,
@@ -228,15 +227,13 @@ impl StoreSpec {
         options: WindowedOptions,
     ) -> Self {
         let format = WindowStore::<K, V>::changelog_format(&options);
-        let changelog = options.logged.then(|| options.changelog(size));
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        Self::ordered(name, options.logged, format, move |store, engine| -> Box<dyn Store> {
             let (key, value) = (key.clone(), value.clone());
             Box::new(WindowStore::<K, V>::new(store, key, value, engine, size, options))
         })
     }
 
-    /// A session store. Its changelog keeps what the store may still show, see
-    /// [`WindowedOptions::changelog`].
+    /// A session store.
     pub fn session<K: Data, V: Data>(
         name: &str,
         key: DynSerde<K>,
@@ -244,8 +241,7 @@ impl StoreSpec {
         options: WindowedOptions,
     ) -> Self {
         let format = SessionStore::<K, V>::changelog_format(&options);
-        let changelog = options.logged.then(|| options.changelog(0));
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        Self::ordered(name, options.logged, format, move |store, engine| -> Box<dyn Store> {
             let (key, value) = (key.clone(), value.clone());
             Box::new(SessionStore::<K, V>::new(store, key, value, engine, options))
         })
@@ -259,8 +255,7 @@ impl StoreSpec {
         logged: bool,
     ) -> Self {
         let format = Arc::new(KeyValueFormat);
-        let changelog = logged.then(TopicConfig::compacted);
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
             Box::new(BufferStore::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
@@ -273,22 +268,21 @@ impl StoreSpec {
         logged: bool,
     ) -> Self {
         let format = Arc::new(KeyValueFormat);
-        let changelog = logged.then(TopicConfig::compacted);
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
             Box::new(ChangeBuffer::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
 
     fn ordered(
         name: &str,
-        changelog: Option<TopicConfig>,
+        logged: bool,
         format: Arc<dyn ChangelogFormat>,
         make: impl Fn(&str, Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync + 'static,
     ) -> Self {
         let store = name.to_string();
         Self {
             name: name.into(),
-            changelog,
+            changelog: logged.then(TopicConfig::compacted),
             format,
             make: Arc::new(move |engine| make(&store, engine)),
         }

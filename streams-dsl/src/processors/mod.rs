@@ -1,20 +1,31 @@
 //! What the operators do with each record.
 
 mod aggregate;
+mod change;
+mod foreign_key;
 mod nulls;
 mod session_aggregate;
 mod sliding_aggregate;
 mod stateless;
 mod stream_join;
+mod subscription;
 mod suppress;
 mod table_filter;
+mod table_join;
 mod table_map_values;
+mod table_select;
 mod table_source;
+mod table_transform;
 mod updates;
 mod window_aggregate;
 mod window_updates;
 
 pub(crate) use aggregate::Aggregate;
+pub(crate) use change::changes;
+pub(crate) use foreign_key::{
+    AnswerSubscribers, AnswerSubscription, ForeignKey, KeepSubscription, Resolve, RowHash,
+    Subscribe, Subscribers,
+};
 pub(crate) use nulls::Nulls;
 pub(crate) use session_aggregate::{Merge, SessionAggregate};
 pub(crate) use sliding_aggregate::SlidingAggregate;
@@ -22,10 +33,14 @@ pub(crate) use stateless::stateless;
 pub(crate) use stream_join::{
     Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
 };
+pub(crate) use subscription::{Response, Subscription, responses, subscribers, subscriptions};
 pub(crate) use suppress::{Limits, Place, Suppress};
 pub(crate) use table_filter::TableFilter;
+pub(crate) use table_join::{KeepJoined, TableJoin};
 pub(crate) use table_map_values::TableMapValues;
+pub(crate) use table_select::TableSelect;
 pub(crate) use table_source::TableSource;
+pub(crate) use table_transform::{TableTransform, Transformed};
 pub(crate) use updates::{TableStore, Updates};
 pub(crate) use window_aggregate::{AlignedWindows, WindowAggregate};
 pub(crate) use window_updates::{Forwards, WindowUpdates};

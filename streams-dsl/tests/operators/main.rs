@@ -4,13 +4,17 @@
 
 mod aggregates;
 mod cogroup;
+mod foreign_keys;
+mod grouped_tables;
 mod model;
 mod names;
 mod nulls;
 mod processors;
 mod sessions;
 mod suppress;
+mod table_joins;
 mod tables;
+mod transforms;
 mod windows;
 
 use streams_core::HasSerde;
