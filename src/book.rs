@@ -17,4 +17,5 @@ chapters! {
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
     Tables: "../docs/operators/tables.md",
+    Windows: "../docs/operators/windows.md",
 }

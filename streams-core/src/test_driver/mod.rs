@@ -35,12 +35,14 @@ use std::time::Duration;
 use broker_api::Timestamp;
 
 use crate::failure::ErrorHandlers;
+use crate::record::Data;
+use crate::serde::{DynSerde, HasSerde};
 use crate::state::RawEntry;
 use crate::topology::Topology;
 
 use driver::Driver;
 pub use error::TestDriverError;
-pub use store::TestStore;
+pub use store::{TestStore, TestWindowStore};
 pub use topics::{TestInputTopic, TestOutputTopic};
 
 /// Runs a topology for a test. See the module.
@@ -86,13 +88,34 @@ impl TopologyTestDriver {
     }
 
     /// A topic to pipe records into, encoded by the serdes of these types.
-    pub fn input_topic<K, V>(&self, topic: &str) -> TestInputTopic<K, V> {
-        TestInputTopic::new(self.inner.clone(), topic)
+    pub fn input_topic<K: HasSerde, V: HasSerde>(&self, topic: &str) -> TestInputTopic<K, V> {
+        self.input_topic_with(topic, K::serde(), V::serde())
+    }
+
+    /// The same with serdes by hand.
+    pub fn input_topic_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+    ) -> TestInputTopic<K, V> {
+        TestInputTopic::new(self.inner.clone(), topic, key, value)
     }
 
     /// A topic to read what the topology has written, decoded by the serdes of these types.
-    pub fn output_topic<K, V>(&self, topic: &str) -> TestOutputTopic<K, V> {
-        TestOutputTopic::new(self.inner.clone(), topic)
+    pub fn output_topic<K: HasSerde, V: HasSerde>(&self, topic: &str) -> TestOutputTopic<K, V> {
+        self.output_topic_with(topic, K::serde(), V::serde())
+    }
+
+    /// The same with serdes by hand, for instance for
+    /// [`Windowed`](crate::Windowed) keys.
+    pub fn output_topic_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+    ) -> TestOutputTopic<K, V> {
+        TestOutputTopic::new(self.inner.clone(), topic, key, value)
     }
 
     /// A key-value store.
@@ -101,10 +124,21 @@ impl TopologyTestDriver {
     /// [`TestDriverError::UnknownStore`], [`TestDriverError::StoreType`].
     pub fn key_value_store<K, V>(&self, store: &str) -> Result<TestStore<K, V>, TestDriverError>
     where
-        K: crate::Data + Eq + std::hash::Hash,
-        V: crate::Data,
+        K: Data + Eq + std::hash::Hash,
+        V: Data,
     {
         TestStore::new(self.inner.clone(), store)
+    }
+
+    /// A store of windows of a fixed size.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownStore`], [`TestDriverError::StoreType`].
+    pub fn window_store<K: Data, V: Data>(
+        &self,
+        store: &str,
+    ) -> Result<TestWindowStore<K, V>, TestDriverError> {
+        TestWindowStore::new(self.inner.clone(), store)
     }
 
     /// The names of all stores.

@@ -10,7 +10,26 @@ use broker_api::Timestamp;
 use super::TestDriverError;
 use super::driver::Driver;
 use crate::record::Data;
-use crate::state::KeyValueStore;
+use crate::state::{Found, KeyValueStore, WindowStore};
+
+/// Does something with a store of this type.
+fn with_store<S: 'static, R>(
+    driver: &RefCell<Driver>,
+    name: &str,
+    work: impl FnOnce(&mut S) -> Result<R, TestDriverError>,
+) -> Result<R, TestDriverError> {
+    let mut driver = driver.borrow_mut();
+    let store = driver.store(name)?;
+    let found = store.type_name();
+    match store.as_any_mut().downcast_mut() {
+        Some(store) => work(store),
+        None => Err(TestDriverError::StoreType {
+            store: name.into(),
+            asked: std::any::type_name::<S>(),
+            found,
+        }),
+    }
+}
 
 /// A key-value store of a topology under test.
 pub struct TestStore<K, V> {
@@ -30,17 +49,7 @@ impl<K: Data + Eq + Hash, V: Data> TestStore<K, V> {
         &self,
         work: impl FnOnce(&mut KeyValueStore<K, V>) -> Result<R, TestDriverError>,
     ) -> Result<R, TestDriverError> {
-        let mut driver = self.driver.borrow_mut();
-        let store = driver.store(&self.name)?;
-        let found = store.type_name();
-        match store.as_any_mut().downcast_mut() {
-            Some(store) => work(store),
-            None => Err(TestDriverError::StoreType {
-                store: self.name.clone(),
-                asked: std::any::type_name::<KeyValueStore<K, V>>(),
-                found,
-            }),
-        }
+        with_store(&self.driver, &self.name, work)
     }
 
     /// The value of a key.
@@ -82,5 +91,44 @@ impl<K: Data + Eq + Hash, V: Data> TestStore<K, V> {
         let mut driver = self.driver.borrow_mut();
         let task = driver.task_of(&self.name)?;
         driver.seal(task)
+    }
+}
+
+/// A store of windows of a fixed size, of a topology under test.
+pub struct TestWindowStore<K, V> {
+    driver: Rc<RefCell<Driver>>,
+    name: String,
+    marker: PhantomData<fn(K) -> V>,
+}
+
+impl<K: Data, V: Data> TestWindowStore<K, V> {
+    pub(super) fn new(driver: Rc<RefCell<Driver>>, name: &str) -> Result<Self, TestDriverError> {
+        let store = Self { driver, name: name.into(), marker: PhantomData };
+        store.with(|_| Ok(()))?;
+        Ok(store)
+    }
+
+    fn with<R>(
+        &self,
+        work: impl FnOnce(&mut WindowStore<K, V>) -> Result<R, TestDriverError>,
+    ) -> Result<R, TestDriverError> {
+        with_store(&self.driver, &self.name, work)
+    }
+
+    /// The value of a key in the window that begins at `start`.
+    ///
+    /// # Errors
+    /// [`TestDriverError::State`].
+    pub fn get(&self, key: &K, start: Timestamp) -> Result<Option<V>, TestDriverError> {
+        self.with(|store| Ok(store.get(key, start)?.map(|(value, _)| value)))
+    }
+
+    /// All windows that have not expired, by the bytes of their keys and then by time: key, value and
+    /// its time.
+    ///
+    /// # Errors
+    /// [`TestDriverError::State`].
+    pub fn all(&self) -> Result<Vec<Found<K, V>>, TestDriverError> {
+        self.with(|store| Ok(store.all()?))
     }
 }

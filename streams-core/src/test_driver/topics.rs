@@ -1,7 +1,6 @@
 //! Input and output topics of a test.
 
 use std::cell::RefCell;
-use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,22 +9,26 @@ use broker_api::{Batch, BatchBuilder, Timestamp};
 use super::TestDriverError;
 use super::driver::Driver;
 use crate::record::{Headers, Record};
-use crate::serde::{HasSerde, Serde, SerdeError, encode};
+use crate::serde::{DynSerde, Serde, SerdeError, encode};
 
 /// A topic that records are piped into.
 pub struct TestInputTopic<K, V> {
     driver: Rc<RefCell<Driver>>,
     topic: String,
-    marker: PhantomData<fn(K, V)>,
+    key: DynSerde<K>,
+    value: DynSerde<V>,
 }
 
-impl<K, V> TestInputTopic<K, V> {
-    pub(super) fn new(driver: Rc<RefCell<Driver>>, topic: &str) -> Self {
-        Self { driver, topic: topic.into(), marker: PhantomData }
+impl<K: 'static, V: 'static> TestInputTopic<K, V> {
+    pub(super) fn new(
+        driver: Rc<RefCell<Driver>>,
+        topic: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+    ) -> Self {
+        Self { driver, topic: topic.into(), key, value }
     }
-}
 
-impl<K: HasSerde, V: HasSerde> TestInputTopic<K, V> {
     /// Pipes a record without headers.
     ///
     /// # Errors
@@ -41,8 +44,8 @@ impl<K: HasSerde, V: HasSerde> TestInputTopic<K, V> {
     pub fn pipe_record(&self, record: Record<K, V>) -> Result<(), TestDriverError> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let unfit = |error| TestDriverError::Serde { topic: self.topic.clone(), error };
-        let key = encode(&*K::serde(), &record.key, &mut key).map_err(unfit)?;
-        let value = encode(&*V::serde(), &record.value, &mut value).map_err(unfit)?;
+        let key = encode(&*self.key, &record.key, &mut key).map_err(unfit)?;
+        let value = encode(&*self.value, &record.value, &mut value).map_err(unfit)?;
         let mut builder = BatchBuilder::new();
         builder.push(record.timestamp, key, value, record.headers.as_slice())?;
         let batch = builder.finish()?;
@@ -54,20 +57,24 @@ impl<K: HasSerde, V: HasSerde> TestInputTopic<K, V> {
 pub struct TestOutputTopic<K, V> {
     driver: Rc<RefCell<Driver>>,
     topic: Arc<str>,
-    marker: PhantomData<fn() -> (K, V)>,
+    key: DynSerde<K>,
+    value: DynSerde<V>,
 }
 
-impl<K, V> TestOutputTopic<K, V> {
-    pub(super) fn new(driver: Rc<RefCell<Driver>>, topic: &str) -> Self {
-        Self { driver, topic: topic.into(), marker: PhantomData }
+impl<K: 'static, V: 'static> TestOutputTopic<K, V> {
+    pub(super) fn new(
+        driver: Rc<RefCell<Driver>>,
+        topic: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+    ) -> Self {
+        Self { driver, topic: topic.into(), key, value }
     }
 
     fn next(&self) -> Option<Batch> {
         self.driver.borrow_mut().outputs.get_mut(&self.topic)?.pop_front()
     }
-}
 
-impl<K: HasSerde, V: HasSerde> TestOutputTopic<K, V> {
     /// The next record, if there is one that was not read yet.
     ///
     /// # Errors
@@ -89,8 +96,8 @@ impl<K: HasSerde, V: HasSerde> TestOutputTopic<K, V> {
         let record = batch.records().next().ok_or_else(empty)??;
         let unfit = |error| TestDriverError::Serde { topic: self.topic.to_string(), error };
         Ok(Record {
-            key: decode(&*K::serde(), record.key, "key").map_err(unfit)?,
-            value: decode(&*V::serde(), record.value, "value").map_err(unfit)?,
+            key: decode(&*self.key, record.key, "key").map_err(unfit)?,
+            value: decode(&*self.value, record.value, "value").map_err(unfit)?,
             timestamp: record.timestamp,
             headers: Headers::from(record.headers.to_vec()?),
         })

@@ -16,6 +16,7 @@ mod table_joins;
 mod tables;
 mod transforms;
 mod windows;
+mod windows_model;
 
 use streams_core::HasSerde;
 use streams_core::test_driver::TopologyTestDriver;

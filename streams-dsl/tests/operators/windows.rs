@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use streams_core::serde::{json, time_windowed};
 use streams_core::test_driver::TopologyTestDriver;
 use streams_core::{BuildError, Data, HasSerde, Windowed};
 use streams_dsl::{
-    EmitStrategy, KTable, Materialized, SlidingWindows, StreamsBuilder, TimeWindowedKStream,
-    TimeWindows, UnlimitedWindows, Windows,
+    Consumed, EmitStrategy, Grouped, KTable, Materialized, Produced, SlidingWindows,
+    StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows, Windows,
 };
 
 use crate::{driver, s, some, step};
@@ -247,4 +248,47 @@ fn windowed_keys_reach_topics_as_kafka_writes_them() {
     let driver = driver(&b);
     let out: Vec<(Vec<u8>, i64, i64)> = step(&driver, s("k"), s("x"), 25);
     assert_eq!(out, [([&b"k"[..], &20i64.to_be_bytes()].concat(), 1, 25)]);
+}
+
+/// As in Kafka: a count with an unnamed store uses up a number, but not that of sliding windows.
+#[test]
+fn the_numbers_of_windowed_aggregations_are_kafkas() {
+    let described = |count: &dyn Fn(&StreamsBuilder)| {
+        let b = StreamsBuilder::new();
+        count(&b);
+        b.build().unwrap().describe()
+    };
+    let unnamed = || Materialized::<String, i64>::default();
+    let (time, sliding) = (TimeWindows::of(ms(10)), SlidingWindows::of(ms(10)));
+    for (text, store, node) in [
+        (described(&|b| drop(windowed::<String, _>(b, time).count())), 1, 2),
+        (described(&|b| drop(windowed::<String, _>(b, time).count_with(unnamed()))), 2, 3),
+        (described(&|b| drop(windowed::<String, _>(b, sliding).count_with(unnamed()))), 1, 2),
+    ] {
+        let line = format!(
+            "KSTREAM-AGGREGATE-{node:010} (stores: [KSTREAM-AGGREGATE-STATE-STORE-{store:010}])"
+        );
+        assert!(text.contains(&line), "{text}");
+    }
+    let reduced = described(&|b| drop(windowed::<String, _>(b, time).reduce(|_, last| last)));
+    assert!(reduced.contains("KSTREAM-REDUCE-0000000002"), "{reduced}");
+}
+
+/// Serdes by hand reach the store and what follows.
+#[test]
+fn windows_of_types_without_a_serde() {
+    #[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+    struct Customer(String);
+    let b = StreamsBuilder::new();
+    let customers = json::<Customer>();
+    let grouped = b.stream_with("a", Consumed::with(customers.clone(), i64::serde()));
+    grouped
+        .group_by_key_with(Grouped::with(customers, i64::serde()))
+        .windowed_by(TimeWindows::of(ms(10)))
+        .reduce_with(|a, b| a + b, Materialized::with(json(), i64::serde()))
+        .to_stream_present()
+        .to_with("out", Produced::with(time_windowed(json::<Customer>(), 10), i64::serde()));
+    let driver = driver(&b);
+    let out: Vec<(Vec<u8>, i64, i64)> = step(&driver, s("\"ann\""), 5i64, 25);
+    assert_eq!(out, [([&b"\"ann\""[..], &20i64.to_be_bytes()].concat(), 5, 25)]);
 }
