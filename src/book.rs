@@ -14,6 +14,8 @@ chapters! {
     Tutorial6: "../docs/tutorial/6-windowed-join.md",
     Cogroup: "../docs/operators/cogroup.md",
     ForeignKeys: "../docs/operators/foreign-keys.md",
+    GlobalTables: "../docs/operators/global-tables.md",
+    Processors: "../docs/operators/processors.md",
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
     Tables: "../docs/operators/tables.md",

@@ -66,11 +66,11 @@ pub mod prelude {
     pub use streams_core::{
         HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,
     };
-    pub use streams_dsl::ProcessorSupplier;
     pub use streams_dsl::{
         CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream,
         KGroupedTable, KStream, KTable, Materialized, Named, Produced, Repartitioned,
         SessionWindowedKStream, SessionWindows, SlidingWindows, StreamsBuilder, TableJoined,
         TimeWindowedKStream, TimeWindows, UnlimitedWindows, ValueTransformer,
     };
+    pub use streams_dsl::{GlobalKTable, Joined, ProcessorSupplier};
 }

@@ -31,7 +31,7 @@ use crate::table::{KTable, TableSourceNode};
 /// ```
 #[derive(Default)]
 pub struct StreamsBuilder {
-    graph: Graph,
+    pub(crate) graph: Graph,
 }
 
 impl StreamsBuilder {

@@ -8,6 +8,7 @@ use streams_core::HasSerde;
 use streams_core::processor::Partitioner;
 use streams_core::serde::DynSerde;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +164,42 @@ pub struct Produced<K, V> {
 
 with_serdes!(Produced { partitioner: None });
 with_partitioner!(Produced);
+
+/// How a stream is joined with a table. Its name is the operator's, and that of the repartition topic
+/// if the stream needs one.
+pub struct Joined<K, V, T> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Given<K>,
+    pub(crate) value: Given<V>,
+    marker: PhantomData<fn() -> T>,
+}
+
+impl<K: HasSerde, V: HasSerde, T> Default for Joined<K, V, T> {
+    fn default() -> Self {
+        Self { name: None, key: Given::by_type(), value: Given::by_type(), marker: PhantomData }
+    }
+}
+
+impl<K: HasSerde, V: HasSerde, T> Joined<K, V, T> {
+    /// Only a name, with the serdes of the types.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self::default().with_name(name)
+    }
+}
+
+impl<K, V, T> Joined<K, V, T> {
+    /// These serdes for the stream's keys and values; the table has its own.
+    pub fn with(key: DynSerde<K>, value: DynSerde<V>) -> Self {
+        let (key, value) = (Given::by_hand(key), Given::by_hand(value));
+        Self { name: None, key, value, marker: PhantomData }
+    }
+
+    /// The same with this name.
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
 
 /// How a stream is grouped. Its name is that of the repartition topic, which then is shared by all
 /// aggregations of the grouping, and of the node that selects the key.

@@ -12,6 +12,7 @@ mod cogrouped;
 mod config;
 mod foreign_key;
 mod getter;
+mod global_table;
 mod graph;
 mod grouped;
 mod grouped_table;
@@ -36,9 +37,10 @@ pub use branch::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::CogroupedKStream;
 pub use config::{
-    Consumed, Grouped, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,
+    Consumed, Grouped, Joined, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,
 };
 pub use foreign_key::TableJoined;
+pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;
 pub use process::ProcessorSupplier;

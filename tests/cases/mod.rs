@@ -7,6 +7,7 @@ mod sessions;
 mod stateless;
 mod stream_joins;
 mod suppress;
+mod table_lookups;
 mod tables;
 mod windows;
 
@@ -25,6 +26,7 @@ pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
         || windows::build(case, b)
         || suppress::build(case, b)
         || processors::build(case, b)
+        || table_lookups::build(case, b)
 }
 
 fn stream(b: &StreamsBuilder) -> KStream<Text, Text> {

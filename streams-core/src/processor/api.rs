@@ -9,7 +9,7 @@ use super::Children;
 use crate::error::{BuildError, ProcessError};
 use crate::record::{Data, Record};
 use crate::state::Store;
-use crate::task::TaskCore;
+use crate::task::{GlobalStore, TaskCore};
 
 /// A node of the topology, written by hand. It may keep fields, but what has to survive belongs in
 /// a store: fields are gone when the task moves, restarts or gives up a generation.
@@ -185,6 +185,15 @@ impl InitContext<'_> {
             });
         }
         Ok(StoreHandle { index, marker: PhantomData })
+    }
+
+    /// The global store of this name, which must be of this type. It is there for every processor, to be
+    /// read only.
+    ///
+    /// # Errors
+    /// [`BuildError::Unknown`], [`BuildError::StoreType`].
+    pub fn global_store<S: Store>(&self, name: &str) -> Result<GlobalStore<S>, BuildError> {
+        self.task.globals().store(self.node, name)
     }
 
     /// A time of this name, which outlives crashes; -1 at first. Event time that an operator goes by

@@ -218,7 +218,8 @@ impl Draft<'_> {
 
     /// A changelog has a partition for each task.
     fn changelogs(&mut self, topology: &Topology) {
-        for (number, part) in topology.subtopologies().iter().enumerate() {
+        let parts = topology.subtopologies().iter().enumerate();
+        for (number, part) in parts.filter(|(_, part)| !part.is_global) {
             let partitions = self.partitions_of(part).unwrap_or(0);
             let subtopology = number as u32;
             self.tasks.extend((0..partitions).map(|partition| TaskId { subtopology, partition }));

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::parker::Parker;
 use super::thread::{Next, StreamThread, ThreadEnv};
-use super::{StreamsError, Uncaught};
+use super::{GlobalThread, StreamsError, Uncaught};
 use crate::processor::take_blamed;
 use crate::task::panic_message;
 
@@ -102,6 +102,15 @@ impl Shared {
         let mut cells = lock(&self.cells);
         let taken = |number: &usize| cells.iter().any(|cell| cell.number == *number);
         let number = (0..).find(|number| !taken(number)).unwrap_or_default();
+        Self::add_cell(&mut cells, number)
+    }
+
+    /// A place for the thread that keeps the global stores.
+    pub(super) fn new_global_cell(&self) -> Arc<Cell> {
+        Self::add_cell(&mut lock(&self.cells), usize::MAX)
+    }
+
+    fn add_cell(cells: &mut Vec<Arc<Cell>>, number: usize) -> Arc<Cell> {
         let cell = Arc::new(Cell {
             number,
             stop: AtomicBool::new(false),
@@ -185,7 +194,7 @@ impl Shared {
     }
 
     /// `question`: the last one that was asked before the thread's step began.
-    fn report(&self, cell: &Cell, thread: &StreamThread, question: u64) {
+    fn report(&self, cell: &Cell, thread: &impl Machine, question: u64) {
         self.set_running(cell, thread.is_running());
         if thread.is_caught_up() && cell.caught_up.swap(question, Ordering::AcqRel) != question {
             self.progress.send_modify(|n| *n += 1);
@@ -212,12 +221,8 @@ pub(super) fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, cell: &A
     let mut pause = Duration::ZERO;
     loop {
         let commits = env.metrics().commits;
-        // Whatever a panic (of the application's code, or of ours) left half done is dropped with
-        // the thread.
-        let run = AssertUnwindSafe(|| run(env, shared, process_id, cell, &parker));
-        let result = catch_unwind(run).unwrap_or_else(|panic| {
-            let (record, node) = (None, take_blamed());
-            Err(StreamsError::Panic { record, node, message: panic_message(&*panic) })
+        let result = run(shared, cell, &parker, || {
+            StreamThread::new(env.clone(), process_id, cell.number, parker.waker())
         });
         let Err(error) = result else { break };
         tracing::error!(thread = cell.number, %error, "a stream thread has failed");
@@ -239,14 +244,92 @@ pub(super) fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, cell: &A
     shared.forget(cell);
 }
 
-fn run(
-    env: &ThreadEnv,
+/// The life of the thread that keeps the global stores. It is not replaced: those who read the stores
+/// hold on to what it has opened.
+pub(super) fn drive_global(env: &ThreadEnv, shared: &Shared, cell: &Arc<Cell>) {
+    let parker = Parker::new();
+    *lock(&cell.waker) = Some(parker.waker());
+    let make = || GlobalThread::new(env.clone(), parker.waker());
+    if let Err(error) = run(shared, cell, &parker, make) {
+        tracing::error!(%error, "the thread of the global stores has failed");
+        shared.fail(error);
+    }
+    shared.forget(cell);
+}
+
+/// What a thread steps.
+trait Machine {
+    fn step(&mut self) -> Result<Next, StreamsError>;
+    fn stop(&mut self);
+    fn pause(&mut self, paused: bool);
+    fn is_running(&self) -> bool;
+    fn is_caught_up(&self) -> bool;
+}
+
+impl Machine for StreamThread {
+    fn step(&mut self) -> Result<Next, StreamsError> {
+        self.step()
+    }
+
+    fn stop(&mut self) {
+        self.stop();
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.pause(paused);
+    }
+
+    fn is_running(&self) -> bool {
+        self.is_running()
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.is_caught_up()
+    }
+}
+
+impl Machine for GlobalThread {
+    fn step(&mut self) -> Result<Next, StreamsError> {
+        self.step()
+    }
+
+    fn stop(&mut self) {
+        self.stop();
+    }
+
+    /// Global stores are kept up to date as ever.
+    fn pause(&mut self, _: bool) {}
+
+    fn is_running(&self) -> bool {
+        self.is_running()
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.is_caught_up()
+    }
+}
+
+/// Steps a thread to its end. Whatever a panic (of the application's code, or of ours) leaves half done
+/// is dropped with the thread.
+fn run<M: Machine>(
     shared: &Shared,
-    process_id: &str,
     cell: &Cell,
     parker: &Parker,
+    make: impl FnOnce() -> Result<M, StreamsError>,
 ) -> Result<(), StreamsError> {
-    let mut thread = StreamThread::new(env.clone(), process_id, cell.number, parker.waker())?;
+    let steps = || step_to_the_end(shared, cell, parker, make()?);
+    catch_unwind(AssertUnwindSafe(steps)).unwrap_or_else(|panic| {
+        let (record, node) = (None, take_blamed());
+        Err(StreamsError::Panic { record, node, message: panic_message(&*panic) })
+    })
+}
+
+fn step_to_the_end(
+    shared: &Shared,
+    cell: &Cell,
+    parker: &Parker,
+    mut thread: impl Machine,
+) -> Result<(), StreamsError> {
     let mut said_running = false;
     loop {
         if cell.stop.load(Ordering::Acquire) {

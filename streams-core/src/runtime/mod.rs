@@ -12,6 +12,7 @@
 
 mod background;
 mod error;
+mod global;
 mod internal_topics;
 mod life;
 mod listeners;
@@ -27,6 +28,7 @@ mod thread;
 pub use crate::failure::{log_and_continue, log_and_fail, log_and_retry_or_fail};
 pub use background::{Background, Inline};
 pub use error::StreamsError;
+pub use global::GlobalThread;
 pub use internal_topics::Plan;
 pub use life::{State, StateListener};
 pub use listeners::{

@@ -7,7 +7,7 @@ use broker_api::{Broker, Clock};
 use futures::channel::oneshot;
 
 use super::background::Worker;
-use super::life::{Cell, Shared, drive};
+use super::life::{Cell, Shared, drive, drive_global};
 use super::thread::ThreadEnv;
 use super::{Metrics, Plan, Settings, State, StreamsError, process_id};
 use crate::state::StateEngine;
@@ -20,6 +20,8 @@ pub struct Streams {
     env: ThreadEnv,
     process_id: String,
     threads: Mutex<Vec<Thread>>,
+    /// Keeps the global stores, if there are any.
+    global: Mutex<Option<Thread>>,
     /// Ends, and has flushed, after the threads.
     _worker: Arc<Worker>,
 }
@@ -93,7 +95,8 @@ impl Streams {
             worker.clone(),
         );
         let process_id = process_id::of(&env.state_dir, &*env.clock)?;
-        Ok(Self { shared, env, process_id, threads: Mutex::default(), _worker: worker })
+        let (threads, global) = (Mutex::default(), Mutex::default());
+        Ok(Self { shared, env, process_id, threads, global, _worker: worker })
     }
 
     /// Starts as many threads as the settings say; nothing if they were started before.
@@ -105,32 +108,54 @@ impl Streams {
             return Ok(());
         }
         self.shared.set_state(State::Rebalancing);
+        if self.env.topology.has_globals() {
+            let (env, shared) = (self.env.clone(), self.shared.clone());
+            let cell = self.shared.new_global_cell();
+            let its = cell.clone();
+            let name = format!("{}-global", env.settings.application_id);
+            let thread = self.thread(name, cell, move || drive_global(&env, &shared, &its))?;
+            *self.global.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        }
         (0..self.env.settings.threads).try_for_each(|_| self.spawn().map(|_| ()))
     }
 
     fn spawn(&self) -> Result<usize, StreamsError> {
         let cell = self.shared.new_cell();
         let number = cell.number;
-        let (done, finished) = oneshot::channel();
         let (env, shared) = (self.env.clone(), self.shared.clone());
         let (id, its) = (self.process_id.clone(), cell.clone());
         let name = format!("{}-{number}", env.settings.application_id);
+        let thread = self.thread(name, cell, move || drive(&env, &shared, &id, &its))?;
+        self.threads().push(thread);
+        Ok(number)
+    }
+
+    fn thread(
+        &self,
+        name: String,
+        cell: Arc<Cell>,
+        life: impl FnOnce() + Send + 'static,
+    ) -> Result<Thread, StreamsError> {
+        let (done, finished) = oneshot::channel();
         let run = move || {
-            drive(&env, &shared, &id, &its);
-            drop(env);
+            life();
             // Nobody may wait any more.
             let _ = done.send(());
         };
         match std::thread::Builder::new().name(name).spawn(run) {
-            Ok(handle) => {
-                self.threads().push(Thread { cell, handle, finished });
-                Ok(number)
-            }
+            Ok(handle) => Ok(Thread { cell, handle, finished }),
             Err(error) => {
                 self.shared.forget(&cell);
                 Err(StreamsError::Thread { reason: error.to_string() })
             }
         }
+    }
+
+    /// Takes all threads, to end them.
+    fn take_threads(&self) -> Vec<Thread> {
+        let mut threads = std::mem::take(&mut *self.threads());
+        threads.extend(self.global.lock().unwrap_or_else(PoisonError::into_inner).take());
+        threads
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<Thread>> {
@@ -246,7 +271,7 @@ impl Streams {
     pub async fn close(self) -> Result<(), StreamsError> {
         self.shared.set_state(State::PendingShutdown);
         self.shared.stop_all();
-        let threads = std::mem::take(&mut *self.threads());
+        let threads = self.take_threads();
         for thread in threads {
             thread.end().await;
         }
@@ -261,7 +286,7 @@ impl Streams {
 impl Drop for Streams {
     fn drop(&mut self) {
         self.shared.stop_all();
-        let threads = std::mem::take(&mut *self.threads());
+        let threads = self.take_threads();
         threads.into_iter().for_each(|thread| join(thread.handle));
     }
 }

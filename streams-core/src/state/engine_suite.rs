@@ -37,6 +37,7 @@ pub fn position(next_offset: Offset) -> Position {
         cluster_id: "suite".into(),
         topic_id: TopicId(7),
         next_offset,
+        others: Vec::new(),
         stream_time: next_offset * 10,
     }
 }

@@ -1,15 +1,16 @@
 //! How far in its changelog a store has come, and the bytes that say so beside its entries.
 //!
-//! Byte layout (big-endian), format 1:
+//! Byte layout (big-endian), format 1, or 2 with what is marked so:
 //!
 //! | at | field |
 //! |---|---|
-//! | 0 | format = 1, u8 |
+//! | 0 | format, u8 |
 //! | 1 | next offset, i64 |
 //! | 9 | stream time, i64 |
 //! | 17 | topic id, u128 |
 //! | 33 | length of the cluster id, u16 |
 //! | 35 | cluster id, UTF-8 |
+//! | then, format 2 | how many partitions beyond the first, u16; their next offsets, i64 each |
 //! | last 4 | CRC-32C of everything before, u32 (in every format) |
 
 use std::path::Path;
@@ -18,7 +19,8 @@ use broker_api::{Offset, Timestamp, TopicId};
 
 use crate::error::StateError;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const ONE_PARTITION: u8 = 1;
 const FIXED: usize = 35;
 const CRC: usize = 4;
 
@@ -32,6 +34,9 @@ pub struct Position {
     pub topic_id: TopicId,
     /// The first record of the changelog that is not in the store.
     pub next_offset: Offset,
+    /// The same for partitions 1, 2, … of a topic that one store follows whole; else empty. At most
+    /// 65,535.
+    pub others: Vec<Offset>,
     /// The stream time of the store itself as of that offset, -1 if it keeps none: nothing has
     /// vanished from it that a store of this time would show.
     pub stream_time: Timestamp,
@@ -41,13 +46,18 @@ impl Position {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let cluster_id = &self.cluster_id.as_bytes()[..self.cluster_id.len().min(u16::MAX.into())];
-        let mut out = Vec::with_capacity(FIXED + cluster_id.len() + CRC);
-        out.push(FORMAT);
+        let others = &self.others[..self.others.len().min(u16::MAX.into())];
+        let mut out = Vec::with_capacity(FIXED + cluster_id.len() + 2 + others.len() * 8 + CRC);
+        out.push(if others.is_empty() { ONE_PARTITION } else { FORMAT });
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.stream_time.to_be_bytes());
         out.extend_from_slice(&self.topic_id.0.to_be_bytes());
         out.extend_from_slice(&(cluster_id.len() as u16).to_be_bytes());
         out.extend_from_slice(cluster_id);
+        if !others.is_empty() {
+            out.extend_from_slice(&(others.len() as u16).to_be_bytes());
+            others.iter().for_each(|offset| out.extend_from_slice(&offset.to_be_bytes()));
+        }
         out.extend_from_slice(&crc32c::crc32c(&out).to_be_bytes());
         out
     }
@@ -65,8 +75,9 @@ impl Position {
         if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
             return Err(corrupt("its checksum does not fit"));
         }
-        match body.first() {
-            Some(&FORMAT) => {}
+        let has_others = match body.first() {
+            Some(&ONE_PARTITION) => false,
+            Some(&FORMAT) => true,
             Some(&newer) if newer > FORMAT => {
                 return Err(StateError::NewerFormat {
                     path: path.to_owned(),
@@ -75,22 +86,25 @@ impl Position {
                 });
             }
             _ => return Err(corrupt("of no known format")),
-        }
-        Self::decode_body(&body[1..]).ok_or_else(|| corrupt("its fields do not fit"))
+        };
+        Self::decode_body(&body[1..], has_others).ok_or_else(|| corrupt("its fields do not fit"))
     }
 
-    fn decode_body(mut rest: &[u8]) -> Option<Self> {
+    fn decode_body(mut rest: &[u8], has_others: bool) -> Option<Self> {
         let next_offset = i64::from_be_bytes(take(&mut rest)?);
         let stream_time = i64::from_be_bytes(take(&mut rest)?);
         let topic_id = TopicId(u128::from_be_bytes(take(&mut rest)?));
         let length = u16::from_be_bytes(take(&mut rest)?);
-        let cluster_id = std::str::from_utf8(rest).ok()?.to_owned();
-        (rest.len() == usize::from(length)).then_some(Self {
-            cluster_id,
-            topic_id,
-            next_offset,
-            stream_time,
-        })
+        let (cluster_id, mut rest) = rest.split_at_checked(length.into())?;
+        let cluster_id = std::str::from_utf8(cluster_id).ok()?.to_owned();
+        let mut others = Vec::new();
+        if has_others {
+            for _ in 0..u16::from_be_bytes(take(&mut rest)?) {
+                others.push(i64::from_be_bytes(take(&mut rest)?));
+            }
+        }
+        let position = Self { cluster_id, topic_id, next_offset, others, stream_time };
+        rest.is_empty().then_some(position)
     }
 }
 
@@ -109,6 +123,7 @@ mod tests {
             cluster_id: "cé".into(),
             topic_id: TopicId(0x0102),
             next_offset: 258,
+            others: Vec::new(),
             stream_time: -1,
         }
     }
@@ -122,6 +137,21 @@ mod tests {
         golden.extend([0x5a, 0x50, 0x72, 0xd5]);
         assert_eq!(position().encode(), golden);
         assert_eq!(Position::decode(&golden, Path::new("p")).unwrap(), position());
+    }
+
+    #[test]
+    fn golden_bytes_of_several_partitions() {
+        let several = Position { others: vec![1, -2], ..position() };
+        let mut golden = vec![2, 0, 0, 0, 0, 0, 0, 1, 2];
+        golden.extend([0xff; 8]);
+        golden.extend([0; 14]);
+        golden.extend([1, 2, 0, 3, b'c', 0xc3, 0xa9, 0, 2]);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]);
+        let bytes = several.encode();
+        let (body, crc) = bytes.split_last_chunk::<4>().unwrap();
+        assert_eq!(body, golden);
+        assert_eq!(*crc, crc32c::crc32c(&golden).to_be_bytes());
+        assert_eq!(Position::decode(&bytes, Path::new("p")).unwrap(), several);
     }
 
     #[test]
@@ -140,11 +170,11 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_damage() {
         let mut bytes = position().encode();
-        bytes[0] = 2;
+        bytes[0] = 3;
         let body = bytes.len() - 4;
         let crc = crc32c::crc32c(&bytes[..body]).to_be_bytes();
         bytes[body..].copy_from_slice(&crc);
         let error = Position::decode(&bytes, Path::new("p")).unwrap_err();
-        assert!(matches!(error, StateError::NewerFormat { found: 2, supported: 1, .. }));
+        assert!(matches!(error, StateError::NewerFormat { found: 3, supported: 2, .. }));
     }
 }

@@ -152,6 +152,7 @@ impl Restorer {
             cluster_id: changelog.cluster_id.clone(),
             topic_id: changelog.topic_id,
             next_offset,
+            others: Vec::new(),
             stream_time,
         };
         let mut restorer = Self {

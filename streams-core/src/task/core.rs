@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 
-use super::{OutputTopic, Outputs, OwnTimes, Schedules, Stores};
+use super::{Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
 use crate::failure::{ErrorHandlers, RawRecord};
 use crate::processor::{PunctuationKind, SourceInfo};
@@ -20,6 +20,8 @@ pub struct TaskSettings {
     pub handlers: ErrorHandlers,
     /// Finds the topics of dead letters, by the names that the topology uses.
     pub topics: TopicLookup,
+    /// The stores that all tasks of the process read.
+    pub globals: Globals,
 }
 
 /// Finds a topic by its name.
@@ -29,7 +31,8 @@ impl Default for TaskSettings {
     /// No name, the default handlers, no topics.
     fn default() -> Self {
         let topics = Arc::new(|_: &str| None);
-        Self { application_id: "".into(), handlers: ErrorHandlers::default(), topics }
+        let (handlers, globals) = (ErrorHandlers::default(), Globals::default());
+        Self { application_id: "".into(), handlers, topics, globals }
     }
 }
 
@@ -96,6 +99,11 @@ impl TaskCore {
     /// The application's id.
     pub fn application_id(&self) -> &str {
         &self.settings.application_id
+    }
+
+    /// The stores that all tasks of the process read.
+    pub fn globals(&self) -> &Globals {
+        &self.settings.globals
     }
 
     /// The stores.

@@ -1,6 +1,7 @@
 //! Tasks: one partition of a sub-topology, with its inputs, nodes, stores and outputs.
 
 mod core;
+mod globals;
 mod machine;
 mod metadata;
 mod outputs;
@@ -10,6 +11,7 @@ mod settling;
 mod stores;
 
 pub use self::core::{TaskCore, TaskSettings, TopicLookup};
+pub use globals::{GlobalStore, Globals, SharedTask};
 pub(crate) use machine::panic_message;
 pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::{OffsetMetadata, OwnTimes, WrittenTopics};

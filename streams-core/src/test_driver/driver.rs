@@ -11,7 +11,9 @@ use super::{TestDriverError, TestDriverSettings};
 use crate::error::BuildError;
 use crate::processor::PunctuationKind;
 use crate::state::{LossyEngine, Position, StateEngine, Store, StoreEngine};
-use crate::task::{OutputTopic, RecordQueue, Task, TaskSettings, TaskStore, WrittenTopics};
+use crate::task::{
+    Globals, OutputTopic, RecordQueue, SharedTask, Task, TaskSettings, TaskStore, WrittenTopics,
+};
 use crate::topology::{SubTopology, Topology};
 
 /// All partitions have this number.
@@ -19,13 +21,22 @@ const PARTITION: u32 = 0;
 
 /// See the module above.
 pub(super) struct Driver {
+    /// Of each sub-topology that has one.
     tasks: Vec<Task>,
+    /// What fills global stores, by topic.
+    globals: BTreeMap<Arc<str>, Global>,
     /// Records of topics that the topology reads, one in a batch.
     waiting: BTreeMap<Arc<str>, Waiting>,
     /// What was written and not read yet.
     pub(super) outputs: BTreeMap<Arc<str>, VecDeque<Batch>>,
     arrivals: u64,
     now: Timestamp,
+}
+
+/// What fills a global store.
+struct Global {
+    task: SharedTask,
+    next_offset: Offset,
 }
 
 /// The input of a topic.
@@ -43,22 +54,35 @@ impl Driver {
         let names = TopicNames { topology: &topology, application: &settings.application_id };
         let mut waiting = BTreeMap::new();
         let mut tasks = Vec::new();
-        for (number, part) in topology.subtopologies().iter().enumerate() {
-            let id = TaskId { subtopology: number as u32, partition: PARTITION };
-            tasks.push(task(&topology, part, id, &settings, &names)?);
+        let mut globals = BTreeMap::new();
+        let id = |number: usize| TaskId { subtopology: number as u32, partition: PARTITION };
+        let parts = || topology.subtopologies().iter().enumerate();
+        for (number, part) in parts().filter(|(_, part)| part.is_global) {
+            let none = Globals::default();
+            let task = task(&topology, part, id(number), &settings, &names, none)?;
+            let task = SharedTask::new(task);
             for topic in &part.sources {
-                let input = Waiting { task: number, next_offset: 0, records: VecDeque::new() };
-                waiting.insert(names.full(topic), input);
+                globals.insert(names.full(topic), Global { task: task.clone(), next_offset: 0 });
             }
         }
+        let shared = Globals::of(globals.values().map(|global| &global.task));
+        for (number, part) in parts().filter(|(_, part)| !part.is_global) {
+            let task = task(&topology, part, id(number), &settings, &names, shared.clone())?;
+            for topic in &part.sources {
+                let input = Waiting { task: tasks.len(), next_offset: 0, records: VecDeque::new() };
+                waiting.insert(names.full(topic), input);
+            }
+            tasks.push(task);
+        }
         let outputs = BTreeMap::new();
-        Ok(Self { tasks, waiting, outputs, arrivals: 0, now: settings.start })
+        Ok(Self { tasks, globals, waiting, outputs, arrivals: 0, now: settings.start })
     }
 
     /// Hands a record to the topology, and works until nothing waits any more.
     pub(super) fn pipe(&mut self, topic: &str, batch: Batch) -> Result<(), TestDriverError> {
-        if !self.enqueue(topic, batch) {
-            let known: Vec<&str> = self.waiting.keys().map(|topic| &**topic).collect();
+        if !self.enqueue(topic, batch)? {
+            let known = self.waiting.keys().chain(self.globals.keys());
+            let known: Vec<&str> = known.map(|topic| &**topic).collect();
             return Err(TestDriverError::UnknownTopic {
                 topic: topic.into(),
                 known: known.join(", "),
@@ -67,15 +91,29 @@ impl Driver {
         self.work()
     }
 
-    fn enqueue(&mut self, topic: &str, batch: Batch) -> bool {
+    /// Keeps a record until its turn comes; one of a global store's topic is processed at once. Answers
+    /// whether the topology reads the topic.
+    fn enqueue(&mut self, topic: &str, batch: Batch) -> Result<bool, TestDriverError> {
+        if let Some(global) = self.globals.get_mut(topic) {
+            let batch = batch.assigned(global.next_offset, self.now);
+            global.next_offset = batch.next_offset();
+            let mut task = global.task.lock();
+            task.core_mut().set_wall_clock(self.now);
+            if let Some(queue) = task.queue_mut(&TopicPartition::new(topic, PARTITION)) {
+                queue.add(vec![batch], global.next_offset, true);
+            }
+            task.process(1)?;
+            flush(&mut task)?;
+            return Ok(true);
+        }
         let Some(input) = self.waiting.get_mut(topic) else {
-            return false;
+            return Ok(false);
         };
         let batch = batch.assigned(input.next_offset, self.now);
         input.next_offset = batch.next_offset();
         input.records.push_back((self.arrivals, batch));
         self.arrivals += 1;
-        true
+        Ok(true)
     }
 
     fn work(&mut self) -> Result<(), TestDriverError> {
@@ -104,25 +142,25 @@ impl Driver {
     }
 
     /// Flushes a task's caches, and takes what it has written.
-    pub(super) fn seal(&mut self, task: usize) -> Result<(), TestDriverError> {
-        let sealed = self.tasks[task].seal()?;
-        for (to, batch) in sealed.batches {
+    fn seal(&mut self, task: usize) -> Result<(), TestDriverError> {
+        for (to, batch) in flush(&mut self.tasks[task])? {
             for single in singles(&batch)? {
-                self.enqueue(&to.topic, single.clone());
+                self.enqueue(&to.topic, single.clone())?;
                 self.outputs.entry(to.topic.clone()).or_default().push_back(single);
             }
         }
-        let engines: Vec<_> = self.tasks[task].stores_mut().iter().map(engine_of).collect();
-        let stores = self.tasks[task].core_mut().stores_mut();
-        for (store, engine) in stores.iter_mut().zip(engines) {
-            engine.apply(&mut store.begin_flush()?, &position(store.time()))?;
-            if let Some(expiry) = store.expiry() {
-                engine.expire(expiry);
-            }
-            engine.flush()?;
-            store.flushed();
-        }
         Ok(())
+    }
+
+    /// Flushes the task that has a store.
+    pub(super) fn seal_store(&mut self, store: &str) -> Result<(), TestDriverError> {
+        if let Some(task) = self.tasks.iter().position(|task| has(task, store)) {
+            return self.seal(task);
+        }
+        match self.global_of(store) {
+            Some(task) => flush(&mut task.lock()).map(|_| ()),
+            None => Err(self.unknown(store)),
+        }
     }
 
     pub(super) fn advance(&mut self, by: Duration) -> Result<(), TestDriverError> {
@@ -137,35 +175,77 @@ impl Driver {
     }
 
     pub(super) fn store_names(&mut self) -> Vec<String> {
-        let stores = self.tasks.iter_mut().flat_map(|t| t.core_mut().stores_mut().iter_mut());
-        stores.map(|store| store.name().to_string()).collect()
+        let names = |task: &mut Task| -> Vec<String> {
+            let stores = task.core_mut().stores_mut().iter_mut();
+            stores.map(|store| store.name().to_string()).collect()
+        };
+        let mut all: Vec<String> = self.tasks.iter_mut().flat_map(names).collect();
+        all.extend(self.globals.values().flat_map(|global| names(&mut global.task.lock())));
+        all
     }
 
-    /// The task that has a store.
-    pub(super) fn task_of(&mut self, store: &str) -> Result<usize, TestDriverError> {
-        let has = |task: &Task| task.core().stores().position(store).is_some();
-        self.tasks.iter().position(has).ok_or_else(|| TestDriverError::UnknownStore {
-            store: store.into(),
-            known: self.store_names().join(", "),
-        })
+    fn unknown(&mut self, store: &str) -> TestDriverError {
+        let known = self.store_names().join(", ");
+        TestDriverError::UnknownStore { store: store.into(), known }
     }
 
-    pub(super) fn store(&mut self, name: &str) -> Result<&mut dyn Store, TestDriverError> {
-        let task = self.task_of(name)?;
-        let stores = self.tasks[task].core_mut().stores_mut();
-        let index = stores.position(name).unwrap_or_default();
-        Ok(stores.at(index))
+    fn global_of(&self, store: &str) -> Option<SharedTask> {
+        let tasks = self.globals.values().map(|global| &global.task);
+        tasks.into_iter().find(|task| has(&task.lock(), store)).cloned()
+    }
+
+    /// Works on a store.
+    pub(super) fn with_store<R>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut dyn Store) -> Result<R, TestDriverError>,
+    ) -> Result<R, TestDriverError> {
+        if let Some(task) = self.tasks.iter_mut().find(|task| has(task, name)) {
+            return work(store_of(task, name));
+        }
+        match self.global_of(name) {
+            Some(task) => work(store_of(&mut task.lock(), name)),
+            None => Err(self.unknown(name)),
+        }
     }
 
     pub(super) fn dropped(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();
-        for task in &self.tasks {
+        let mut add = |task: &Task| {
             for (reason, count) in task.core().dropped() {
                 *all.entry(*reason).or_default() += count;
             }
-        }
+        };
+        self.tasks.iter().for_each(&mut add);
+        self.globals.values().for_each(|global| add(&global.task.lock()));
         all
     }
+}
+
+fn has(task: &Task, store: &str) -> bool {
+    task.core().stores().position(store).is_some()
+}
+
+/// The store of this name, which the task has.
+fn store_of<'a>(task: &'a mut Task, name: &str) -> &'a mut dyn Store {
+    let stores = task.core_mut().stores_mut();
+    let index = stores.position(name).unwrap_or_default();
+    stores.at(index)
+}
+
+/// Flushes a task's caches and stores; answers what it has written.
+fn flush(task: &mut Task) -> Result<Vec<(TopicPartition, Batch)>, TestDriverError> {
+    let sealed = task.seal()?;
+    let engines: Vec<_> = task.stores_mut().iter().map(engine_of).collect();
+    for (store, engine) in task.core_mut().stores_mut().iter_mut().zip(engines) {
+        engine.apply(&mut store.begin_flush()?, &position(store.time()))?;
+        if let Some(expiry) = store.expiry() {
+            engine.expire(expiry);
+        }
+        engine.flush()?;
+        store.flushed();
+    }
+    Ok(sealed.batches)
 }
 
 fn engine_of(store: &TaskStore) -> Arc<dyn StoreEngine> {
@@ -174,7 +254,13 @@ fn engine_of(store: &TaskStore) -> Arc<dyn StoreEngine> {
 
 /// Where a store stands. Nothing is ever restored, so it says nothing but the time.
 fn position(stream_time: Timestamp) -> Position {
-    Position { cluster_id: "test".into(), topic_id: TopicId(0), next_offset: 0, stream_time }
+    Position {
+        cluster_id: "test".into(),
+        topic_id: TopicId(0),
+        next_offset: 0,
+        others: Vec::new(),
+        stream_time,
+    }
 }
 
 /// The names of topics as the application has them.
@@ -199,6 +285,7 @@ fn task(
     id: TaskId,
     settings: &TestDriverSettings,
     names: &TopicNames<'_>,
+    globals: Globals,
 ) -> Result<Task, TestDriverError> {
     let stores: Vec<&str> = part.stores.iter().map(String::as_str).collect();
     let engines = LossyEngine::new().open(Path::new(&id.to_string()), &stores)?;
@@ -206,6 +293,7 @@ fn task(
         application_id: settings.application_id.as_str().into(),
         handlers: settings.handlers.clone(),
         topics: Arc::new(|topic| Some(OutputTopic::unlimited(topic.into(), 1))),
+        globals,
     };
     let resolve = |topic: &str| -> Result<OutputTopic, BuildError> {
         Ok(OutputTopic::unlimited(names.full(topic), 1))

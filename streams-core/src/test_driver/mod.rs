@@ -151,7 +151,7 @@ impl TopologyTestDriver {
     /// # Errors
     /// [`TestDriverError::UnknownStore`], [`TestDriverError::State`].
     pub fn dump_store(&self, store: &str) -> Result<Vec<RawEntry>, TestDriverError> {
-        Ok(self.borrow().store(store)?.dump()?)
+        self.borrow().with_store(store, |store| Ok(store.dump()?))
     }
 
     /// Moves the wall clock, and does what is due then.

@@ -18,17 +18,17 @@ fn with_store<S: 'static, R>(
     name: &str,
     work: impl FnOnce(&mut S) -> Result<R, TestDriverError>,
 ) -> Result<R, TestDriverError> {
-    let mut driver = driver.borrow_mut();
-    let store = driver.store(name)?;
-    let found = store.type_name();
-    match store.as_any_mut().downcast_mut() {
-        Some(store) => work(store),
-        None => Err(TestDriverError::StoreType {
-            store: name.into(),
-            asked: std::any::type_name::<S>(),
-            found,
-        }),
-    }
+    driver.borrow_mut().with_store(name, |store| {
+        let found = store.type_name();
+        match store.as_any_mut().downcast_mut() {
+            Some(store) => work(store),
+            None => Err(TestDriverError::StoreType {
+                store: name.into(),
+                asked: std::any::type_name::<S>(),
+                found,
+            }),
+        }
+    })
 }
 
 /// A key-value store of a topology under test.
@@ -88,9 +88,7 @@ impl<K: Data + Eq + Hash, V: Data> TestStore<K, V> {
         timestamp: Timestamp,
     ) -> Result<(), TestDriverError> {
         self.with(|store| Ok(store.put(key, value, timestamp).map(|_| ())?))?;
-        let mut driver = self.driver.borrow_mut();
-        let task = driver.task_of(&self.name)?;
-        driver.seal(task)
+        self.driver.borrow_mut().seal_store(&self.name)
     }
 }
 

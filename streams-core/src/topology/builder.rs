@@ -44,6 +44,8 @@ pub struct TopologyBuilder {
     stores: BTreeMap<String, StoreSpec>,
     internal_topics: BTreeMap<String, InternalTopic>,
     copartitioned: Vec<Vec<String>>,
+    /// The names of the global ones among the stores.
+    globals: BTreeSet<String>,
 }
 
 impl TopologyBuilder {
@@ -124,6 +126,30 @@ impl TopologyBuilder {
             .try_for_each(|processor| self.connect_processor_and_state_stores(processor, &[&name]))
     }
 
+    /// Adds a store that every instance of the application keeps whole: `source` reads all partitions of
+    /// its only topic, and `processor`, which nothing follows, writes the store. It has no changelog: the
+    /// topic is one. Every processor can read it, without being connected
+    /// ([`InitContext::global_store`](crate::processor::InitContext::global_store)).
+    ///
+    /// # Errors
+    /// As [`TopologyBuilder::add`]; [`BuildError::Invalid`] if the source has several topics.
+    pub fn add_global_store(
+        &mut self,
+        store: StoreSpec,
+        source: NodeSpec,
+        processor: NodeSpec,
+    ) -> Result<(), BuildError> {
+        if !matches!(&source.kind, NodeKind::Source { topics } if topics.len() == 1) {
+            return Err(invalid(&source.name, "a global store is filled from one topic"));
+        }
+        let (name, writer) = (store.name.clone(), processor.name.clone());
+        self.add(source)?;
+        self.add(processor)?;
+        self.add_state_store(StoreSpec { changelog: None, ..store }, &[&writer])?;
+        self.globals.insert(name);
+        Ok(())
+    }
+
     /// Connects a processor to stores.
     ///
     /// # Errors
@@ -172,8 +198,20 @@ impl TopologyBuilder {
                 return Err(BuildError::Unknown { node, missing });
             }
         }
-        let topology =
-            Topology::new(self.nodes, self.stores, self.internal_topics, self.copartitioned);
+        let topology = Topology::new(
+            self.nodes,
+            self.stores,
+            self.internal_topics,
+            self.copartitioned,
+            &self.globals,
+        );
+        for part in topology.subtopologies().iter().filter(|part| part.is_global) {
+            if let Some(&third) = part.nodes.get(2) {
+                let node = &topology.nodes()[third].name;
+                let reason = "it is connected to a global store, or follows the processor that fills it; read it by its name, without connecting";
+                return Err(invalid(node, reason));
+            }
+        }
         topology.try_tasks()?;
         Ok(topology)
     }
@@ -181,4 +219,8 @@ impl TopologyBuilder {
     fn node(&self, name: &str) -> Option<&NodeSpec> {
         self.nodes.iter().find(|node| &*node.name == name)
     }
+}
+
+fn invalid(node: &str, reason: &str) -> BuildError {
+    BuildError::Invalid { node: node.into(), reason: reason.into() }
 }

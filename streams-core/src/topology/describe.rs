@@ -36,9 +36,15 @@ impl Topology {
         let mut text = String::from("Topologies:\n ");
         for (number, part) in self.subtopologies().iter().enumerate() {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  Sub-topology: {number}");
+            let _ = write!(text, "  Sub-topology: {number}");
+            text.push_str(match part.is_global {
+                true => " for global store (will not generate tasks)\n",
+                false => "\n",
+            });
             self.describe_nodes(&part.nodes, &mut text);
-            text.push('\n');
+            if !part.is_global {
+                text.push('\n');
+            }
         }
         text
     }

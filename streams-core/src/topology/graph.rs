@@ -1,6 +1,6 @@
 //! The finished topology: sub-topologies, and the tasks made from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker_api::TaskId;
@@ -10,7 +10,7 @@ use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec};
 use crate::error::BuildError;
 use crate::processor::{Child, Erased, Source};
 use crate::state::{LossyEngine, StateEngine, StoreEngine};
-use crate::task::{OutputTopic, TaskCore, TaskSettings};
+use crate::task::{Globals, OutputTopic, SharedTask, Task, TaskCore, TaskSettings, WrittenTopics};
 
 /// A checked topology. Immutable; share it behind an [`Arc`].
 pub struct Topology {
@@ -33,6 +33,8 @@ pub struct SubTopology {
     pub sinks: Vec<String>,
     /// Its stores.
     pub stores: Vec<String>,
+    /// Whether it fills a global store: then it has no tasks, and every instance runs it whole.
+    pub is_global: bool,
 }
 
 /// The nodes of a task, ready for records.
@@ -57,6 +59,7 @@ impl Topology {
         stores: BTreeMap<String, StoreSpec>,
         internal_topics: BTreeMap<String, InternalTopic>,
         copartitioned: Vec<Vec<String>>,
+        globals: &BTreeSet<String>,
     ) -> Self {
         let mut children = vec![Vec::new(); nodes.len()];
         for (child, node) in nodes.iter().enumerate() {
@@ -66,7 +69,10 @@ impl Topology {
                 }
             }
         }
-        let subtopologies = cut(&nodes, &children);
+        let mut subtopologies = cut(&nodes, &children);
+        for part in &mut subtopologies {
+            part.is_global = part.stores.iter().any(|store| globals.contains(store));
+        }
         Self { nodes, children, stores, internal_topics, copartitioned, subtopologies }
     }
 
@@ -98,6 +104,11 @@ impl Topology {
     /// The connected parts, by number.
     pub fn subtopologies(&self) -> &[SubTopology] {
         &self.subtopologies
+    }
+
+    /// Whether it has global stores.
+    pub fn has_globals(&self) -> bool {
+        self.subtopologies.iter().any(|part| part.is_global)
     }
 
     /// Builds the nodes of a task. `engines` are those of [`SubTopology::stores`], in that order.
@@ -136,17 +147,41 @@ impl Topology {
 
     /// Builds a task of each sub-topology on empty stores, to see that it can be done.
     pub(super) fn try_tasks(&self) -> Result<(), BuildError> {
-        let settings = TaskSettings::default();
-        for (number, part) in self.subtopologies.iter().enumerate() {
-            let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
-            let engines = LossyEngine::default()
-                .open("".as_ref(), &names)
-                .map_err(|e| BuildError::Invalid { node: "state".into(), reason: e.to_string() })?;
-            let id = TaskId { subtopology: number as u32, partition: 0 };
-            let topics = |topic: &str| Ok(OutputTopic::unlimited(topic.into(), 1));
-            self.build_task(id, settings.clone(), engines, &topics)?;
+        let mut settings = TaskSettings::default();
+        let mut globals = Vec::new();
+        for (number, _) in self.numbered(true) {
+            let mut built = self.try_task(number, settings.clone())?;
+            if !built.core.schedules_mut().is_empty() {
+                let node = self.nodes[self.subtopologies[number].nodes[1]].name.to_string();
+                let reason = "what fills a global store has no schedules".into();
+                return Err(BuildError::Invalid { node, reason });
+            }
+            let (queues, stores) = (Vec::new(), Vec::new());
+            let task = Task::new(built, queues, stores, WrittenTopics::default());
+            globals.push(SharedTask::new(task));
+        }
+        settings.globals = Globals::of(&globals);
+        for (number, _) in self.numbered(false) {
+            self.try_task(number, settings.clone())?;
         }
         Ok(())
+    }
+
+    /// The sub-topologies that fill global stores, or the others.
+    fn numbered(&self, is_global: bool) -> impl Iterator<Item = (usize, &SubTopology)> {
+        let parts = self.subtopologies.iter().enumerate();
+        parts.filter(move |(_, part)| part.is_global == is_global)
+    }
+
+    fn try_task(&self, number: usize, settings: TaskSettings) -> Result<BuiltTask, BuildError> {
+        let stores = &self.subtopologies[number].stores;
+        let names: Vec<&str> = stores.iter().map(String::as_str).collect();
+        let engines = LossyEngine::default()
+            .open("".as_ref(), &names)
+            .map_err(|e| BuildError::Invalid { node: "state".into(), reason: e.to_string() })?;
+        let id = TaskId { subtopology: number as u32, partition: 0 };
+        let topics = |topic: &str| Ok(OutputTopic::unlimited(topic.into(), 1));
+        self.build_task(id, settings, engines, &topics)
     }
 }
 

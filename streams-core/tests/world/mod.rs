@@ -169,6 +169,11 @@ impl World {
         StreamThread::new(env, "p", 0, Waker::noop().clone())
     }
 
+    /// The environment of the last thread.
+    pub fn env(&self) -> ThreadEnv {
+        self.metrics.borrow().as_ref().unwrap().clone()
+    }
+
     /// What the last thread has counted.
     pub fn metrics(&self) -> Metrics {
         self.metrics.borrow().as_ref().unwrap().metrics()

@@ -3,6 +3,7 @@
 mod aggregate;
 mod change;
 mod foreign_key;
+mod global_join;
 mod nulls;
 mod session_aggregate;
 mod sliding_aggregate;
@@ -26,6 +27,7 @@ pub(crate) use foreign_key::{
     AnswerSubscribers, AnswerSubscription, ForeignKey, KeepSubscription, Resolve, RowHash,
     Subscribe, Subscribers,
 };
+pub(crate) use global_join::{GlobalJoin, TableJoinFn};
 pub(crate) use nulls::Nulls;
 pub(crate) use session_aggregate::{Merge, SessionAggregate};
 pub(crate) use sliding_aggregate::SlidingAggregate;

@@ -31,6 +31,7 @@ use self::committing::{FlushDone, InFlight, Unsent};
 use self::flushing::Flushing;
 use self::opening::{Opening, Restoring};
 use self::running::Running;
+use super::global::Gate;
 use super::metrics::{Counters, Tally};
 use super::shares::Shares;
 use super::{Background, Plan, Settings, StreamsError};
@@ -59,8 +60,10 @@ pub struct ThreadEnv {
     pub state_dir: PathBuf,
     pub(in crate::runtime) counters: Arc<Counters>,
     flushing: Arc<Flushing>,
-    /// The stores of running tasks, which share the memory for state.
-    stores: Shares,
+    /// Where the global stores are.
+    pub(in crate::runtime) globals: Arc<Gate>,
+    /// The open stores, which share the memory for state.
+    pub(in crate::runtime) stores: Shares,
     /// The stores that are being restored, which share the memory for that.
     restores: Shares,
 }
@@ -78,7 +81,9 @@ impl ThreadEnv {
         background: Arc<dyn Background>,
     ) -> Self {
         let state_dir = settings.state_dir.join(&*settings.application_id);
+        let globals = Arc::new(Gate::new(topology.has_globals()));
         Self {
+            globals,
             topology,
             plan,
             settings,

@@ -65,6 +65,9 @@ impl StreamThread {
         if self.opening.is_empty() || self.flushes_running > 0 {
             return Ok(false);
         }
+        if self.env.globals.globals(&self.waker).is_none() {
+            return Ok(false); // processors look for them when they are made
+        }
         let mut busy = false;
         for id in self.opening.keys().copied().collect::<Vec<_>>() {
             if self.env.flushing.is_under_way(id, &self.waker) {
@@ -123,6 +126,7 @@ impl StreamThread {
                 cluster_id: changelog.cluster_id.clone(),
                 topic_id: changelog.topic_id,
                 next_offset: changelog.end,
+                others: Vec::new(),
                 stream_time: position.map_or(-1, |p| p.stream_time),
             };
             if !matches!(plan, RestorePlan::UpToDate) {
@@ -177,6 +181,7 @@ impl StreamThread {
             cluster_id: self.env.plan.cluster_id.clone(),
             topic_id: TopicId(0),
             next_offset: 0,
+            others: Vec::new(),
             stream_time: -1,
         })
     }
@@ -324,6 +329,7 @@ impl StreamThread {
             application_id: env.settings.application_id.clone(),
             handlers: env.settings.error_handlers(),
             topics: Arc::new(move |topic| topics.topic(topic).ok().map(Into::into)),
+            globals: env.globals.globals(&self.waker).unwrap_or_default(),
         };
         let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
         let plan = env.plan.clone();

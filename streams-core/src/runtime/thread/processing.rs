@@ -46,7 +46,7 @@ impl StreamThread {
         if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
-        if self.suspended {
+        if self.suspended || !self.env.globals.is_open(&self.waker) {
             return Ok(false);
         }
         if self.running.values().any(|running| running.task.wants_seal()) {
