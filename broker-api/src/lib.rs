@@ -43,4 +43,6 @@ pub use broker::{
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
-pub use types::{CleanupPolicy, Offset, TaskId, Timestamp, TopicConfig, TopicId, TopicPartition};
+pub use types::{
+    CleanupPolicy, Offset, RetentionBy, TaskId, Timestamp, TopicConfig, TopicId, TopicPartition,
+};

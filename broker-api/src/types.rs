@@ -98,6 +98,17 @@ pub enum CleanupPolicy {
     CompactDelete,
 }
 
+/// What `retention.ms` counts back from (our own `vltava.retention.by`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RetentionBy {
+    /// The clock on the wall, as in Kafka.
+    #[default]
+    WallClock,
+    /// The newest timestamp in the partition. So input of last year can be processed today: what is
+    /// derived from it is not old as soon as it is written.
+    StreamTime,
+}
+
 impl CleanupPolicy {
     /// Whether the newest record per key is kept and older ones may go.
     pub fn compacts(self) -> bool {
@@ -122,6 +133,9 @@ pub struct TopicConfig {
     /// when its youngest record is older. `None` (written -1, the default) keeps all, where Kafka
     /// deletes after 7 days.
     pub retention_ms: Option<u64>,
+    /// `vltava.retention.by`: `wall-clock` (default) or `stream-time`, what `retention.ms` counts
+    /// back from.
+    pub retention_by: RetentionBy,
     /// `min.compaction.lag.ms`: a record younger than this, by its timestamp, is not compacted away,
     /// and replaces no other. Default: 0.
     pub min_compaction_lag_ms: u64,
@@ -135,6 +149,7 @@ impl Default for TopicConfig {
             cleanup_policy: CleanupPolicy::Delete,
             retention_bytes: None,
             retention_ms: None,
+            retention_by: RetentionBy::WallClock,
             min_compaction_lag_ms: 0,
             max_message_bytes: 16 << 20,
         }
@@ -187,6 +202,13 @@ impl TopicConfig {
                 self.retention_ms =
                     limit.ok_or_else(|| invalid("milliseconds, or -1 for no limit"))?;
             }
+            "vltava.retention.by" => {
+                self.retention_by = match value {
+                    "wall-clock" => RetentionBy::WallClock,
+                    "stream-time" => RetentionBy::StreamTime,
+                    _ => return Err(invalid("wall-clock or stream-time")),
+                };
+            }
             "min.compaction.lag.ms" => {
                 let lag = limit(value).flatten();
                 self.min_compaction_lag_ms = lag.ok_or_else(|| invalid("milliseconds, from 0"))?;
@@ -201,7 +223,7 @@ impl TopicConfig {
             _ => {
                 return Err(invalid(
                     "one of the settings cleanup.policy, retention.bytes, retention.ms, \
-                     min.compaction.lag.ms, max.message.bytes",
+                     vltava.retention.by, min.compaction.lag.ms, max.message.bytes",
                 ));
             }
         }
@@ -242,11 +264,16 @@ impl TopicConfig {
             CleanupPolicy::Compact => "compact",
             CleanupPolicy::CompactDelete => "compact,delete",
         };
+        let by = match self.retention_by {
+            RetentionBy::WallClock => "wall-clock",
+            RetentionBy::StreamTime => "stream-time",
+        };
         let limit = |limit: Option<u64>| limit.map_or("-1".into(), |n| n.to_string());
         vec![
             ("cleanup.policy", policy.into()),
             ("retention.bytes", limit(self.retention_bytes)),
             ("retention.ms", limit(self.retention_ms)),
+            ("vltava.retention.by", by.into()),
             ("min.compaction.lag.ms", self.min_compaction_lag_ms.to_string()),
             ("max.message.bytes", self.max_message_bytes.to_string()),
         ]

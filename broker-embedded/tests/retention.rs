@@ -187,3 +187,40 @@ fn what_is_younger_than_min_compaction_lag_ms_is_not_compacted_away() {
         assert_eq!(last.0, 596 + i64::from(key));
     }
 }
+
+#[test]
+fn by_stream_time_input_of_last_year_stays_until_newer_records_come() {
+    const YEAR: i64 = 365 * 24 * 60 * 60;
+    for policy in ["delete", "compact,delete"] {
+        let mut world = World::new(&[
+            ("cleanup.policy", policy),
+            ("retention.ms", "600000"),
+            ("vltava.retention.by", "stream-time"),
+        ]);
+        // Ten records a minute, an hour of them, all written at once.
+        for i in 0..600 {
+            world.append(i, YEAR - i64::from(i) * 6);
+        }
+        world.sleep(HOUR);
+        let mut world = world.after_a_power_cut();
+        world.sleep(HOUR);
+        let newest = world.records().last().map(|(_, time, _)| *time).unwrap();
+        let young = |world: &World| {
+            let times = world.records().into_iter().map(|(_, time, _)| time);
+            times.filter(|time| newest - time <= 600_000).count()
+        };
+        assert_eq!(young(&world), 101, "{policy}: ten minutes are kept, however old");
+        // Compaction makes large segments of small ones, and old records share theirs.
+        let most = if policy == "delete" { 250 } else { 600 };
+        assert!(world.records().len() <= most, "{policy}: {} are kept", world.records().len());
+        // Time moves on in the records: all that came before them goes.
+        for i in 0..100 {
+            world.append(1_000 + i, YEAR / 2);
+        }
+        world.sleep(HOUR);
+        let left = world.records();
+        let keys: Vec<u32> = left.iter().rev().take(100).map(|record| record.2).collect();
+        assert_eq!(keys, (1_000..1_100).rev().collect::<Vec<_>>(), "{policy}");
+        assert!(left.len() < 250, "{policy}: {} are kept", left.len());
+    }
+}

@@ -82,7 +82,7 @@ pub(crate) enum TopicsCommand {
   vltava topics create prices --partitions 1 --config cleanup.policy=compact
   vltava topics create events --partitions 2 --config retention.bytes=1073741824
 
-Settings: cleanup.policy (delete, compact or compact,delete), retention.bytes, retention.ms, min.compaction.lag.ms, max.message.bytes.")]
+Settings: cleanup.policy (delete, compact or compact,delete), retention.bytes, retention.ms, vltava.retention.by (wall-clock or stream-time), min.compaction.lag.ms, max.message.bytes.")]
 pub(crate) struct CreateTopic {
     /// The topic: 1 to 249 characters of a-z A-Z 0-9 . _ -
     pub(crate) name: String,

@@ -376,6 +376,7 @@ impl<K: Data, V: Data> Kept<K, V> {
         let options = WindowedOptions {
             logged: self.logging,
             forward_on_seal: false,
+            duplicates: true,
             ..WindowedOptions::new(self.retention)
         };
         StoreSpec::window(&self.store, self.key.clone(), self.value.clone(), 0, options)

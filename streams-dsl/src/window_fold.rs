@@ -112,8 +112,8 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
             logged: *logging,
             forward_on_seal: self.forwards() == Forwards::AtSeal,
             keep_old: sends_old_values,
-            retention: retention.unwrap_or(self.windows.retention()),
             by_time: self.emit.on_close,
+            ..WindowedOptions::new(retention.unwrap_or(self.windows.retention()))
         };
         StoreSpec::window(name, key.clone(), value.clone(), self.windows.size(), options)
     }

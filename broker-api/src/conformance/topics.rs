@@ -3,7 +3,8 @@
 use super::check::{Check, batch};
 use super::writer::commit_of;
 use crate::{
-    CleanupPolicy, Error, FetcherConfig, NewTopic, OffsetSpec, Start, TopicConfig, TopicPartition,
+    CleanupPolicy, Error, FetcherConfig, NewTopic, OffsetSpec, RetentionBy, Start, TopicConfig,
+    TopicPartition,
 };
 
 fn unknown_topic<T: std::fmt::Debug>(answer: Result<T, Error>) {
@@ -97,6 +98,7 @@ pub(super) fn settings_are_replaced(check: &mut Check<'_>) {
         cleanup_policy: CleanupPolicy::CompactDelete,
         retention_bytes: Some(1 << 20),
         retention_ms: Some(60_000),
+        retention_by: RetentionBy::StreamTime,
         min_compaction_lag_ms: 1_000,
         max_message_bytes: 1_000,
     };

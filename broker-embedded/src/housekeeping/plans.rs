@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use broker_api::{Offset, Timestamp, TopicConfig};
+use broker_api::{Offset, RetentionBy, Timestamp, TopicConfig};
 
 use super::moving::Plan;
 use crate::core::Core;
@@ -98,6 +98,8 @@ pub(super) struct Retention {
     bytes: Option<u64>,
     /// Its topic's `retention.ms`.
     ms: Option<u64>,
+    /// Its topic's `vltava.retention.by`.
+    by: RetentionBy,
 }
 
 impl Retention {
@@ -105,15 +107,24 @@ impl Retention {
     pub(super) fn of(config: &TopicConfig) -> Option<Self> {
         let (bytes, ms) = (config.retention_bytes, config.retention_ms);
         let limited = config.cleanup_policy.deletes() && (bytes.is_some() || ms.is_some());
-        limited.then_some(Self { bytes, ms })
+        limited.then_some(Self { bytes, ms, by: config.retention_by })
     }
 
     /// The offset below which records can go.
     pub(super) fn below(self, log: &Log, now: Timestamp) -> Option<Offset> {
         let surplus = self.bytes.and_then(|limit| surplus(log, limit));
+        let now = match self.by {
+            RetentionBy::WallClock => now,
+            RetentionBy::StreamTime => newest(log),
+        };
         let outdated = self.ms.and_then(|ms| outdated(log, before(now, ms)));
         surplus.max(outdated)
     }
+}
+
+/// The stream time of a partition: no record has a higher timestamp.
+fn newest(log: &Log) -> Timestamp {
+    log.extents.iter().map(|extent| extent.max_timestamp).max().unwrap_or(Timestamp::MIN)
 }
 
 /// The offset below which segments, and what the partition has in whole journal files, can go because

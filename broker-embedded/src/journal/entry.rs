@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use broker_api::{Batch, CleanupPolicy, CommittedOffset, Offset, Timestamp, TopicConfig, TopicId};
+use broker_api::{
+    Batch, CleanupPolicy, CommittedOffset, Offset, RetentionBy, Timestamp, TopicConfig, TopicId,
+};
 
 use crate::codec::{Malformed, Put, Take};
 use crate::sequencer::partition::Partition;
@@ -321,12 +323,19 @@ fn take_partition(bytes: &mut Take, known: &dyn Resolve) -> Result<Arc<Partition
         .ok_or_else(|| Malformed(format!("unknown partition {partition} of topic {topic}")))
 }
 
+/// Beside the cleanup policy: retention goes by stream time.
+const BY_STREAM_TIME: u8 = 16;
+
 /// Appends a topic's settings.
 pub(crate) fn put_config(config: &TopicConfig, out: &mut Vec<u8>) {
-    out.u8(match config.cleanup_policy {
+    let policy = match config.cleanup_policy {
         CleanupPolicy::Delete => 0,
         CleanupPolicy::Compact => 1,
         CleanupPolicy::CompactDelete => 2,
+    };
+    out.u8(match config.retention_by {
+        RetentionBy::WallClock => policy,
+        RetentionBy::StreamTime => policy | BY_STREAM_TIME,
     });
     out.u64(config.retention_bytes.unwrap_or(u64::MAX));
     out.u64(config.retention_ms.unwrap_or(u64::MAX));
@@ -336,7 +345,12 @@ pub(crate) fn put_config(config: &TopicConfig, out: &mut Vec<u8>) {
 
 /// Takes a topic's settings.
 pub(crate) fn take_config(bytes: &mut Take) -> Result<TopicConfig, Malformed> {
-    let cleanup_policy = match bytes.u8()? {
+    let policy = bytes.u8()?;
+    let retention_by = match policy & BY_STREAM_TIME {
+        0 => RetentionBy::WallClock,
+        _ => RetentionBy::StreamTime,
+    };
+    let cleanup_policy = match policy & !BY_STREAM_TIME {
         0 => CleanupPolicy::Delete,
         1 => CleanupPolicy::Compact,
         2 => CleanupPolicy::CompactDelete,
@@ -347,6 +361,7 @@ pub(crate) fn take_config(bytes: &mut Take) -> Result<TopicConfig, Malformed> {
         cleanup_policy,
         retention_bytes: limit()?,
         retention_ms: limit()?,
+        retention_by,
         min_compaction_lag_ms: bytes.u64()?,
         max_message_bytes: bytes.u32()?,
     })
@@ -404,12 +419,13 @@ mod tests {
             cleanup_policy: CleanupPolicy::CompactDelete,
             retention_bytes: Some(9),
             retention_ms: Some(8),
+            retention_by: RetentionBy::StreamTime,
             min_compaction_lag_ms: 7,
             max_message_bytes: 10,
         };
         #[rustfmt::skip]
         let settings = [
-            &[2][..], &9u64.to_be_bytes(), &8u64.to_be_bytes(), &7u64.to_be_bytes(), &10u32.to_be_bytes(),
+            &[18][..], &9u64.to_be_bytes(), &8u64.to_be_bytes(), &7u64.to_be_bytes(), &10u32.to_be_bytes(),
         ].concat();
         let now = 1_000i64.to_be_bytes();
         #[rustfmt::skip]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use broker_api::sim::Dice;
 use broker_api::{
     BatchBuilder, Broker, CleanupPolicy, Clock, Commit, CommittedOffset, Error, GroupCommit,
-    ManualClock, NewTopic, Offset, Producer, ProducerEvent, Ticket, TopicConfig, TopicPartition,
-    Transactor, TransactorEvent, View,
+    ManualClock, NewTopic, Offset, Producer, ProducerEvent, RetentionBy, Ticket, TopicConfig,
+    TopicPartition, Transactor, TransactorEvent, View,
 };
 use broker_embedded::vfs::SimVfs;
 use broker_embedded::{Settings, SimulatedBroker, Step};
@@ -277,6 +277,7 @@ impl World {
             cleanup_policy: policy,
             retention_bytes,
             retention_ms,
+            retention_by: self.dice.pick(&[RetentionBy::WallClock, RetentionBy::StreamTime]),
             min_compaction_lag_ms,
             ..TopicConfig::default()
         };

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker_api::Timestamp;
+use broker_api::{CleanupPolicy, RetentionBy, Timestamp, TopicConfig};
 use bytes::Bytes;
 
 use super::entry_codec::EntryCodec;
@@ -43,13 +43,44 @@ pub struct WindowedOptions {
     pub retention: Timestamp,
     /// Windows are also found by time, whatever their key.
     pub by_time: bool,
+    /// Values are added beside each other ([`WindowStore::add`]) and none is ever replaced, as in the
+    /// stores of a join: there is nothing to compact in the changelog.
+    pub duplicates: bool,
 }
+
+/// A changelog keeps what has expired for a day more, as in Kafka.
+const DAY: Timestamp = 24 * 60 * 60 * 1000;
 
 impl WindowedOptions {
     /// Logged, forwarded at the seal, without old values, not found by time; kept for `retention`
     /// milliseconds.
     pub fn new(retention: Timestamp) -> Self {
-        Self { logged: true, forward_on_seal: true, keep_old: false, retention, by_time: false }
+        Self {
+            logged: true,
+            forward_on_seal: true,
+            keep_old: false,
+            retention,
+            by_time: false,
+            duplicates: false,
+        }
+    }
+
+    /// The settings of the changelog of such a store. It is compacted, unless there is nothing to
+    /// compact, and records go when they are older than the newest one by the retention and a day: by
+    /// the time of records and not by the wall clock, or what comes of input of last year would
+    /// be gone at once. With windows longer than a day (`size`, in milliseconds) it is the retention and
+    /// a window, as a window counts by its start, and may have been updated up to its end.
+    pub fn changelog(&self, size: Timestamp) -> TopicConfig {
+        let retention = self.retention.saturating_add(size.max(DAY));
+        TopicConfig {
+            cleanup_policy: match self.duplicates {
+                true => CleanupPolicy::Delete,
+                false => CleanupPolicy::CompactDelete,
+            },
+            retention_ms: Some(u64::try_from(retention).unwrap_or_default()),
+            retention_by: RetentionBy::StreamTime,
+            ..TopicConfig::default()
+        }
     }
 }
 

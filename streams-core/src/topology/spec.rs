@@ -218,7 +218,8 @@ impl StoreSpec {
         }
     }
 
-    /// A window store; windows are `size` milliseconds long.
+    /// A window store; windows are `size` milliseconds long. Its changelog keeps what the store may
+    /// still show, see [`WindowedOptions::changelog`].
     pub fn window<K: Data, V: Data>(
         name: &str,
         key: DynSerde<K>,
@@ -227,13 +228,15 @@ impl StoreSpec {
         options: WindowedOptions,
     ) -> Self {
         let format = WindowStore::<K, V>::changelog_format(&options);
-        Self::ordered(name, options.logged, format, move |store, engine| -> Box<dyn Store> {
+        let changelog = options.logged.then(|| options.changelog(size));
+        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             let (key, value) = (key.clone(), value.clone());
             Box::new(WindowStore::<K, V>::new(store, key, value, engine, size, options))
         })
     }
 
-    /// A session store.
+    /// A session store. Its changelog keeps what the store may still show, see
+    /// [`WindowedOptions::changelog`].
     pub fn session<K: Data, V: Data>(
         name: &str,
         key: DynSerde<K>,
@@ -241,7 +244,8 @@ impl StoreSpec {
         options: WindowedOptions,
     ) -> Self {
         let format = SessionStore::<K, V>::changelog_format(&options);
-        Self::ordered(name, options.logged, format, move |store, engine| -> Box<dyn Store> {
+        let changelog = options.logged.then(|| options.changelog(0));
+        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             let (key, value) = (key.clone(), value.clone());
             Box::new(SessionStore::<K, V>::new(store, key, value, engine, options))
         })
@@ -255,7 +259,8 @@ impl StoreSpec {
         logged: bool,
     ) -> Self {
         let format = Arc::new(KeyValueFormat);
-        Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
+        let changelog = logged.then(TopicConfig::compacted);
+        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(BufferStore::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
@@ -268,21 +273,22 @@ impl StoreSpec {
         logged: bool,
     ) -> Self {
         let format = Arc::new(KeyValueFormat);
-        Self::ordered(name, logged, format, move |store, engine| -> Box<dyn Store> {
+        let changelog = logged.then(TopicConfig::compacted);
+        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(ChangeBuffer::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
 
     fn ordered(
         name: &str,
-        logged: bool,
+        changelog: Option<TopicConfig>,
         format: Arc<dyn ChangelogFormat>,
         make: impl Fn(&str, Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync + 'static,
     ) -> Self {
         let store = name.to_string();
         Self {
             name: name.into(),
-            changelog: logged.then(TopicConfig::compacted),
+            changelog,
             format,
             make: Arc::new(move |engine| make(&store, engine)),
         }
