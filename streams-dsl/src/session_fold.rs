@@ -61,13 +61,14 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
     /// The store.
     pub(crate) fn store_spec(&self, sends_old_values: bool) -> StoreSpec {
         let TableStore { name, key, value, logging, retention, .. } = &self.store;
+        // What is as old as that is still open: it goes a millisecond later.
+        let retention = retention.unwrap_or(self.windows.open_for()).saturating_add(1);
         let options = WindowedOptions {
             logged: *logging,
             forward_on_seal: self.forwards() == Forwards::AtSeal,
             keep_old: sends_old_values,
-            // What is as old as that is still open: it goes a millisecond later.
-            retention: retention.unwrap_or(self.windows.open_for()).saturating_add(1),
             by_time: self.emit.on_close,
+            ..WindowedOptions::new(retention)
         };
         StoreSpec::session(name, key.clone(), value.clone(), options)
     }
