@@ -1,0 +1,43 @@
+//! The examples say what they should, whatever is processed when.
+
+#![allow(dead_code, clippy::duplicate_mod)] // their `main`s, and what they share
+
+use std::error::Error;
+
+#[path = "../examples/final_results.rs"]
+mod final_results;
+#[path = "../examples/sessions.rs"]
+mod sessions;
+
+#[tokio::test]
+async fn sessions_over_a_click_log() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let expected = "\
+anna 09:00-09:43  / /docs /docs/windows /docs/sessions /docs/sessions /download
+anna 10:15-10:15  /download
+bara 09:01-09:07  / /pricing /signup
+bara 11:10-11:40  /docs /docs/testing /download
+cyril 09:20-09:41  /blog/one-journal /blog/exactly-once
+cyril 10:20-10:34  / /docs
+cyril 11:31-11:31  /blog/restore
+dana 10:02-11:02  / /pricing /pricing /docs /signup
+too late: 1";
+    assert_eq!(sessions::run(dir.path().into()).await?.join("\n"), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn final_results_only() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let expected = "\
+attic  18:00-18:15   78 Wh
+attic  18:15-18:30  105 Wh
+attic  18:30-18:45  132 Wh
+cellar 18:00-18:15  204 Wh
+cellar 18:15-18:30  195 Wh
+cellar 18:30-18:45  186 Wh
+The last quarter is still open.
+The suppressed table says the same.";
+    assert_eq!(final_results::run(dir.path().into()).await?.join("\n"), expected);
+    Ok(())
+}
