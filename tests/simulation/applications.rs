@@ -1,28 +1,23 @@
-//! The windowed and joining applications that the simulation kills.
+//! Applications that are killed. Without caches, what each partition of their output must be is fixed by
+//! the order of its input.
 
 use std::time::Duration;
 
-use broker_api::sim::Dice;
 use streams_core::Windowed;
 use streams_dsl::{
     BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, SessionWindows, SlidingWindows,
     Suppressed, TimeWindows,
 };
 
-use crate::replayed::{Application, Replayed};
-use crate::subject::Subject;
-
-type Input = KStream<String, String>;
-type Output = KStream<String, Option<String>>;
+/// Two kinds of records: those whose values begin with `l`, and those with `r`.
+pub(crate) type Input = KStream<String, String>;
+/// What is written in the end.
+pub(crate) type Output = KStream<String, Option<String>>;
+/// An application.
+pub(crate) type Application = fn(Input) -> Output;
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
-}
-
-/// One of two applications.
-fn one_of(first: Application, second: Application, dice: &mut Dice) -> Box<dyn Subject> {
-    let application = if dice.one_in(2) { first } else { second };
-    Box::new(Replayed { application, disorder: 50 })
 }
 
 /// A window's key as text.
@@ -30,13 +25,8 @@ fn text(key: &Windowed<String>) -> String {
     format!("{}@{}", key.key, key.window.start)
 }
 
-/// How many records there were in each window: every count in overlapping ones, or the last one
-/// alone.
-pub(crate) fn windowed_count(dice: &mut Dice) -> Box<dyn Subject> {
-    one_of(every_count, last_count, dice)
-}
-
-fn every_count(input: Input) -> Output {
+/// How many records there are in each of overlapping windows.
+pub(crate) fn every_count(input: Input) -> Output {
     input
         .group_by_key()
         .windowed_by(TimeWindows::of(millis(20)).advance_by(millis(7)).grace(millis(15)))
@@ -45,7 +35,8 @@ fn every_count(input: Input) -> Output {
         .map(|key, count| (text(&key), count.map(|n| n.to_string())))
 }
 
-fn last_count(input: Input) -> Output {
+/// How many records there were in each window.
+pub(crate) fn last_count(input: Input) -> Output {
     input
         .group_by_key()
         .windowed_by(TimeWindows::of(millis(20)).grace(millis(15)))
@@ -55,18 +46,19 @@ fn last_count(input: Input) -> Output {
         .map(|key, count| (text(&key), count.map(|n| n.to_string())))
 }
 
-/// The values of each sliding window: every one that a window has had, or the last one alone.
-pub(crate) fn sliding(dice: &mut Dice) -> Box<dyn Subject> {
-    one_of(|input| slid(&input, false), |input| slid(&input, true), dice)
+/// The values in each sliding window.
+pub(crate) fn every_slide(input: Input) -> Output {
+    slid(&input, EmitStrategy::on_window_update())
 }
 
-fn slid(input: &Input, on_close: bool) -> Output {
+/// The values that were in each sliding window in the end.
+pub(crate) fn last_slide(input: Input) -> Output {
+    slid(&input, EmitStrategy::on_window_close())
+}
+
+fn slid(input: &Input, emit: EmitStrategy) -> Output {
     let windowed =
         input.group_by_key().windowed_by(SlidingWindows::of(millis(12)).grace(millis(15)));
-    let emit = match on_close {
-        true => EmitStrategy::on_window_close(),
-        false => EmitStrategy::on_window_update(),
-    };
     windowed
         .emit_strategy(emit)
         .reduce_with(
@@ -77,13 +69,8 @@ fn slid(input: &Input, on_close: bool) -> Output {
         .map(|key, values| (text(&key), values))
 }
 
-/// The values of each session: every one that a session has had, of two streams in one aggregate, or the
-/// last one alone.
-pub(crate) fn sessions(dice: &mut Dice) -> Box<dyn Subject> {
-    one_of(every_session, last_session, dice)
-}
-
-fn every_session(input: Input) -> Output {
+/// The values of two streams in each session.
+pub(crate) fn every_session(input: Input) -> Output {
     let side = |name: char| input.filter(move |_, value| value.starts_with(name)).group_by_key();
     side('l')
         .cogroup(|_, value, so_far: String| format!("{so_far} {value}"))
@@ -98,7 +85,8 @@ fn every_session(input: Input) -> Output {
         .map(|key, values| (session(&key), values))
 }
 
-fn last_session(input: Input) -> Output {
+/// The values that were in each session in the end.
+pub(crate) fn last_session(input: Input) -> Output {
     input
         .group_by_key()
         .windowed_by(SessionWindows::of(millis(8)).grace(millis(15)))
@@ -112,10 +100,9 @@ fn session(key: &Windowed<String>) -> String {
     format!("{}-{}", text(key), key.window.end)
 }
 
-/// A left join of two streams, where what finds no partner waits for its time; or the last word on
-/// its pairs in each window, which waits in turn.
-pub(crate) fn left_join(dice: &mut Dice) -> Box<dyn Subject> {
-    one_of(|input| pairs(&input).map_values(|_, pair| Some(pair)), last_pairs, dice)
+/// A left join of two streams, where what finds no partner waits for its time.
+pub(crate) fn every_pair(input: Input) -> Output {
+    pairs(&input).map_values(|_, pair| Some(pair))
 }
 
 fn pairs(input: &Input) -> KStream<String, String> {
@@ -128,7 +115,8 @@ fn pairs(input: &Input) -> KStream<String, String> {
     side('l').left_join(&side('r'), pair, windows)
 }
 
-fn last_pairs(input: Input) -> Output {
+/// The pairs of each window, suppressed until it closes: two operators that wait, one behind the other.
+pub(crate) fn last_pairs(input: Input) -> Output {
     pairs(&input)
         .group_by_key()
         .windowed_by(TimeWindows::of(millis(20)).grace(millis(30)))

@@ -12,20 +12,23 @@ use broker_api::sim::Dice;
 use broker_api::{CommittedOffset, TopicPartition};
 use streams_core::Topology;
 use streams_core::test_driver::TopologyTestDriver;
-use streams_dsl::{KStream, StreamsBuilder};
+use streams_dsl::StreamsBuilder;
 
 use crate::Failure;
+use crate::applications::Application;
 use crate::history::History;
 use crate::oracle::{consumed, difference, ensure};
 use crate::subject::{INPUT, OUTPUT, Subject};
 
-/// An application: it gets its input, and what it gives goes to the output.
-pub(crate) type Application = fn(KStream<String, String>) -> KStream<String, Option<String>>;
-
 pub(crate) struct Replayed {
-    pub(crate) application: Application,
-    /// How far back the times of records go, in milliseconds.
-    pub(crate) disorder: u64,
+    application: Application,
+}
+
+impl Replayed {
+    /// One of these.
+    pub(crate) fn one_of(applications: &[Application], dice: &mut Dice) -> Box<dyn Subject> {
+        Box::new(Self { application: dice.pick(applications) })
+    }
 }
 
 impl Subject for Replayed {
@@ -43,7 +46,7 @@ impl Subject for Replayed {
     }
 
     fn disorder(&self) -> u64 {
-        self.disorder
+        50
     }
 
     fn committed(

@@ -28,8 +28,10 @@ use streams_core::runtime::StreamsError;
 use streams_core::test_driver::TestDriverError;
 use streams_core::{BuildError, StateError};
 
+use crate::applications::Application;
 use crate::broken::{Broken, Promise};
 use crate::host::{Embedded, Fickle, Host};
+use crate::replayed::Replayed;
 use crate::subject::Make;
 use crate::words::Words;
 use crate::world::{Summary, World};
@@ -105,7 +107,7 @@ fn early(clock: Arc<ManualClock>, dice: &mut Dice) -> Box<dyn Host> {
 #[test]
 fn the_embedded_broker_and_its_application_survive_everything() {
     all_seeds("embedded", 1, |seed| {
-        World::new(seed, Words::subject, nothing_between, synced)?.run()
+        World::new(seed, &Words::subject, nothing_between, synced)?.run()
     });
 }
 
@@ -114,7 +116,7 @@ fn the_embedded_broker_and_its_application_survive_everything() {
 #[test]
 fn what_is_acknowledged_before_it_is_synced_is_lost_as_a_whole() {
     all_seeds("acknowledged early", 2, |seed| {
-        World::new(seed, Words::subject, nothing_between, early)?.run()
+        World::new(seed, &Words::subject, nothing_between, early)?.run()
     });
 }
 
@@ -147,34 +149,35 @@ fn the_application_survives_all_that_the_contract_allows_a_broker() {
             let faults = some_faults(dice);
             Box::new(Fickle::new(clock, dice, faults)) as Box<dyn Host>
         };
-        World::new(seed, Words::subject, nothing_between, host)?.run()
+        World::new(seed, &Words::subject, nothing_between, host)?.run()
     });
 }
 
-/// One application under power cuts, with acknowledgements before and after the sync.
-fn survives(name: &str, subject: Make) {
-    all_seeds(name, 8, |seed| World::new(seed, subject, nothing_between, synced)?.run());
-    all_seeds(name, 8, |seed| World::new(seed, subject, nothing_between, early)?.run());
+/// Applications under power cuts, with acknowledgements after the sync and before.
+fn survive(name: &str, applications: &[Application]) {
+    let subject = |dice: &mut Dice| Replayed::one_of(applications, dice);
+    all_seeds(name, 8, |seed| World::new(seed, &subject, nothing_between, synced)?.run());
+    all_seeds(name, 8, |seed| World::new(seed, &subject, nothing_between, early)?.run());
 }
 
 #[test]
 fn windowed_counts_survive_everything() {
-    survives("windowed count", applications::windowed_count);
+    survive("windowed count", &[applications::every_count, applications::last_count]);
 }
 
 #[test]
 fn sliding_windows_survive_everything() {
-    survives("sliding windows", applications::sliding);
+    survive("sliding windows", &[applications::every_slide, applications::last_slide]);
 }
 
 #[test]
 fn sessions_survive_everything() {
-    survives("sessions", applications::sessions);
+    survive("sessions", &[applications::every_session, applications::last_session]);
 }
 
 #[test]
 fn a_left_join_of_streams_and_suppressed_results_survive_everything() {
-    survives("left join", applications::left_join);
+    survive("left join", &[applications::every_pair, applications::last_pairs]);
 }
 
 /// Nothing goes wrong at all: the first thing to try when something does.
@@ -184,14 +187,14 @@ fn a_calm_broker() {
         let host = |clock, dice: &mut Dice| {
             Box::new(Fickle::new(clock, dice, Faults::default())) as Box<dyn Host>
         };
-        World::new(seed, Words::subject, nothing_between, host)?.run()
+        World::new(seed, &Words::subject, nothing_between, host)?.run()
     });
 }
 
 /// Runs seeds with a broken promise until an oracle notices, and says `what`.
 fn must_turn_red(
     what: &str,
-    subject: Make,
+    subject: Make<'_>,
     host: fn(Arc<ManualClock>, &mut Dice) -> Box<dyn Host>,
     wrap: crate::world::Wrap,
 ) {
@@ -208,42 +211,43 @@ fn must_turn_red(
 
 #[test]
 fn acknowledging_before_durable_is_noticed() {
-    must_turn_red("the acknowledged line", Words::subject, synced, |broker, _| {
+    must_turn_red("the acknowledged line", &Words::subject, synced, |broker, _| {
         Broken::between(broker, Promise::AcknowledgedIsDurable)
     });
 }
 
 #[test]
 fn flushing_stores_before_durable_is_noticed() {
-    must_turn_red("its changelog is durable up to", Words::subject, synced, |broker, _| {
+    must_turn_red("its changelog is durable up to", &Words::subject, synced, |broker, _| {
         Broken::between(broker, Promise::FlushedIsDurable)
     });
 }
 
 #[test]
 fn flushing_stores_before_synced_is_noticed() {
-    must_turn_red("its changelog is durable up to", Words::subject, early, |broker, _| {
+    must_turn_red("its changelog is durable up to", &Words::subject, early, |broker, _| {
         Broken::between(broker, Promise::SyncedIsSynced)
     });
 }
 
 #[test]
 fn a_lost_entry_in_the_middle_is_noticed() {
-    must_turn_red("", Words::subject, synced, |broker, _| {
+    must_turn_red("", &Words::subject, synced, |broker, _| {
         Broken::between(broker, Promise::NothingIsLost)
     });
 }
 
 #[test]
 fn outputs_and_offsets_in_two_entries_are_noticed() {
-    must_turn_red("", Words::subject, synced, |broker, _| {
+    must_turn_red("", &Words::subject, synced, |broker, _| {
         Broken::between(broker, Promise::CommitsAreAtomic)
     });
 }
 
 #[test]
 fn a_join_whose_outputs_and_offsets_are_two_entries_is_noticed() {
-    must_turn_red("of partition", applications::left_join, synced, |broker, _| {
+    let subject = |dice: &mut Dice| Replayed::one_of(&[applications::every_pair], dice);
+    must_turn_red("of partition", &subject, synced, |broker, _| {
         Broken::between(broker, Promise::CommitsAreAtomic)
     });
 }

@@ -16,7 +16,7 @@ pub(crate) const INPUT: &str = "input";
 pub(crate) const OUTPUT: &str = "output";
 
 /// Makes a subject for a seed.
-pub(crate) type Make = fn(&mut Dice) -> Box<dyn Subject>;
+pub(crate) type Make<'a> = &'a dyn Fn(&mut Dice) -> Box<dyn Subject>;
 
 /// An application that reads [`INPUT`] and writes [`OUTPUT`].
 pub(crate) trait Subject {

@@ -112,7 +112,7 @@ const STATE: &str = "state";
 impl World {
     pub(crate) fn new(
         seed: u64,
-        make: Make,
+        make: Make<'_>,
         wrap: Wrap,
         host: impl FnOnce(Arc<ManualClock>, &mut Dice) -> Box<dyn Host>,
     ) -> Result<Self, Failure> {

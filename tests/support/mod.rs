@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test uses its part
 
+pub mod kills;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,164 @@
+//! Kills applications with windows, joins and suppressed results at random moments (`kill -9`), starts
+//! them again, and finds in the end what the test driver, which is never killed, answers to the same
+//! input: record for record.
+//!
+//! The process that is killed is this test's own binary, run once more with `VLTAVA_CHILD` in its
+//! environment. `VLTAVA_KILLS` sets how often (default: 10 for each application), `VLTAVA_KILL_SEED`
+//! the moments.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+#[path = "simulation/applications.rs"]
+mod applications;
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use applications::Application;
+use futures::TryStreamExt;
+use support::kills::{Moment, kill_at, random, setting};
+use vltava::Vltava;
+use vltava::broker_api::client::{Consumer, Record, TransactionalProducer};
+use vltava::streams_core::Topology;
+use vltava::streams_core::runtime::{Metrics, Settings};
+use vltava::streams_core::test_driver::TopologyTestDriver;
+use vltava::streams_dsl::StreamsBuilder;
+
+const INPUT: &str = "input";
+const OUTPUT: &str = "output";
+const RECORDS: u64 = 20_000;
+const CHILD: &str = "VLTAVA_CHILD";
+
+const APPLICATIONS: [(&str, Application); 8] = [
+    ("windowed-counts", applications::every_count),
+    ("final-counts", applications::last_count),
+    ("slides", applications::every_slide),
+    ("final-slides", applications::last_slide),
+    ("sessions", applications::every_session),
+    ("final-sessions", applications::last_session),
+    ("pairs", applications::every_pair),
+    ("final-pairs", applications::last_pairs),
+];
+
+fn topology(application: Application) -> Topology {
+    let builder = StreamsBuilder::new();
+    application(builder.stream(INPUT)).to(OUTPUT);
+    builder.build().unwrap()
+}
+
+/// Key, value and timestamp.
+type Row = (String, Option<String>, i64);
+
+/// Times go forward by up to two milliseconds, and now and then back by up to fifty.
+fn input(seed: &mut u64) -> Vec<(String, String, i64)> {
+    let mut now = 1_000;
+    let record = |number| {
+        now += random(seed, 3) as i64;
+        let time = if random(seed, 4) == 0 { now - random(seed, 50) as i64 } else { now };
+        let side = if random(seed, 2) == 0 { 'l' } else { 'r' };
+        (format!("k{}", random(seed, 20)), format!("{side}{number}"), time)
+    };
+    (0..RECORDS).map(record).collect()
+}
+
+fn expected(application: Application, input: &[(String, String, i64)]) -> Vec<Row> {
+    let driver = TopologyTestDriver::new(topology(application)).unwrap();
+    let topic = driver.input_topic::<String, String>(INPUT);
+    for (key, value, time) in input {
+        topic.pipe(key.clone(), value.clone(), *time).unwrap();
+    }
+    let output = driver.output_topic::<String, Option<String>>(OUTPUT).read_all().unwrap();
+    output.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect()
+}
+
+async fn fill(dir: &Path, input: &[(String, String, i64)]) {
+    let vltava = Vltava::open(dir).unwrap();
+    vltava.ensure_topic(INPUT, 1).await.unwrap();
+    vltava.ensure_topic(OUTPUT, 1).await.unwrap();
+    let mut producer = TransactionalProducer::new(vltava.broker(), "fill").unwrap();
+    for some in input.chunks(1_000) {
+        let mut transaction = producer.begin();
+        for (key, value, time) in some {
+            let record = Record::new(key.clone(), value.clone()).at(*time);
+            transaction.send(INPUT, record).unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+    vltava.close().unwrap();
+}
+
+async fn output(dir: &Path) -> Vec<Row> {
+    let vltava = Vltava::open(dir).unwrap();
+    let consumer = Consumer::builder(vltava.broker()).topic(OUTPUT).until_end().build();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let records = consumer
+        .await
+        .unwrap()
+        .map_ok(|r| (text(&r.key.unwrap()), r.value.as_deref().map(text), r.timestamp));
+    let records = records.try_collect().await.unwrap();
+    vltava.close().unwrap();
+    records
+}
+
+fn start(name: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_process_that_is_killed", "--nocapture"])
+        .env(CHILD, format!("{name} {}", dir.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Does nothing unless it is started by [`start`].
+#[tokio::test]
+async fn the_process_that_is_killed() {
+    let Ok(child) = std::env::var(CHILD) else { return };
+    let (name, dir) = child.split_once(' ').unwrap();
+    let (_, application) = APPLICATIONS.iter().find(|(known, _)| *known == name).unwrap();
+    let vltava = Vltava::open(dir).unwrap();
+    let settings = Settings { flush_interval: Duration::from_millis(20), ..vltava.settings("app") };
+    let streams = vltava.start(topology(*application), settings).await.unwrap();
+    let progress = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            tick.tick().await;
+            let Metrics { consumed, restored, rebuilt, .. } = streams.metrics();
+            eprintln!("{consumed} processed ({restored} replayed, {rebuilt} rebuilt)");
+        }
+    };
+    tokio::select! {
+        done = streams.caught_up() => done.unwrap(),
+        () = progress => {}
+    }
+    streams.close().await.unwrap();
+    vltava.close().unwrap();
+}
+
+#[tokio::test]
+async fn what_windows_and_joins_answer_is_exact_after_kills() {
+    let (kills, mut seed) = (setting("VLTAVA_KILLS", 10), setting("VLTAVA_KILL_SEED", 1));
+    for (name, application) in APPLICATIONS {
+        let input = input(&mut seed);
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path(), &input).await;
+        let (mut killed, mut replayed) = (0, 0);
+        for _ in 0..kills {
+            let lines = random(&mut seed, 2 * RECORDS / kills);
+            let later = Duration::from_micros(random(&mut seed, 20_000));
+            let child = start(name, dir.path());
+            killed += u64::from(kill_at(child, &Moment { lines, later }, &mut replayed));
+        }
+        let never = Moment { lines: u64::MAX, later: Duration::ZERO };
+        kill_at(start(name, dir.path()), &never, &mut replayed);
+
+        let (found, expected) = (output(dir.path()).await, expected(application, &input));
+        let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+        assert_eq!(found.get(same), expected.get(same), "{name}: record {same} of the output");
+        assert!(expected.len() > 1_000, "{name}: {} records", expected.len());
+        println!("{name}: {killed} of {kills} runs were killed; {replayed} changes were replayed");
+        assert!(killed > kills / 2, "{name}: only {killed} of {kills} runs were killed");
+    }
+}
