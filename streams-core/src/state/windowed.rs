@@ -12,6 +12,7 @@
 //! application, the store must be dropped and opened again.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -123,6 +124,10 @@ pub struct WindowedStore<K, V, W> {
     time: Timestamp,
     released: Timestamp,
     scratch: Vec<u8>,
+    /// The key in the engine of the change that was made last.
+    changed: Vec<u8>,
+    /// What changes are forwarded with at the seal, by key in the engine; most records have no headers.
+    headers: BTreeMap<Vec<u8>, Headers>,
     marker: PhantomData<fn() -> W>,
 }
 
@@ -298,6 +303,8 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             time: -1,
             released: Timestamp::MIN,
             scratch: Vec::new(),
+            changed: Vec::new(),
+            headers: BTreeMap::new(),
             marker: PhantomData,
         }
     }
@@ -353,6 +360,16 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         shown.into_iter().map(decode).collect()
     }
 
+    /// The change that was made last is to be forwarded at the seal with these headers, unless the same
+    /// window is changed again.
+    pub fn forward_with(&mut self, headers: Headers) {
+        if !headers.as_slice().is_empty() {
+            self.headers.insert(self.changed.clone(), headers);
+        } else if !self.headers.is_empty() {
+            self.headers.remove(&self.changed);
+        }
+    }
+
     /// The next change to be forwarded. To be called before [`Store::seal`] until it yields nothing,
     /// by the operator of a store that forwards at the seal.
     ///
@@ -368,9 +385,10 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             let new = changed.new.map(value).transpose()?;
             let old = changed.old.filter(|_| self.options.keep_old);
             let old = old.map(|(bytes, _)| value(bytes)).transpose()?;
-            let (timestamp, headers) = (changed.timestamp, Headers::default());
-            return Ok(Some(Forward { key, new, old, timestamp, headers }));
+            let headers = self.headers.remove(&*changed.key).unwrap_or_default();
+            return Ok(Some(Forward { key, new, old, timestamp: changed.timestamp, headers }));
         }
+        self.headers.clear(); // those of what was not forwarded after all
         Ok(None)
     }
 
@@ -428,7 +446,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             }
             None => None,
         };
-        let mut bytes = std::mem::take(&mut self.scratch);
+        let mut bytes = std::mem::take(&mut self.changed);
         bytes.clear();
         self.layout.begin(&mut bytes);
         self.codec.put_key(key, &mut bytes)?;
@@ -439,7 +457,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             self.cache.put(&by_time, value.is_some().then(Bytes::new), timestamp)?;
         }
         self.cache.put(&bytes, value, timestamp)?;
-        self.scratch = bytes;
+        self.changed = bytes;
         Ok(true)
     }
 

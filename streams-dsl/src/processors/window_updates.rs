@@ -136,7 +136,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
     ) -> Result<(), ProcessError> {
         let (so_far, time) = found.unzip();
         let forwards_old = self.sends_old_values && self.forwards == Forwards::AtOnce;
-        let old = so_far.clone().filter(|_| forwards_old);
+        let old = if forwards_old { so_far.clone() } else { None };
         let new = step(so_far);
         let own = record.timestamp;
         // The cache no longer knows the time of an aggregate that is gone, as in Kafka.
@@ -157,7 +157,9 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         let Record { key, headers, .. } = record;
         let store = cx.store(self.handles()?.store);
         if self.forwards != Forwards::AtOnce {
-            store.put(key, start, value.new, timestamp)?;
+            if store.put(key, start, value.new, timestamp)? && self.forwards == Forwards::AtSeal {
+                store.forward_with(headers.clone());
+            }
             return Ok(());
         }
         store.put(key, start, value.new.clone(), timestamp)?;

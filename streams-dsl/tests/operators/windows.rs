@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use broker_api::Header;
 use streams_core::serde::{json, time_windowed};
 use streams_core::test_driver::TopologyTestDriver;
-use streams_core::{BuildError, Data, HasSerde, Windowed};
+use streams_core::{BuildError, Data, HasSerde, Headers, Record, Windowed};
 use streams_dsl::{
     Consumed, EmitStrategy, Grouped, KTable, Materialized, Produced, SlidingWindows,
     StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows, Windows,
@@ -248,6 +249,34 @@ fn windowed_keys_reach_topics_as_kafka_writes_them() {
     let driver = driver(&b);
     let out: Vec<(Vec<u8>, i64, i64)> = step(&driver, s("k"), s("x"), 25);
     assert_eq!(out, [([&b"k"[..], &20i64.to_be_bytes()].concat(), 1, 25)]);
+}
+
+#[test]
+fn results_have_the_headers_of_their_record_and_final_ones_of_the_record_that_closed_them() {
+    let (update, close) = (EmitStrategy::on_window_update(), EmitStrategy::on_window_close());
+    let tumbling = TimeWindows::of(ms(10));
+    for (emit, caching, expected) in
+        [(update, true, "ab-c"), (update, false, "ab-c"), (close, true, "c")]
+    {
+        let counts = Materialized::named("s");
+        let counts = if caching { counts } else { counts.with_caching_disabled() };
+        let b = StreamsBuilder::new();
+        let windowed = windowed::<String, _>(&b, tumbling).emit_strategy(emit);
+        windowed.count_with(counts).to_stream_present().select_key(|k, _| k.key.clone()).to("out");
+        let driver = driver(&b);
+        for (header, time) in [(Some("a"), 1), (Some("b"), 2), (None, 3), (Some("c"), 10)] {
+            let mut record = Record::new(s("k"), s("x"), time);
+            if let Some(name) = header {
+                record.headers.push(Header { name: name.into(), value: None });
+            }
+            driver.input_topic("a").pipe_record(record).unwrap();
+        }
+        let out = driver.output_topic::<String, i64>("out").read_all().unwrap();
+        let name =
+            |headers: &Headers| headers.as_slice().first().map_or(s("-"), |h| h.name.clone());
+        let names: String = out.iter().map(|record| name(&record.headers)).collect();
+        assert_eq!(names, expected, "{emit:?}, caching: {caching}");
+    }
 }
 
 /// As in Kafka: a count with an unnamed store uses up a number, but not that of sliding windows.
