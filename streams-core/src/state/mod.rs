@@ -15,6 +15,7 @@ mod position;
 mod prefixed;
 mod restore;
 mod store;
+mod versioned;
 mod windowed;
 mod windowed_keys;
 
@@ -28,6 +29,7 @@ pub use lossy::LossyEngine;
 pub use position::Position;
 pub use restore::{Changelog, RestorePlan, RestoreStats, Restorer};
 pub use store::{ChangelogFormat, ChangelogWriter, RawEntry, Store};
+pub use versioned::{Put, Version, VersionedOptions, VersionedStore};
 pub use windowed::{
     Fixed, Found, Session, SessionStore, WindowKind, WindowStore, WindowedOptions, WindowedStore,
 };
