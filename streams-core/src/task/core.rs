@@ -53,7 +53,7 @@ pub struct TaskCore {
     touched: bool,
     stream_time: Timestamp,
     operator_times: Vec<(String, Timestamp)>,
-    /// What operators' times were at the last seal.
+    /// What the times of operators and stores were at the last seal.
     sealed_times: Vec<Timestamp>,
     wall_clock: Timestamp,
     commit_requested: bool,
@@ -252,7 +252,6 @@ impl TaskCore {
         let known = self.operator_times.iter().position(|(known, _)| known == name);
         known.unwrap_or_else(|| {
             self.operator_times.push((name.to_owned(), -1));
-            self.sealed_times.push(-1);
             self.operator_times.len() - 1
         })
     }
@@ -262,15 +261,18 @@ impl TaskCore {
         &mut self.operator_times[number].1
     }
 
-    /// Whether operators' times have moved since the last seal.
-    pub fn times_moved(&self) -> bool {
-        self.operator_times.iter().map(|(_, time)| time).ne(&self.sealed_times)
+    /// Whether the times of operators and stores have moved since the last seal.
+    pub fn times_moved(&mut self) -> bool {
+        let operators = self.operator_times.iter().map(|(_, time)| *time);
+        let stores = self.stores.iter_mut().map(|store| store.time());
+        operators.chain(stores).ne(self.sealed_times.iter().copied())
     }
 
-    /// Operators' times are as they will be committed.
+    /// The times of operators and stores are as they will be committed.
     pub fn times_sealed(&mut self) {
         self.sealed_times.clear();
         self.sealed_times.extend(self.operator_times.iter().map(|(_, time)| *time));
+        self.sealed_times.extend(self.stores.iter_mut().map(|store| store.time()));
     }
 
     /// The times of operators and stores.
@@ -290,12 +292,12 @@ impl TaskCore {
         for (name, time) in &mut self.operator_times {
             *time = times.get(name).unwrap_or(*time);
         }
-        self.times_sealed();
         for store in self.stores.iter_mut() {
             if let Some(time) = times.get(store.name()) {
                 store.advance_time(time);
             }
         }
+        self.times_sealed();
     }
 
     /// The wall clock as of the present step.

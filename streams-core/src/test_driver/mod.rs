@@ -26,6 +26,7 @@ mod driver;
 mod error;
 mod store;
 mod topics;
+mod versioned;
 
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ use driver::Driver;
 pub use error::TestDriverError;
 pub use store::{TestStore, TestWindowStore};
 pub use topics::{TestInputTopic, TestOutputTopic};
+pub use versioned::TestVersionedStore;
 
 /// Runs a topology for a test. See the module.
 pub struct TopologyTestDriver {
@@ -139,6 +141,21 @@ impl TopologyTestDriver {
         store: &str,
     ) -> Result<TestWindowStore<K, V>, TestDriverError> {
         TestWindowStore::new(self.inner.clone(), store)
+    }
+
+    /// A versioned store.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownStore`], [`TestDriverError::StoreType`].
+    pub fn versioned_store<K, V>(
+        &self,
+        store: &str,
+    ) -> Result<TestVersionedStore<K, V>, TestDriverError>
+    where
+        K: crate::Data,
+        V: crate::Data,
+    {
+        TestVersionedStore::new(self.inner.clone(), store)
     }
 
     /// The names of all stores.

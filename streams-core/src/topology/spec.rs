@@ -15,7 +15,7 @@ use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::{
     BufferStore, ChangeBuffer, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore, Store,
-    StoreEngine, StoreOptions, WindowStore, WindowedOptions,
+    StoreEngine, StoreOptions, VersionedOptions, VersionedStore, WindowStore, WindowedOptions,
 };
 use crate::task::{OutputTopic, TaskCore};
 
@@ -181,6 +181,9 @@ impl NodeSpec {
     }
 }
 
+/// In milliseconds.
+const DAY: Timestamp = 24 * 60 * 60 * 1000;
+
 /// Makes a store on the engine of a task.
 pub type MakeStore = Arc<dyn Fn(Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync>;
 
@@ -263,6 +266,26 @@ impl StoreSpec {
         Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(BufferStore::new(store, key.clone(), value.clone(), engine, logged))
         })
+    }
+
+    /// A versioned store; its changelog lets nothing be compacted away that is younger than its history
+    /// and a day.
+    pub fn versioned<K: Data, V: Data>(
+        name: &str,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        options: VersionedOptions,
+    ) -> Self {
+        let format = VersionedStore::<K, V>::changelog_format();
+        let make = move |store: &str, engine| -> Box<dyn Store> {
+            Box::new(VersionedStore::new(store, key.clone(), value.clone(), engine, options))
+        };
+        let mut spec = Self::ordered(name, options.logged, format, make);
+        if let Some(changelog) = &mut spec.changelog {
+            let lag = options.retention.saturating_add(DAY).unsigned_abs();
+            changelog.min_compaction_lag_ms = lag;
+        }
+        spec
     }
 
     /// A store of a table's updates that wait, one for each key.

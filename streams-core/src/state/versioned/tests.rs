@@ -95,13 +95,16 @@ fn what_is_no_history_any_more_is_deleted_from_the_changelog_too() {
     assert_eq!(as_of(&mut store, 14), Some(2));
 }
 
+/// A record of a changelog: key, value, timestamp.
+type Logged = (Vec<u8>, Option<Vec<u8>>, Timestamp);
+
 /// The records of a changelog.
 #[derive(Clone, Default)]
-struct Log(Vec<(Vec<u8>, Option<Vec<u8>>, Timestamp)>);
+struct Log(Vec<Logged>);
 
 impl Log {
     /// What compaction leaves: the last record of each key.
-    fn compacted(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>, Timestamp)> {
+    fn compacted(&self) -> Vec<Logged> {
         let last = |at: usize, key: &[u8]| self.0[at + 1..].iter().all(|(k, ..)| k != key);
         let kept = self.0.iter().enumerate().filter(|(at, (key, ..))| last(*at, key));
         kept.map(|(_, record)| record.clone()).filter(|(_, value, _)| value.is_some()).collect()
@@ -121,11 +124,7 @@ impl ChangelogWriter for Log {
 }
 
 /// Replays changelog records into an engine.
-fn replay(
-    engine: &LossyEngine,
-    records: &[(Vec<u8>, Option<Vec<u8>>, Timestamp)],
-    position: &Position,
-) {
+fn replay(engine: &LossyEngine, records: &[Logged], position: &Position) {
     let mut entries = BTreeMap::new();
     for (key, value, timestamp) in records {
         let mut builder = BatchBuilder::new();
