@@ -44,8 +44,17 @@ struct Node {
     ignores_values: bool,
     keeps_null_keys: bool,
     table: Option<TableNode>,
-    closes_after: Option<i64>,
+    closing: Option<Closing>,
     write: Box<Write>,
+}
+
+/// How the windows of a table close.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing {
+    /// How long after its end a window is closed, in milliseconds.
+    pub(crate) after: i64,
+    /// The names of the operators' times by which it is.
+    pub(crate) stream_times: Vec<String>,
 }
 
 /// What later operators may still ask of a table.
@@ -136,7 +145,7 @@ impl Nodes {
             ignores_values: false,
             keeps_null_keys: false,
             table: None,
-            closes_after: None,
+            closing: None,
             write: Box::new(write),
         });
         self.next_priority += 1;
@@ -188,18 +197,25 @@ impl Nodes {
 
     /// Says that the windows of a table close: a window is closed once stream time has reached its end
     /// and this many milliseconds more. Of time windows that is their grace, of sliding ones one more,
-    /// of sessions gap and grace and one more: their ends belong to them.
+    /// of sessions gap and grace and one more: their ends belong to them. The operator's stream time is
+    /// called after the node's output.
     pub(crate) fn closes_after(&mut self, node: NodeId, millis: i64) {
-        self.all[node].closes_after = Some(millis);
+        let stream_times = vec![format!("{}-time", self.all[node].output)];
+        self.all[node].closing = Some(Closing { after: millis, stream_times });
     }
 
-    /// How long after their end the windows of a table are closed, if it or what it is made of has
-    /// windows.
-    pub(crate) fn windows_close_after(&self, node: NodeId) -> Option<i64> {
-        let Node { closes_after, parents, .. } = &self.all[node];
-        let upstream =
-            || parents.iter().filter_map(|parent| self.windows_close_after(*parent)).max();
-        closes_after.or_else(upstream)
+    /// How the windows of a table close, if it or what it is made of has windows.
+    pub(crate) fn closing(&self, node: NodeId) -> Option<Closing> {
+        let Node { closing, parents, .. } = &self.all[node];
+        if closing.is_some() {
+            return closing.clone();
+        }
+        let upstream = parents.iter().filter_map(|parent| self.closing(*parent));
+        upstream.reduce(|mut both, other| {
+            both.after = both.after.max(other.after);
+            both.stream_times.extend(other.stream_times);
+            both
+        })
     }
 
     /// A node that is used once more moves to the end of the order of writing, as in Kafka.

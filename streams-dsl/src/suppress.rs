@@ -10,7 +10,7 @@ use streams_core::{BuildError, Data, Windowed};
 
 use crate::getter;
 use crate::graph::TableKind;
-use crate::processors::{Limits, Place, Suppress};
+use crate::processors::{Idle, Limits, Place, Suppress, SuppressConfig};
 use crate::table::KTable;
 use crate::windows::millis;
 
@@ -183,11 +183,11 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
                 (name, nodes.new_store_name("KTABLE-SUPPRESS-"))
             }
         };
-        let (place, wait) = match until {
-            Until::TimeLimit(limit) => (Place::Arrival, limit),
+        let (place, wait, above) = match until {
+            Until::TimeLimit(limit) => (Place::Arrival, limit, Vec::new()),
             Until::WindowCloses(end) => {
-                let wait = nodes.windows_close_after(self.node);
-                if wait.is_none() {
+                let closing = nodes.closing(self.node);
+                if closing.is_none() {
                     nodes.fail(BuildError::Invalid {
                         node: name.clone(),
                         reason: "it waits for windows to close, but its table has none; suppress \
@@ -195,17 +195,18 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
                             .into(),
                     });
                 }
-                (Place::End(end), wait.unwrap_or_default())
+                let (wait, above) = closing.map_or((0, Vec::new()), |c| (c.after, c.stream_times));
+                (Place::End(end), wait, above)
             }
         };
         let buffer = StoreSpec::change_buffer(&store, key, value, logging);
-        let idle = after_idle.map(millis);
         let (output, kept_in) = (name.clone(), store.clone());
+        let time = format!("{name}-time");
+        let idle = after_idle.map(|after| Idle::new(millis(after), above));
+        let config = SuppressConfig { store, time, place, wait, limits, idle };
         let node = nodes.add(vec![self.node], &output, move |plan, builder| {
-            let (store, time) = (store.clone(), format!("{name}-time"));
-            let supplier = move || {
-                Suppress::<K, V>::new(store.clone(), time.clone(), place, wait, limits, idle)
-            };
+            let config = config.clone();
+            let supplier = move || Suppress::<K, V>::new(config.clone());
             builder.add(NodeSpec::processor(&name, plan.parents(), supplier))?;
             builder.add_state_store(buffer.clone(), &[&name])
         });

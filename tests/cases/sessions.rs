@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use streams_dsl::{EmitStrategy, Materialized, SessionWindows, StreamsBuilder};
+use streams_core::Windowed;
+use streams_dsl::{EmitStrategy, KTable, Materialized, SessionWindows, StreamsBuilder};
 
 use super::windows::emit;
 use super::{Text, stream, text};
@@ -16,15 +17,23 @@ pub(super) fn build(case: &str, b: &StreamsBuilder) -> bool {
         _ => return false,
     };
     let Ok(grace) = grace.parse().map(Duration::from_millis) else { return false };
+    emit(append(b, grace, strategy));
+    true
+}
+
+pub(super) fn append(
+    b: &StreamsBuilder,
+    grace: Duration,
+    strategy: EmitStrategy,
+) -> KTable<Windowed<Text>, String> {
     let windows = SessionWindows::of(Duration::from_millis(6)).grace(grace);
     let sessions = stream(b).group_by_key().windowed_by(windows).emit_strategy(strategy);
-    emit(sessions.aggregate_with(
+    sessions.aggregate_with(
         String::new,
         |_, value, so_far: String| so_far + text(&value),
         merge,
         Materialized::named("s"),
-    ));
-    true
+    )
 }
 
 pub(super) fn merge(_: &Text, earlier: String, later: String) -> String {

@@ -5,11 +5,13 @@ mod cogroup_tumbling;
 mod sessions;
 mod sliding_on_close;
 mod stream_join;
+mod suppress_sessions;
 
 pub(crate) use cogroup_tumbling::CogroupTumbling;
 pub(crate) use sessions::Sessions;
 pub(crate) use sliding_on_close::SlidingOnClose;
 pub(crate) use stream_join::StreamJoin;
+pub(crate) use suppress_sessions::SuppressSessions;
 
 /// Key, value and timestamp of a record.
 pub(crate) type Row = (Option<String>, Option<String>, i64);
@@ -35,5 +37,6 @@ pub(crate) fn reference(case: &str, quirk: bool) -> Option<Box<dyn Reference>> {
     let sliding = || SlidingOnClose::of_case(case, quirk).map(model);
     let cogroup = || CogroupTumbling::of_case(case, quirk).map(model);
     let sessions = || Sessions::of_case(case, quirk).map(model);
-    join().or_else(sliding).or_else(cogroup).or_else(sessions)
+    let suppressed = || SuppressSessions::of_case(case, quirk).map(model);
+    join().or_else(sliding).or_else(cogroup).or_else(sessions).or_else(suppressed)
 }

@@ -36,7 +36,7 @@ pub(crate) use stream_join::{
     Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
 };
 pub(crate) use subscription::{Response, Subscription, responses, subscribers, subscriptions};
-pub(crate) use suppress::{Limits, Place, Suppress};
+pub(crate) use suppress::{Idle, Limits, Place, Suppress, SuppressConfig};
 pub(crate) use table_filter::TableFilter;
 pub(crate) use table_join::{KeepJoined, TableJoin};
 pub(crate) use table_map_values::TableMapValues;

@@ -40,22 +40,50 @@ impl<K> Clone for Place<K> {
 
 impl<K> Copy for Place<K> {}
 
-/// Holds updates back. Its stream time is its own: that of the updates that reach it.
-pub(crate) struct Suppress<K, V> {
-    store: String,
-    time: String,
-    place: Place<K>,
-    wait: i64,
-    limits: Limits,
-    idle: Option<Idle>,
-    handles: Option<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime)>,
+/// What a suppressed table was told.
+pub(crate) struct SuppressConfig<K> {
+    pub(crate) store: String,
+    /// The name of its stream time.
+    pub(crate) time: String,
+    pub(crate) place: Place<K>,
+    /// How long an update waits from its place on, in milliseconds.
+    pub(crate) wait: i64,
+    pub(crate) limits: Limits,
+    pub(crate) idle: Option<Idle>,
 }
 
-/// Closing by the wall clock.
-struct Idle {
+impl<K> Clone for SuppressConfig<K> {
+    fn clone(&self) -> Self {
+        let (store, time, idle) = (self.store.clone(), self.time.clone(), self.idle.clone());
+        Self { store, time, idle, ..*self }
+    }
+}
+
+/// Going on with the wall clock when nothing comes any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Idle {
     after: i64,
+    /// The names of the times by which the windows above close. They go on too, so that no window gets
+    /// a record after its final result.
+    above: Vec<String>,
+    times: Vec<OperatorTime>,
     /// When the last update came by the wall clock, and stream time then.
     last: Option<(i64, i64)>,
+    /// Stream time has gone on since the last seal. Caches above may still hold updates from before, so
+    /// nothing is final until they are drained.
+    went_on: bool,
+}
+
+impl Idle {
+    pub(crate) fn new(after: i64, above: Vec<String>) -> Self {
+        Self { after, above, times: Vec::new(), last: None, went_on: false }
+    }
+}
+
+/// Holds updates back. Its stream time is its own: that of the updates that reach it.
+pub(crate) struct Suppress<K, V> {
+    config: SuppressConfig<K>,
+    handles: Option<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime)>,
 }
 
 /// How many updates are taken out of the buffer at once.
@@ -65,16 +93,8 @@ const AT_ONCE: usize = 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
-    pub(crate) fn new(
-        store: String,
-        time: String,
-        place: Place<K>,
-        wait: i64,
-        limits: Limits,
-        idle: Option<i64>,
-    ) -> Self {
-        let idle = idle.map(|after| Idle { after, last: None });
-        Self { store, time, place, wait, limits, idle, handles: None }
+    pub(crate) fn new(config: SuppressConfig<K>) -> Self {
+        Self { config, handles: None }
     }
 
     fn handles(&self) -> Result<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime), ProcessError> {
@@ -84,7 +104,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
     /// Forwards what has waited long enough.
     fn forward_due(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
         let (buffer, time) = self.handles()?;
-        let due = cx.operator_time(time).saturating_sub(self.wait).saturating_add(1);
+        let due = cx.operator_time(time).saturating_sub(self.config.wait).saturating_add(1);
         loop {
             let updates = cx.store(buffer).drain(due, AT_ONCE)?;
             if updates.is_empty() {
@@ -97,7 +117,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
     }
 
     fn forward(&self, update: Record<K, Change<V>>, cx: &mut Context<'_, K, Change<V>>) {
-        let is_final = matches!(self.place, Place::End(_));
+        let is_final = matches!(self.config.place, Place::End(_));
         if update.value.new.is_some() || !is_final {
             cx.forward(update);
         }
@@ -110,7 +130,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             let waiting = cx.store(buffer).waiting()?;
             let is_over =
                 |waiting, limit: Option<usize>| limit.is_some_and(|limit| waiting > limit);
-            let Limits { keys, bytes, emit_early } = self.limits;
+            let Limits { keys, bytes, emit_early } = self.config.limits;
             if !is_over(waiting.keys, keys) && !is_over(waiting.bytes, bytes) {
                 return Ok(());
             }
@@ -123,7 +143,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
     }
 
     fn is_limited(&self) -> bool {
-        self.limits.keys.is_some() || self.limits.bytes.is_some()
+        self.config.limits.keys.is_some() || self.config.limits.bytes.is_some()
     }
 }
 
@@ -145,9 +165,10 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     type VOut = Change<V>;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.handles = Some((cx.store(&self.store)?, cx.operator_time(&self.time)));
-        if let Some(Idle { after, .. }) = self.idle {
-            let every = LOOK_EVERY.min(Duration::from_millis(after.max(1).unsigned_abs()));
+        self.handles = Some((cx.store(&self.config.store)?, cx.operator_time(&self.config.time)));
+        if let Some(Idle { after, above, times, .. }) = &mut self.config.idle {
+            *times = above.iter().map(|name| cx.operator_time(name)).collect();
+            let every = LOOK_EVERY.min(Duration::from_millis((*after).max(1).unsigned_abs()));
             cx.schedule(every, PunctuationKind::WallClock)?;
         }
         Ok(())
@@ -162,10 +183,12 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         let now = cx.operator_time(time);
         *now = record.timestamp.max(*now);
         let stream_time = *now;
-        if let Some(idle) = &mut self.idle {
+        let mut went_on = false;
+        if let Some(idle) = &mut self.config.idle {
             idle.last = Some((cx.wall_clock(), stream_time));
+            went_on = idle.went_on;
         }
-        let since = match self.place {
+        let since = match self.config.place {
             Place::Arrival => record.timestamp,
             Place::End(end) => end(&record.key),
         };
@@ -173,7 +196,9 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
             cx.store(buffer).waiting()?; // counts what is there
         }
         cx.store(buffer).put(since, record)?;
-        self.forward_due(cx)?;
+        if !went_on {
+            self.forward_due(cx)?;
+        }
         if self.is_limited() {
             self.make_room(cx)?;
         }
@@ -181,7 +206,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     }
 
     /// Nothing has come for long: stream time goes on with the wall clock, as far as something waits
-    /// for it. What becomes due so is forwarded at the seal, behind what caches above still hold back.
+    /// for it. What becomes due so is forwarded at the seal.
     fn punctuate(
         &mut self,
         _: Schedule,
@@ -190,22 +215,29 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     ) -> Result<(), ProcessError> {
         let (buffer, time) = self.handles()?;
         let stream_time = *cx.operator_time(time);
-        let Some(idle) = &mut self.idle else { return Ok(()) };
+        let Some(idle) = &mut self.config.idle else { return Ok(()) };
         let (came, then) = *idle.last.get_or_insert((now, stream_time));
         let idle_for = now.saturating_sub(came);
         if idle_for < idle.after || then < 0 {
             return Ok(());
         }
         let stream_time = then.saturating_add(idle_for);
-        let due = stream_time.saturating_sub(self.wait).saturating_add(1);
+        let due = stream_time.saturating_sub(self.config.wait).saturating_add(1);
         if cx.store(buffer).waits_since_before(due)? {
-            let time = cx.operator_time(time);
-            *time = stream_time.max(*time);
+            idle.went_on = true;
+            for time in idle.times.iter().chain([&time]) {
+                let time = cx.operator_time(*time);
+                *time = stream_time.max(*time);
+            }
         }
         Ok(())
     }
 
     fn before_seal(&mut self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
-        if self.idle.is_some() { self.forward_due(cx) } else { Ok(()) }
+        let idle = self.config.idle.as_mut();
+        match idle.is_some_and(|idle| std::mem::take(&mut idle.went_on)) {
+            true => self.forward_due(cx),
+            false => Ok(()),
+        }
     }
 }

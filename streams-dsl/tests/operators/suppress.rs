@@ -1,11 +1,17 @@
 //! Suppressed tables.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use streams_core::test_driver::{TestDriverError, TopologyTestDriver};
-use streams_core::{HasSerde, ProcessError};
-use streams_dsl::{BufferConfig, StreamsBuilder, Suppressed};
+use streams_core::{BuildError, HasSerde, ProcessError, Windowed};
+use streams_dsl::{
+    BufferConfig, Materialized, SessionWindows, SlidingWindows, StreamsBuilder, Suppressed,
+    TimeWindows,
+};
 
+use crate::model::Random;
+use crate::windows::{append, emit, pipe, uncached};
 use crate::{driver, s, some, step};
 
 type Row = (String, Option<String>, i64);
@@ -135,4 +141,149 @@ fn a_suppressed_table_has_kafkas_names() {
     ] {
         assert!(described.contains(node), "{described}");
     }
+}
+
+fn closed<K>() -> Suppressed<Windowed<K>> {
+    Suppressed::until_window_closes(BufferConfig::unbounded())
+}
+
+fn grouped(b: &StreamsBuilder) -> streams_dsl::KGroupedStream<String, String> {
+    b.stream::<String, String>("a").group_by_key()
+}
+
+#[test]
+fn f15_a_window_has_one_result_when_it_closes() {
+    let b = StreamsBuilder::new();
+    let windows = TimeWindows::of(millis(2)).grace(millis(1));
+    emit(&grouped(&b).windowed_by(windows).count().suppress(closed()));
+    let driver = driver(&b);
+    for time in [0, 1, 2, 1, 0] {
+        assert!(pipe(&driver, "k", "", time).is_empty());
+    }
+    assert_eq!(pipe(&driver, "k", "", 5), ["k@0/2=4@1", "k@2/4=1@2"]);
+    assert!(pipe(&driver, "k", "", 0).is_empty());
+    assert_eq!(driver.dropped()["closed window"], 1);
+}
+
+/// Kafka sends the result a millisecond too early, and a second one after it.
+#[test]
+fn f16_a_session_has_no_final_result_while_it_can_still_grow() {
+    let b = StreamsBuilder::new();
+    emit(&grouped(&b).windowed_by(SessionWindows::of(millis(5))).count().suppress(closed()));
+    let driver = driver(&b);
+    assert!(pipe(&driver, "k1", "", 0).is_empty());
+    assert!(pipe(&driver, "k2", "", 5).is_empty(), "Kafka: k1 [0,0]=1");
+    assert!(pipe(&driver, "k1", "", 5).is_empty());
+    assert_eq!(pipe(&driver, "k3", "", 11), ["k1@0/5=2@5", "k2@5/5=1@5"]);
+}
+
+#[test]
+fn f16_a_sliding_window_has_no_final_result_while_it_can_still_grow() {
+    let b = StreamsBuilder::new();
+    emit(&grouped(&b).windowed_by(SlidingWindows::of(millis(5))).count().suppress(closed()));
+    let driver = driver(&b);
+    assert!(pipe(&driver, "k1", "", 10).is_empty(), "Kafka: [5,10]=1");
+    assert!(pipe(&driver, "k1", "", 10).is_empty(), "Kafka: [5,10]=2");
+    assert_eq!(pipe(&driver, "k2", "", 11), ["k1@5/10=2@10"]);
+}
+
+#[test]
+fn closing_needs_windows_above() {
+    let b = StreamsBuilder::new();
+    b.table::<Windowed<String>, String>("a").suppress(closed());
+    let BuildError::Invalid { node, reason } = b.build().err().unwrap() else { panic!() };
+    assert_eq!(node, "KTABLE-SUPPRESS-0000000003");
+    assert!(reason.contains("its table has none"), "{reason}");
+}
+
+/// What comes out is the last of what would have come out without, once for each window, when
+/// stream time allows it; and what never closes, never comes.
+#[test]
+fn a_final_result_is_the_last_one_of_its_window() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let b = StreamsBuilder::new();
+        let (grace, store) = (
+            millis(random.below(4) * 5),
+            if seed % 2 == 0 { uncached() } else { Materialized::named("s") },
+        );
+        let grouped = grouped(&b);
+        let kind = random.below(4);
+        let table =
+            match kind {
+                0 => grouped.windowed_by(TimeWindows::of(millis(10)).grace(grace)).aggregate_with(
+                    String::new,
+                    append,
+                    store,
+                ),
+                1 => {
+                    let hopping = TimeWindows::of(millis(10)).advance_by(millis(4)).grace(grace);
+                    grouped.windowed_by(hopping).aggregate_with(String::new, append, store)
+                }
+                2 => grouped
+                    .windowed_by(SlidingWindows::of(millis(10)).grace(grace))
+                    .aggregate_with(String::new, append, store),
+                _ => {
+                    let sessions = SessionWindows::of(millis(6)).grace(grace);
+                    let merge = |_: &String, a: String, b: String| format!("{a}+{b}");
+                    grouped.windowed_by(sessions).aggregate_with(String::new, append, merge, store)
+                }
+            };
+        table
+            .to_stream()
+            .select_key(|k, _| format!("{}@{}/{}", k.key, k.window.start, k.window.end))
+            .to("all");
+        emit(&table.suppress(closed()));
+        let driver = driver(&b);
+        let mut last: BTreeMap<String, (Option<String>, i64)> = BTreeMap::new();
+        let (mut finals, mut now, mut stream_time) = (BTreeMap::new(), 0, 0);
+        for n in 0..150 {
+            now += if random.below(10) == 0 { random.below(30) } else { random.below(4) } as i64;
+            let back = if random.below(3) == 0 { random.below(20) as i64 } else { 0 };
+            let key = format!("k{}", random.below(3));
+            let out = pipe(&driver, &key, &n.to_string(), (now - back).max(0));
+            for row in driver.output_topic::<String, Option<String>>("all").read_all().unwrap() {
+                assert!(
+                    !finals.contains_key(&row.key),
+                    "seed {seed}: {} changed after its final result",
+                    row.key
+                );
+                stream_time = row.timestamp.max(stream_time);
+                last.insert(row.key, (row.value, row.timestamp));
+            }
+            for row in out {
+                let (window, rest) = row.split_once('=').unwrap();
+                let (value, time) = rest.rsplit_once('@').unwrap();
+                let expected = (Some(s(value)), time.parse().unwrap());
+                assert_eq!(last.get(window), Some(&expected), "seed {seed}: {window}");
+                assert_eq!(finals.insert(s(window), ()), None, "seed {seed}: {window} came twice");
+            }
+        }
+        let after = [0, 0, 1, 7][kind as usize] + grace.as_millis() as i64;
+        for (window, (value, _)) in last {
+            let end: i64 = window.rsplit_once('/').unwrap().1.parse().unwrap();
+            let is_over = value.is_some() && end + after <= stream_time;
+            assert_eq!(finals.contains_key(&window), is_over, "seed {seed}: {window}");
+        }
+        assert!(finals.len() > 10, "seed {seed}");
+    }
+}
+
+#[test]
+fn windows_of_input_that_ended_close_by_the_wall_clock_and_stay_closed() {
+    let b = StreamsBuilder::new();
+    let windows = TimeWindows::of(millis(10)).grace(millis(5));
+    let suppressed = closed().after_idle(millis(100));
+    emit(&grouped(&b).windowed_by(windows).count().suppress(suppressed));
+    let driver = driver(&b);
+    assert!(pipe(&driver, "k", "", 1_003).is_empty());
+    let out = || driver.output_topic::<String, Option<String>>("out").read_all().unwrap();
+    driver.advance_wall_clock(millis(99)).unwrap();
+    assert!(out().is_empty());
+    driver.advance_wall_clock(millis(1)).unwrap();
+    let rows = out();
+    assert_eq!((rows.len(), rows[0].key.as_str()), (1, "k@1000/1010"));
+    assert!(pipe(&driver, "k", "", 1_004).is_empty(), "its stream time would have taken it");
+    assert_eq!(driver.dropped()["closed window"], 1);
+    assert!(pipe(&driver, "k", "", 1_200).is_empty());
 }
