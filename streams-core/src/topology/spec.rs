@@ -277,15 +277,13 @@ impl StoreSpec {
         options: VersionedOptions,
     ) -> Self {
         let format = VersionedStore::<K, V>::changelog_format();
-        let make = move |store: &str, engine| -> Box<dyn Store> {
+        let lag = options.retention.saturating_add(DAY).unsigned_abs();
+        let changelog = options
+            .logged
+            .then(|| TopicConfig { min_compaction_lag_ms: lag, ..TopicConfig::compacted() });
+        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(VersionedStore::new(store, key.clone(), value.clone(), engine, options))
-        };
-        let mut spec = Self::ordered(name, options.logged, format, make);
-        if let Some(changelog) = &mut spec.changelog {
-            let lag = options.retention.saturating_add(DAY).unsigned_abs();
-            changelog.min_compaction_lag_ms = lag;
-        }
-        spec
+        })
     }
 
     /// A store of a table's updates that wait, one for each key.
