@@ -13,7 +13,7 @@ use crate::record::Data;
 use crate::state::{Found, KeyValueStore, WindowStore};
 
 /// Does something with a store of this type.
-fn with_store<S: 'static, R>(
+pub(super) fn with_store<S: 'static, R>(
     driver: &RefCell<Driver>,
     name: &str,
     work: impl FnOnce(&mut S) -> Result<R, TestDriverError>,

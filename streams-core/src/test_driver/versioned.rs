@@ -8,6 +8,7 @@ use broker_api::Timestamp;
 
 use super::TestDriverError;
 use super::driver::Driver;
+use super::store::with_store;
 use crate::error::StateError;
 use crate::record::Data;
 use crate::state::{Version, VersionedStore};
@@ -30,17 +31,7 @@ impl<K: Data, V: Data> TestVersionedStore<K, V> {
         &self,
         work: impl FnOnce(&mut VersionedStore<K, V>) -> Result<R, StateError>,
     ) -> Result<R, TestDriverError> {
-        let mut driver = self.driver.borrow_mut();
-        let store = driver.store(&self.name)?;
-        let found = store.type_name();
-        match store.as_any_mut().downcast_mut() {
-            Some(store) => Ok(work(store)?),
-            None => Err(TestDriverError::StoreType {
-                store: self.name.clone(),
-                asked: std::any::type_name::<VersionedStore<K, V>>(),
-                found,
-            }),
-        }
+        with_store(&self.driver, &self.name, |store| Ok(work(store)?))
     }
 
     /// The value that a key has now, and since when.
