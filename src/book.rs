@@ -18,6 +18,7 @@ chapters! {
     Processors: "../docs/operators/processors.md",
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
+    StreamTableJoins: "../docs/operators/stream-table-joins.md",
     Tables: "../docs/operators/tables.md",
     Windows: "../docs/operators/windows.md",
 }

@@ -389,6 +389,14 @@ impl Plan<'_> {
         topics.into_iter().collect()
     }
 
+    /// The same, and those from which another node has its records.
+    pub(crate) fn topics_with(&self, other: NodeId) -> Vec<String> {
+        let mut topics = BTreeSet::new();
+        self.nodes.topics_of(self.node, &mut topics);
+        self.nodes.topics_of(other, &mut topics);
+        topics.into_iter().collect()
+    }
+
     /// Whether something downstream has a use for records without a key.
     pub(crate) fn null_keys_are_kept(&self) -> bool {
         self.nodes.null_keys_are_kept(self.node)

@@ -24,6 +24,7 @@ mod session_fold;
 mod session_windowed;
 mod stream;
 mod stream_join;
+mod stream_table_join;
 mod suppress;
 mod table;
 mod table_join;

@@ -9,6 +9,7 @@ mod session_aggregate;
 mod sliding_aggregate;
 mod stateless;
 mod stream_join;
+mod stream_table_join;
 mod subscription;
 mod suppress;
 mod table_filter;
@@ -35,6 +36,7 @@ pub(crate) use stateless::stateless;
 pub(crate) use stream_join::{
     Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
 };
+pub(crate) use stream_table_join::JoinWithTable;
 pub(crate) use subscription::{Response, Subscription, responses, subscribers, subscriptions};
 pub(crate) use suppress::{Idle, Limits, Place, Suppress, SuppressConfig};
 pub(crate) use table_filter::TableFilter;

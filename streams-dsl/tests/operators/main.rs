@@ -11,6 +11,7 @@ mod names;
 mod nulls;
 mod processors;
 mod sessions;
+mod stream_table_joins;
 mod suppress;
 mod table_joins;
 mod tables;
