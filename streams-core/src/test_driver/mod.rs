@@ -43,7 +43,7 @@ use crate::topology::Topology;
 
 use driver::Driver;
 pub use error::TestDriverError;
-pub use store::{TestStore, TestWindowStore};
+pub use store::{TestSessionStore, TestStore, TestWindowStore, TestWindowedStore};
 pub use topics::{TestInputTopic, TestOutputTopic};
 pub use versioned::TestVersionedStore;
 
@@ -156,6 +156,17 @@ impl TopologyTestDriver {
         V: crate::Data,
     {
         TestVersionedStore::new(self.inner.clone(), store)
+    }
+
+    /// A store of sessions.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownStore`], [`TestDriverError::StoreType`].
+    pub fn session_store<K: Data, V: Data>(
+        &self,
+        store: &str,
+    ) -> Result<TestSessionStore<K, V>, TestDriverError> {
+        TestSessionStore::new(self.inner.clone(), store)
     }
 
     /// The names of all stores.

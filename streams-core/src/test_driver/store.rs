@@ -10,7 +10,8 @@ use broker_api::Timestamp;
 use super::TestDriverError;
 use super::driver::Driver;
 use crate::record::Data;
-use crate::state::{Found, KeyValueStore, WindowStore};
+use crate::state::{Fixed, Found, KeyValueStore, Session, WindowKind, WindowedStore};
+use crate::windowed::Window;
 
 /// Does something with a store of this type.
 pub(super) fn with_store<S: 'static, R>(
@@ -92,14 +93,20 @@ impl<K: Data + Eq + Hash, V: Data> TestStore<K, V> {
     }
 }
 
-/// A store of windows of a fixed size, of a topology under test.
-pub struct TestWindowStore<K, V> {
+/// A store of windows or of sessions, of a topology under test.
+pub struct TestWindowedStore<K, V, W> {
     driver: Rc<RefCell<Driver>>,
     name: String,
-    marker: PhantomData<fn(K) -> V>,
+    marker: PhantomData<fn(K, W) -> V>,
 }
 
-impl<K: Data, V: Data> TestWindowStore<K, V> {
+/// A store of windows of a fixed size.
+pub type TestWindowStore<K, V> = TestWindowedStore<K, V, Fixed>;
+
+/// A store of sessions.
+pub type TestSessionStore<K, V> = TestWindowedStore<K, V, Session>;
+
+impl<K: Data, V: Data, W: WindowKind> TestWindowedStore<K, V, W> {
     pub(super) fn new(driver: Rc<RefCell<Driver>>, name: &str) -> Result<Self, TestDriverError> {
         let store = Self { driver, name: name.into(), marker: PhantomData };
         store.with(|_| Ok(()))?;
@@ -108,11 +115,22 @@ impl<K: Data, V: Data> TestWindowStore<K, V> {
 
     fn with<R>(
         &self,
-        work: impl FnOnce(&mut WindowStore<K, V>) -> Result<R, TestDriverError>,
+        work: impl FnOnce(&mut WindowedStore<K, V, W>) -> Result<R, TestDriverError>,
     ) -> Result<R, TestDriverError> {
         with_store(&self.driver, &self.name, work)
     }
 
+    /// All windows or sessions that have not expired, by the bytes of their keys and then by time: key,
+    /// value and its time.
+    ///
+    /// # Errors
+    /// [`TestDriverError::State`].
+    pub fn all(&self) -> Result<Vec<Found<K, V>>, TestDriverError> {
+        self.with(|store| Ok(store.all()?))
+    }
+}
+
+impl<K: Data, V: Data> TestWindowStore<K, V> {
     /// The value of a key in the window that begins at `start`.
     ///
     /// # Errors
@@ -120,13 +138,23 @@ impl<K: Data, V: Data> TestWindowStore<K, V> {
     pub fn get(&self, key: &K, start: Timestamp) -> Result<Option<V>, TestDriverError> {
         self.with(|store| Ok(store.get(key, start)?.map(|(value, _)| value)))
     }
+}
 
-    /// All windows that have not expired, by the bytes of their keys and then by time: key, value and
-    /// its time.
+impl<K: Data, V: Data> TestSessionStore<K, V> {
+    /// The value of a session.
     ///
     /// # Errors
     /// [`TestDriverError::State`].
-    pub fn all(&self) -> Result<Vec<Found<K, V>>, TestDriverError> {
-        self.with(|store| Ok(store.all()?))
+    pub fn get(&self, key: &K, session: Window) -> Result<Option<V>, TestDriverError> {
+        self.with(|store| Ok(store.get(key, session)?.map(|(value, _)| value)))
+    }
+
+    /// The sessions of a key that have not expired, by rising end.
+    ///
+    /// # Errors
+    /// [`TestDriverError::State`].
+    pub fn sessions(&self, key: &K) -> Result<Vec<(Window, V)>, TestDriverError> {
+        let found = self.with(|store| Ok(store.find(key, 0, Timestamp::MAX)?))?;
+        Ok(found.into_iter().map(|(session, value, _)| (session, value)).collect())
     }
 }

@@ -129,19 +129,20 @@ where
         if session.end < open_since {
             cx.drop_record("closed window");
         } else {
-            let mut so_far = None;
+            let (mut so_far, mut replaced) = (None, None);
             for (found, aggregate, _) in found {
-                // The same session is replaced anyway; only who hears of every update hears of this.
-                let is_replaced = found == session && self.forwards != Forwards::AtOnce;
-                if session != own && !is_replaced {
-                    let old = self.sends_old_values.then(|| aggregate.clone());
+                let old = self.sends_old_values.then(|| aggregate.clone());
+                if session == own {
+                    replaced = old; // by what comes now, without a tombstone
+                } else if found != session || self.forwards == Forwards::AtOnce {
+                    // The same session is replaced anyway; only who hears of every update hears of this.
                     self.put(&key, found, Change::new(None, old), cx)?;
                 }
                 so_far = (self.merge)(&key, so_far, aggregate);
             }
             let new = (self.step)(&key, value, so_far);
             let new = new.filter(|new| !self.null_results.is_null(new));
-            self.put(&key, session, Change::new(new, None), cx)?;
+            self.put(&key, session, Change::new(new, replaced), cx)?;
         }
         if self.forwards == Forwards::OnClose {
             emit_closed(store, emitted, open_since.saturating_sub(1), &headers, cx)?;

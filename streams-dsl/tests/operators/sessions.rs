@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use streams_core::{BuildError, Data, HasSerde};
+use streams_core::{BuildError, Data, HasSerde, Window};
 use streams_dsl::{
     EmitStrategy, Materialized, SessionWindowedKStream, SessionWindows, StreamsBuilder,
 };
@@ -208,6 +208,47 @@ fn sessions_without_a_gap_or_kept_too_briefly_are_refused() {
     let enough = Materialized::named("s").with_retention(ms(12));
     sessions::<String>(&b, gap(10).grace(ms(2))).count_with(enough);
     assert_eq!(b.build().err(), None);
+}
+
+#[test]
+fn the_store_of_sessions_can_be_looked_into() {
+    let b = StreamsBuilder::new();
+    emit(&sessions::<String>(&b, gap(5).grace(ms(5))).count_with(Materialized::named("s")));
+    let driver = driver(&b);
+    for time in [0, 3, 12, 20] {
+        pipe(&driver, "k", "", time);
+    }
+    let store = driver.session_store::<String, i64>("s").unwrap();
+    let [first, second] = [Window { start: 12, end: 12 }, Window { start: 20, end: 20 }];
+    assert_eq!(store.sessions(&s("k")).unwrap(), [(first, 1), (second, 1)], "[0,3] is closed");
+    assert_eq!(store.get(&s("k"), second).unwrap(), Some(1));
+    assert_eq!(store.all().unwrap().len(), 2);
+    assert!(driver.window_store::<String, i64>("s").is_err());
+}
+
+/// What becomes of sessions is subtracted from what is made of their table.
+#[test]
+fn a_group_of_sessions_counts_each_record_once() {
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let b = StreamsBuilder::new();
+        let store = Materialized::named("s");
+        let store = if seed % 2 == 0 { store } else { store.with_caching_disabled() };
+        sessions::<String>(&b, gap(6).grace(ms(5)))
+            .count_with(store)
+            .group_by(|session, count| (session.key.clone(), count))
+            .reduce_with(|sum, new| sum + new, |sum, old| sum - old, Materialized::named("sums"));
+        let driver = driver(&b);
+        let mut now = 0;
+        for _ in 0..150 {
+            now += random.below(4) as i64;
+            let time = (now - random.below(25) as i64).max(0);
+            driver.input_topic("a").pipe(s("k"), s(""), time).unwrap();
+        }
+        let late = driver.dropped().get("closed window").copied().unwrap_or_default();
+        let sum = driver.key_value_store::<String, i64>("sums").unwrap().get(&s("k")).unwrap();
+        assert_eq!(sum, Some(150 - late as i64), "seed {seed}");
+    }
 }
 
 /// Sessions by brute force: all records of what is open are put in order and cut where the gaps are.
