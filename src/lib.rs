@@ -67,10 +67,10 @@ pub mod prelude {
         HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,
     };
     pub use streams_dsl::{
-        CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows, KGroupedStream,
-        KGroupedTable, KStream, KTable, Materialized, Named, Produced, Repartitioned,
-        SessionWindowedKStream, SessionWindows, SlidingWindows, StreamsBuilder, TableJoined,
-        TimeWindowedKStream, TimeWindows, UnlimitedWindows, ValueTransformer,
+        AsyncConfig, CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows,
+        KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Produced,
+        Repartitioned, SessionWindowedKStream, SessionWindows, SlidingWindows, StreamsBuilder,
+        TableJoined, TimeWindowedKStream, TimeWindows, UnlimitedWindows, ValueTransformer,
     };
     pub use streams_dsl::{GlobalKTable, Joined, ProcessorSupplier};
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use broker_api::{Broker, Error, NewTopic, SystemClock, TopicConfig};
 use broker_embedded::EmbeddedBroker;
 use state_rocksdb::RocksDb;
-use streams_core::Topology;
 use streams_core::runtime::{Settings, Streams, StreamsError};
+use streams_core::{TokioExecutor, Topology};
 
 /// A directory with everything: the embedded broker, and beside it, under `state/`, the stores of
 /// the applications that run on it.
@@ -77,15 +77,21 @@ impl Vltava {
         Settings::new(application_id, self.dir.join("state"))
     }
 
-    /// Starts an application.
+    /// Starts an application. Its async operators call on the tokio runtime that this is called in,
+    /// unless the settings name another executor.
     ///
     /// # Errors
     /// As [`Streams::start`].
     pub async fn start(
         &self,
         topology: Topology,
-        settings: Settings,
+        mut settings: Settings,
     ) -> Result<Streams, StreamsError> {
+        if settings.executor.is_none()
+            && let Some(tokio) = TokioExecutor::current()
+        {
+            settings.executor = Some(Arc::new(tokio));
+        }
         let (engine, clock) = (self.engine.clone(), self.clock.clone());
         Streams::start(Arc::new(topology), self.broker(), engine, clock, settings).await
     }

@@ -5,6 +5,7 @@
 //! Types are checked when the application is compiled. Names, numbers, null rules and timestamps are
 //! those of Kafka Streams. The guide is `docs/dsl.md` in the project.
 
+mod async_map;
 mod branch;
 mod builder;
 mod cogroup_fold;
@@ -34,6 +35,7 @@ mod window_fold;
 mod windowed_cogrouped;
 mod windows;
 
+pub use async_map::AsyncConfig;
 pub use branch::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::CogroupedKStream;

@@ -18,6 +18,9 @@ pub enum Halt {
     },
     /// The generation is processed again without something.
     LeaveOut(LeftOut),
+    /// Something failed that stems from no record in particular, but from a cache that was drained for
+    /// the seal.
+    AtSeal(Box<ProcessError>),
 }
 
 impl Halt {

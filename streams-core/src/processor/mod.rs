@@ -8,6 +8,7 @@
 //! the loop that feeds the sources gives up the generation.
 
 mod api;
+mod async_node;
 mod blame;
 mod children;
 mod fixed_key;
@@ -19,6 +20,7 @@ pub use api::{
     Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, SourceInfo,
     StoreAccess, StoreHandle,
 };
+pub use async_node::{AsyncCall, AsyncNode, AsyncOptions};
 pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
@@ -44,6 +46,8 @@ pub trait Push<K, V>: Send {
 pub enum Signal {
     /// The generation is about to be sealed: forward what a cache holds back.
     BeforeSeal,
+    /// Calls have ended, or may be overdue: forward what is due.
+    Release,
     /// A schedule is due.
     Punctuate {
         /// Which schedule of the task.

@@ -71,6 +71,7 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
         let blame = Blame::on(&self.name);
         let result = match *signal {
             Signal::BeforeSeal => self.processor.before_seal(&mut cx),
+            Signal::Release => Ok(()),
             Signal::Punctuate { schedule, timestamp } => {
                 match cx.schedules.iter().find(|own| own.number == schedule).copied() {
                     Some(own) => self.processor.punctuate(own, timestamp, &mut cx),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RestoreListener, StateListener, StreamsError, UncaughtHandler, stop_client};
+use crate::executor::Executor;
 use crate::failure::{ErrorHandler, ErrorHandlers, log_and_fail, log_and_retry_or_fail};
 
 /// The settings of an application. Each has a default but the id and the state directory.
@@ -49,6 +50,8 @@ pub struct Settings {
     /// The topic, which must exist, that gets a dead letter for everything that a handler leaves
     /// out. Default: none.
     pub dead_letter_topic: Option<Arc<str>>,
+    /// Where async operators call; needed only by topologies that have some. Default: none.
+    pub executor: Option<Arc<dyn Executor>>,
     /// What follows when a stream thread has failed. Default: [`stop_client`].
     pub uncaught_handler: UncaughtHandler,
     /// Is told of each change of the application's state. Default: nobody.
@@ -90,6 +93,7 @@ impl Settings {
             processing_handler: log_and_fail(),
             production_handler: log_and_retry_or_fail(),
             dead_letter_topic: None,
+            executor: None,
             uncaught_handler: stop_client(),
             state_listener: None,
             restore_listener: None,

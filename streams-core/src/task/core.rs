@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::Waker;
 
 use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 
+use super::calls::{Calls, Held, Origin};
 use super::{Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
-use crate::failure::{ErrorHandlers, RawRecord};
+use crate::executor::{Executor, RunToEnd};
+use crate::failure::{ErrorHandlers, Halt, Place, RawRecord, Stage};
 use crate::processor::{PunctuationKind, SourceInfo};
 use crate::topology::ArenaNode;
 
@@ -22,17 +26,26 @@ pub struct TaskSettings {
     pub topics: TopicLookup,
     /// The stores that all tasks of the process read.
     pub globals: Globals,
+    /// Where async operators call.
+    pub executor: Option<Arc<dyn Executor>>,
+    /// Is woken when a call has ended.
+    pub waker: Waker,
 }
 
 /// Finds a topic by its name.
 pub type TopicLookup = Arc<dyn Fn(&str) -> Option<OutputTopic> + Send + Sync>;
 
 impl Default for TaskSettings {
-    /// No name, the default handlers, no topics.
+    /// No name, the default handlers, no topics; calls run to their end at once.
     fn default() -> Self {
-        let topics = Arc::new(|_: &str| None);
-        let (handlers, globals) = (ErrorHandlers::default(), Globals::default());
-        Self { application_id: "".into(), handlers, topics, globals }
+        Self {
+            application_id: "".into(),
+            handlers: ErrorHandlers::default(),
+            topics: Arc::new(|_: &str| None),
+            globals: Globals::default(),
+            executor: Some(Arc::new(RunToEnd)),
+            waker: Waker::noop().clone(),
+        }
     }
 }
 
@@ -46,11 +59,20 @@ pub struct TaskCore {
     schedules: Schedules,
     pub(crate) arena: Vec<Option<Box<dyn ArenaNode>>>,
     error: Option<ProcessError>,
+    /// Why a result of a call could not go on.
+    halt: Option<Halt>,
     /// The record that is being processed or, if `from_record` is not set, the last one that was.
     source: Option<Present>,
     from_record: bool,
     /// Whether the present record has changed a store or written something.
     touched: bool,
+    /// The punctuation that is being called.
+    pub(super) calling: Option<Place>,
+    calls: Calls,
+    /// Whether it has async operators.
+    asynchronous: bool,
+    /// What the present record, punctuation or seal has in flight.
+    holding: Option<Held>,
     stream_time: Timestamp,
     operator_times: Vec<(String, Timestamp)>,
     /// What the times of operators and stores were at the last seal.
@@ -60,8 +82,15 @@ pub struct TaskCore {
     dropped: BTreeMap<&'static str, u64>,
 }
 
+/// Tells a thread that a call has ended.
+pub(crate) struct Bell {
+    pub(crate) news: Arc<AtomicBool>,
+    pub(crate) waker: Waker,
+}
+
 /// The record that is being processed.
-struct Present {
+#[derive(Clone)]
+pub(super) struct Present {
     partition: TopicPartition,
     offset: Offset,
     /// Where its bytes are, should somebody ask.
@@ -79,9 +108,14 @@ impl TaskCore {
             schedules: Schedules::default(),
             arena: Vec::new(),
             error: None,
+            halt: None,
             source: None,
             from_record: false,
             touched: false,
+            calling: None,
+            calls: Calls::default(),
+            asynchronous: false,
+            holding: None,
             stream_time: -1,
             operator_times: Vec::new(),
             sealed_times: Vec::new(),
@@ -161,7 +195,7 @@ impl TaskCore {
 
     /// Whether an error was noted.
     pub fn has_failed(&self) -> bool {
-        self.error.is_some()
+        self.error.is_some() || self.halt.is_some()
     }
 
     /// Takes the error.
@@ -171,7 +205,7 @@ impl TaskCore {
 
     /// Says which record comes next.
     pub fn set_source(&mut self, partition: &TopicPartition, offset: Offset, batch: &Batch) {
-        self.touched = false;
+        self.let_go();
         self.from_record = true;
         match &mut self.source {
             Some(present) if Arc::ptr_eq(&present.partition.topic, &partition.topic) => {
@@ -193,8 +227,133 @@ impl TaskCore {
 
     /// Says that what comes next does not stem from a record.
     pub fn clear_source(&mut self) {
-        self.touched = false;
+        self.let_go();
         self.from_record = false;
+    }
+
+    /// What follows belongs to something else. Calls for what went before remember whether it has
+    /// left something behind.
+    #[inline]
+    fn let_go(&mut self) {
+        if let Some(held) = self.holding.take()
+            && let Some(holder) = self.calls.holder(held)
+        {
+            holder.touched |= self.touched;
+        }
+        self.touched = false;
+    }
+
+    /// The task has an async operator.
+    pub(crate) fn set_asynchronous(&mut self) {
+        self.asynchronous = true;
+    }
+
+    /// Whether it has.
+    pub fn is_asynchronous(&self) -> bool {
+        self.asynchronous
+    }
+
+    /// One more call is made for what is being processed.
+    pub(crate) fn hold_record(&mut self) -> Held {
+        let (source, calling) = (&self.source, &self.calling);
+        let present = source.as_ref().filter(|_| self.from_record);
+        let held = self.calls.hold(self.holding, || match (present, calling) {
+            (Some(present), _) => Origin::Record(present.clone()),
+            (None, Some(place)) => Origin::Punctuation(place.clone()),
+            (None, None) => Origin::Seal,
+        });
+        self.holding = Some(held);
+        held
+    }
+
+    /// What a call was made for is the present thing again. `false`: it is left out.
+    pub(crate) fn resume_record(&mut self, held: Held) -> bool {
+        self.let_go();
+        let Some(holder) = self.calls.holder(held) else {
+            return false;
+        };
+        self.touched = holder.touched;
+        self.calling = None;
+        self.from_record = false;
+        match &holder.origin {
+            Origin::Record(present) => {
+                self.source = Some(present.clone());
+                self.from_record = true;
+            }
+            Origin::Punctuation(place) => self.calling = Some(place.clone()),
+            Origin::Seal => {}
+        }
+        let left_out = holder.left_out;
+        self.holding = Some(held);
+        !left_out
+    }
+
+    /// A call has been dealt with. An error of its record is settled on the spot if that has left
+    /// nothing behind; then its other calls are of no interest any more.
+    pub(crate) fn release_record(&mut self, held: Held) {
+        if let Some(error) = self.error.take() {
+            let place = match (self.source(), self.calling.take()) {
+                (Some(source), _) => Some(Place::Record(source.partition, source.offset)),
+                (None, calling) => calling,
+            };
+            let settled = match place {
+                Some(place) => self.settle_at(Stage::Processing, error, place),
+                None => Err(Halt::AtSeal(Box::new(error))),
+            };
+            match settled {
+                Ok(()) => {
+                    if let Some(holder) = self.calls.holder(held) {
+                        holder.left_out = true;
+                    }
+                }
+                Err(halt) => self.halt = Some(halt),
+            }
+        }
+        self.let_go();
+        self.calls.release(held);
+        self.calling = None;
+        self.from_record = false;
+    }
+
+    /// Takes why a result could not go on.
+    pub(super) fn take_halt(&mut self) -> Option<Halt> {
+        self.halt.take()
+    }
+
+    /// What rings when a call has ended.
+    pub(crate) fn bell(&self) -> Bell {
+        Bell { news: self.calls.news.clone(), waker: self.settings.waker.clone() }
+    }
+
+    /// A call is overdue at this time.
+    pub(crate) fn call_due_at(&mut self, due: Timestamp) {
+        self.calls.due_at(due);
+    }
+
+    /// When the next call is overdue.
+    pub fn next_call_due(&self) -> Option<Timestamp> {
+        self.calls.due()
+    }
+
+    /// An async operator can take no more, or can again.
+    pub(crate) fn set_full(&mut self, was: bool, is: bool) {
+        self.calls.set_full(was, is);
+    }
+
+    /// Whether an async operator can take no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.calls.is_full()
+    }
+
+    /// How many calls are not dealt with.
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls.in_flight()
+    }
+
+    /// Whether calls have ended, or are overdue, since the last look.
+    pub(super) fn take_call_news(&mut self) -> bool {
+        let now = self.wall_clock;
+        self.calls.take_news(now)
     }
 
     /// Says that what comes next stems from the last record.

@@ -26,8 +26,6 @@ pub struct Task {
     /// What is still to be left out, and what this generation has left out.
     to_leave_out: Vec<LeftOut>,
     left_out: Vec<Place>,
-    /// The punctuation that is being called.
-    calling: Option<Place>,
 }
 
 /// A store of a task, seen from its changelog.
@@ -81,7 +79,6 @@ impl Task {
             processed: 0,
             to_leave_out: Vec::new(),
             left_out: Vec::new(),
-            calling: None,
         }
     }
 
@@ -154,6 +151,10 @@ impl Task {
     fn process_some(&mut self, max: usize) -> Result<usize, Halt> {
         let mut done = 0;
         while done < max && !self.wants_seal() {
+            self.release_some()?;
+            if self.core.is_full() {
+                break;
+            }
             let Some(chosen) = self.choose() else {
                 break;
             };
@@ -199,7 +200,46 @@ impl Task {
                 self.punctuate_due(PunctuationKind::StreamTime, self.core.stream_time())?;
             }
         }
+        self.release_some()?;
         Ok(done)
+    }
+
+    /// Forwards the results of calls that have ended, as far as they are due.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn release(&mut self) -> Result<bool, Halt> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.release_some()));
+        self.settle_panic(caught)
+    }
+
+    fn release_some(&mut self) -> Result<bool, Halt> {
+        let mut any = false;
+        while self.core.take_call_news() {
+            any = true;
+            // Errors of records are settled where they show.
+            let signalled = self.signal(&Signal::Release);
+            if let Some(halt) = self.core.take_halt() {
+                return Err(halt);
+            }
+            signalled.map_err(|error| Halt::fail(None, error))?;
+        }
+        Ok(any)
+    }
+
+    /// How many calls are not dealt with. Nothing may be in flight when the task is sealed.
+    pub fn calls_in_flight(&self) -> usize {
+        self.core.calls_in_flight()
+    }
+
+    /// Drains caches before the seal, so that the calls that follow from that can come back. To be
+    /// called until nothing is in flight after it.
+    ///
+    /// # Errors
+    /// As [`Task::seal`].
+    pub fn prepare_seal(&mut self) -> Result<(), ProcessError> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.signal(&Signal::BeforeSeal)));
+        caught.unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
 
     /// Asks about an error of the present record or punctuation.
@@ -207,7 +247,7 @@ impl Task {
     fn settle(&mut self, error: ProcessError) -> Result<(), Halt> {
         let place = match self.core.source() {
             Some(source) => Place::Record(source.partition, source.offset),
-            None => self.calling.take().unwrap_or(Place::WallClock),
+            None => self.core.calling.take().unwrap_or(Place::WallClock),
         };
         self.core.settle_at(Stage::Processing, error, place)
     }
@@ -288,13 +328,14 @@ impl Task {
                 self.left_out.push(what.place);
                 continue;
             }
-            self.calling = Some(match kind {
+            self.core.calling = Some(match kind {
                 PunctuationKind::StreamTime => Place::StreamTime { schedule, timestamp: now },
                 PunctuationKind::WallClock => Place::WallClock,
             });
             if let Err(error) = self.signal(&Signal::Punctuate { schedule, timestamp: now }) {
                 self.settle(error)?;
             }
+            self.core.calling = None;
         }
         Ok(any)
     }

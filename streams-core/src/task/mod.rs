@@ -1,5 +1,6 @@
 //! Tasks: one partition of a sub-topology, with its inputs, nodes, stores and outputs.
 
+pub mod calls;
 mod core;
 mod globals;
 mod machine;
@@ -10,6 +11,7 @@ mod schedules;
 mod settling;
 mod stores;
 
+pub use self::calls::Held;
 pub use self::core::{TaskCore, TaskSettings, TopicLookup};
 pub use globals::{GlobalStore, Globals, SharedTask};
 pub(crate) use machine::panic_message;

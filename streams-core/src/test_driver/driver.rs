@@ -294,6 +294,7 @@ fn task(
         handlers: settings.handlers.clone(),
         topics: Arc::new(|topic| Some(OutputTopic::unlimited(topic.into(), 1))),
         globals,
+        ..TaskSettings::default()
     };
     let resolve = |topic: &str| -> Result<OutputTopic, BuildError> {
         Ok(OutputTopic::unlimited(names.full(topic), 1))

@@ -62,7 +62,7 @@ pub enum TestDriverError {
 impl From<Halt> for TestDriverError {
     fn from(halt: Halt) -> Self {
         match halt {
-            Halt::Fail { error, .. } => Self::Process(*error),
+            Halt::Fail { error, .. } | Halt::AtSeal(error) => Self::Process(*error),
             Halt::LeaveOut(_) => Self::LeftOut,
         }
     }

@@ -9,7 +9,8 @@ use broker_api::{Timestamp, TopicConfig};
 use super::arena::{self, ArenaNode};
 use crate::error::BuildError;
 use crate::processor::{
-    Child, Erased, Partitioner, Processor, ProcessorNode, Push, SinkNode, Source, SourceNode,
+    AsyncCall, AsyncNode, AsyncOptions, Child, Erased, Partitioner, Processor, ProcessorNode, Push,
+    SinkNode, Source, SourceNode,
 };
 use crate::record::Data;
 use crate::serde::DynSerde;
@@ -139,6 +140,33 @@ impl NodeSpec {
                 make: Arc::new(make),
                 slot: arena::slot::<P::KIn, P::VIn>,
                 link: arena::link::<P::KIn, P::VIn>,
+            },
+        }
+    }
+
+    /// An operator whose function is asynchronous.
+    pub fn asynchronous<K: Data, V: Data, K2: Data, V2: Data>(
+        name: &str,
+        parents: Vec<String>,
+        call: AsyncCall<K, V, K2, V2>,
+        options: AsyncOptions<K>,
+    ) -> Self {
+        let make = move |cx: &mut MakeContext<'_>, children| -> Result<Erased, BuildError> {
+            let node = AsyncNode::new(cx.name, call.clone(), options, children, cx.task)?;
+            let push: Box<dyn Push<K, V>> = Box::new(node);
+            Ok(Box::new(push))
+        };
+        Self {
+            name: name.into(),
+            kind: NodeKind::Processor,
+            parents,
+            stores: Vec::new(),
+            input: Some(TypeTag::of::<K, V>()),
+            output: Some(TypeTag::of::<K2, V2>()),
+            make: Make::Push {
+                make: Arc::new(make),
+                slot: arena::slot::<K, V>,
+                link: arena::link::<K, V>,
             },
         }
     }

@@ -80,6 +80,10 @@ impl Processor for Count {
 }
 
 impl Count {
+    pub fn new(caches: bool) -> Self {
+        Self { caches, store: None }
+    }
+
     fn add(
         &self,
         key: &str,
@@ -251,6 +255,19 @@ impl World {
             }
         }
         found
+    }
+
+    /// How many records a topic has.
+    pub fn count(&self, topic: &str) -> usize {
+        let config = FetcherConfig::default();
+        let mut reader = self.broker.fetcher(config, Waker::noop().clone()).unwrap();
+        reader.assign(&[(TopicPartition::new(topic, 0), Start::Earliest)]).unwrap();
+        let mut count = 0;
+        while let Poll::Ready(fetched) = reader.poll(1 << 20) {
+            count +=
+                fetched.unwrap().iter().flat_map(|p| &p.batches).map(|b| b.count()).sum::<usize>();
+        }
+        count
     }
 
     /// Steps broker and thread until neither has anything to do.

@@ -247,6 +247,8 @@ impl GlobalTable {
             },
             topics: Arc::new(move |topic| topics.topic(topic).ok().map(Into::into)),
             globals: Globals::default(),
+            executor: env.settings.executor.clone(),
+            ..TaskSettings::default()
         };
         let plan = env.plan.clone();
         let engines = vec![self.engine.clone()];
@@ -332,6 +334,7 @@ impl GlobalTable {
             Err(Halt::Fail { record, error }) => {
                 return Err(StreamsError::process(self.id, record, *error));
             }
+            Err(Halt::AtSeal(error)) => return Err(StreamsError::process(self.id, None, *error)),
             Err(Halt::LeaveOut(_)) | Ok(_) => {}
         }
         Ok(task.processed() - before)

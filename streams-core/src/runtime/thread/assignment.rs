@@ -158,6 +158,7 @@ impl StreamThread {
         self.since = None;
         self.seal_requested = false;
         self.retry_at = None;
+        self.draining = false;
         let closing = std::mem::take(&mut self.closing);
         for task in closing {
             self.assigned.remove(&task);

@@ -117,11 +117,38 @@ impl StreamThread {
                 || self.dirty_bytes() > memory,
         };
         let seal_bytes = settings.seal_bytes.min(self.capabilities.max_commit_bytes / 2);
-        if !should_seal(counters, settings.commit_interval, seal_bytes) {
+        if !self.draining && !should_seal(counters, settings.commit_interval, seal_bytes) {
             return Ok(false);
         }
+        self.draining = true;
+        if !self.is_drained()? {
+            return Ok(false);
+        }
+        self.draining = false;
         self.seal()?;
         Ok(true)
+    }
+
+    /// Whether no call is in flight, also none that follows from draining caches.
+    fn is_drained(&mut self) -> Result<bool, StreamsError> {
+        if self.calls_in_flight() > 0 {
+            return Ok(false);
+        }
+        let mut failed = None;
+        for (id, running) in &mut self.running {
+            if !running.task.core().is_asynchronous() {
+                continue;
+            }
+            if let Err(error) = running.task.prepare_seal() {
+                failed = Some((*id, error));
+                break;
+            }
+        }
+        if let Some((task, error)) = failed {
+            self.sealing_failed(task, error)?;
+            return Ok(false);
+        }
+        Ok(self.calls_in_flight() == 0)
     }
 
     fn dirty_bytes(&mut self) -> usize {

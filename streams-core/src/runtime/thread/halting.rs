@@ -18,6 +18,7 @@ impl StreamThread {
     /// A task cannot go on.
     pub(super) fn halted(&mut self, task: TaskId, halt: Halt) -> Result<(), StreamsError> {
         match halt {
+            Halt::AtSeal(error) => self.sealing_failed(task, *error),
             Halt::Fail { record, error } => Err(StreamsError::process(task, record, *error)),
             Halt::LeaveOut(what) => {
                 tracing::warn!(thread = %self.transactional_id, %task, place = ?what.place, "what was processed since the last commit is processed again without what failed");

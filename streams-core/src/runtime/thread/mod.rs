@@ -165,6 +165,8 @@ pub struct StreamThread {
     flushes_running: usize,
     stopping: bool,
     suspended: bool,
+    /// Nothing is taken in until all calls are back, and the generation is sealed.
+    draining: bool,
 }
 
 impl std::fmt::Debug for StreamThread {
@@ -244,6 +246,7 @@ impl StreamThread {
             flushes_running: 0,
             stopping: false,
             suspended: false,
+            draining: false,
             env,
         };
         thread.join()?;
@@ -262,6 +265,7 @@ impl StreamThread {
         busy |= self.open_tasks()?;
         busy |= self.restore()?;
         busy |= self.fetch()?;
+        busy |= self.release_calls()?;
         busy |= self.process()?;
         busy |= self.seal_if_due()?;
         busy |= self.flush_idle_tasks()?;
@@ -316,9 +320,16 @@ impl StreamThread {
             && self.flushes_running == 0
     }
 
+    fn calls_in_flight(&self) -> usize {
+        self.running.values().map(|running| running.task.calls_in_flight()).sum()
+    }
+
     fn has_nothing_to_process(&self) -> bool {
         let mut queues = self.running.values().flat_map(|running| running.task.queues());
-        self.nothing_fetched && self.paused.is_empty() && queues.all(|queue| queue.is_empty())
+        self.nothing_fetched
+            && self.paused.is_empty()
+            && queues.all(|queue| queue.is_empty())
+            && self.calls_in_flight() == 0
     }
 
     /// The next moment at which something is due by itself.
@@ -337,8 +348,10 @@ impl StreamThread {
         let interval = self.env.settings.flush_interval;
         let flush = self.running.values_mut().filter_map(|r| r.next_flush(interval)).min();
         let flush = flush.map(|due| due.saturating_sub(now));
+        let calls = self.running.values().filter_map(|r| r.task.core().next_call_due()).min();
+        let calls = calls.map(|due| Duration::from_millis(u64::try_from(due - wall).unwrap_or(0)));
         let retry = self.retry_at.map(|at| at.saturating_sub(now));
-        let wait = [seal, punctuation, flush, retry].into_iter().flatten().min();
+        let wait = [seal, punctuation, flush, retry, calls].into_iter().flatten().min();
         // A wait of nothing would spin: what is due now but cannot be done waits for a waker.
         wait.map(|wait| wait.max(Duration::from_millis(1)))
     }

@@ -330,6 +330,8 @@ impl StreamThread {
             handlers: env.settings.error_handlers(),
             topics: Arc::new(move |topic| topics.topic(topic).ok().map(Into::into)),
             globals: env.globals.globals(&self.waker).unwrap_or_default(),
+            executor: env.settings.executor.clone(),
+            waker: self.waker.clone(),
         };
         let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
         let plan = env.plan.clone();

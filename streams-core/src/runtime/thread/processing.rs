@@ -46,7 +46,7 @@ impl StreamThread {
         if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
-        if self.suspended || !self.env.globals.is_open(&self.waker) {
+        if self.suspended || self.draining || !self.env.globals.is_open(&self.waker) {
             return Ok(false);
         }
         if self.running.values().any(|running| running.task.wants_seal()) {
@@ -70,6 +70,29 @@ impl StreamThread {
             self.since = Some(self.env.clock.monotonic());
         }
         Ok(done > 0 || punctuated)
+    }
+
+    /// Forwards the results of calls that have ended.
+    pub(super) fn release_calls(&mut self) -> Result<bool, StreamsError> {
+        let now = self.env.clock.now();
+        let mut any = false;
+        let mut halted = None;
+        for (id, running) in &mut self.running {
+            if running.task.calls_in_flight() > 0 {
+                running.task.core_mut().set_wall_clock(now);
+                match running.task.release() {
+                    Ok(released) => any |= released,
+                    Err(halt) => {
+                        halted = Some((*id, halt));
+                        break;
+                    }
+                }
+            }
+        }
+        match halted {
+            Some((task, halt)) => self.halted(task, halt).map(|()| true),
+            None => Ok(any),
+        }
     }
 
     /// A slice of each task, the most downstream first.
