@@ -235,6 +235,13 @@ fn store_of<'a>(task: &'a mut Task, name: &str) -> &'a mut dyn Store {
 
 /// Flushes a task's caches and stores; answers what it has written.
 fn flush(task: &mut Task) -> Result<Vec<(TopicPartition, Batch)>, TestDriverError> {
+    loop {
+        task.prepare_seal()?;
+        if task.calls_in_flight() == 0 {
+            break;
+        }
+        task.release()?;
+    }
     let sealed = task.seal()?;
     let engines: Vec<_> = task.stores_mut().iter().map(engine_of).collect();
     for (store, engine) in task.core_mut().stores_mut().iter_mut().zip(engines) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests too
 
 mod aggregates;
+mod async_map;
 mod cogroup;
 mod foreign_keys;
 mod grouped_tables;

@@ -1,0 +1,58 @@
+//! Async operators: names, results in the test driver.
+
+use streams_core::test_driver::TopologyTestDriver;
+use streams_dsl::{AsyncConfig, StreamsBuilder};
+
+#[test]
+fn values_and_records_are_mapped_by_calls_in_order() {
+    let builder = StreamsBuilder::new();
+    let words = builder.stream::<String, String>("words");
+    words
+        .map_values_async(|_, word| async move { Ok::<_, String>(word.len() as i64) })
+        .to("lengths");
+    words
+        .map_async_with(
+            |key, word| async move { Ok::<_, String>((word, key)) },
+            AsyncConfig::new().concurrency(1).ordered_by_key().named("swap"),
+        )
+        .group_by_key()
+        .count()
+        .to_stream_present()
+        .to("counts");
+    let topology = builder.build().unwrap();
+    let described = topology.describe();
+    assert!(described.contains("Processor: KSTREAM-MAPVALUES-ASYNC-0000000001 (stores: [])"));
+    assert!(described.contains("--> swap"), "{described}");
+
+    let driver = TopologyTestDriver::new(topology).unwrap();
+    let input = driver.input_topic::<String, String>("words");
+    for (key, word) in [("a", "one"), ("b", "three"), ("c", "one")] {
+        input.pipe(key.into(), word.into(), 5).unwrap();
+    }
+    let lengths = driver.output_topic::<String, i64>("lengths").read_all().unwrap();
+    let lengths: Vec<_> = lengths.iter().map(|r| (&*r.key, r.value, r.timestamp)).collect();
+    assert_eq!(lengths, [("a", 3, 5), ("b", 5, 5), ("c", 3, 5)]);
+    let counts = driver.output_topic::<String, i64>("counts").read_all().unwrap();
+    let counts: Vec<_> = counts.iter().map(|r| (&*r.key, r.value)).collect();
+    assert_eq!(counts, [("one", 1), ("three", 1), ("one", 2)]);
+}
+
+/// A call that follows from a cache is back before the commit.
+#[test]
+fn calls_below_an_aggregation_are_in_its_commit() {
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<String, String>("words")
+        .group_by_key()
+        .count()
+        .to_stream_present()
+        .map_values_async(|key, n| async move { Ok::<_, String>(format!("{key}={n}")) })
+        .to("out");
+    let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    let input = driver.input_topic::<String, String>("words");
+    input.pipe("a".into(), "-".into(), 1).unwrap();
+    input.pipe("a".into(), "-".into(), 2).unwrap();
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let out: Vec<_> = out.into_iter().map(|r| r.value).collect();
+    assert_eq!(out, ["a=1", "a=2"]);
+}
