@@ -11,6 +11,7 @@ chapters! {
     Tutorial2: "../docs/tutorial/2-own-types.md",
     Tutorial3: "../docs/tutorial/3-windows.md",
     Tutorial4: "../docs/tutorial/4-final-results.md",
+    Tutorial5: "../docs/tutorial/5-tables.md",
     Tutorial6: "../docs/tutorial/6-windowed-join.md",
     Cogroup: "../docs/operators/cogroup.md",
     ForeignKeys: "../docs/operators/foreign-keys.md",

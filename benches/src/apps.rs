@@ -1,10 +1,14 @@
 //! The applications, as a user would write them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use streams_core::{BuildError, Topology};
-use streams_dsl::{Consumed, Materialized, StreamsBuilder};
+use streams_dsl::{
+    BufferConfig, Consumed, JoinWindows, Materialized, StreamsBuilder, Suppressed, TimeWindows,
+};
 
-use crate::place::{INPUT, OUTPUT};
+use crate::place::{INPUT, OTHER, OUTPUT};
 use crate::words;
 
 /// How many records each key has had.
@@ -16,6 +20,59 @@ pub(crate) fn count() -> Result<Topology, BuildError> {
         .group_by_key()
         .count_with(Materialized::named("counts"))
         .to_stream()
+        .to(OUTPUT);
+    builder.build()
+}
+
+/// How many records each key has had in each second, and in each that begins at half of one.
+pub(crate) fn window() -> Result<Topology, BuildError> {
+    let second = Duration::from_secs(1);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<i64, Bytes>(INPUT)
+        .map_values(|_, value| value)
+        .group_by_key()
+        .windowed_by(TimeWindows::of(second).grace(second).advance_by(second / 2))
+        .count_with(Materialized::named("counts"))
+        .to_stream()
+        .to(OUTPUT);
+    builder.build()
+}
+
+/// How many records each key has had in each second, said once.
+pub(crate) fn suppress() -> Result<Topology, BuildError> {
+    let second = Duration::from_secs(1);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<i64, Bytes>(INPUT)
+        .group_by_key()
+        .windowed_by(TimeWindows::of(second))
+        .count_with(Materialized::named("counts"))
+        .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
+        .to_stream()
+        .to(OUTPUT);
+    builder.build()
+}
+
+/// What a table says of each record's key.
+pub(crate) fn join() -> Result<Topology, BuildError> {
+    let builder = StreamsBuilder::new();
+    let table = builder.table::<i64, Bytes>(OTHER);
+    builder
+        .stream::<i64, Bytes>(INPUT)
+        .map_values(|_, value| value)
+        .join_table(&table, |_, _, found| found.clone())
+        .to(OUTPUT);
+    builder.build()
+}
+
+/// Pairs of records with equal keys that are near each other.
+pub(crate) fn stream_join() -> Result<Topology, BuildError> {
+    let builder = StreamsBuilder::new();
+    let other = builder.stream::<i64, Bytes>(OTHER);
+    builder
+        .stream::<i64, Bytes>(INPUT)
+        .join(&other, |_, _, right| right.clone(), JoinWindows::of(Duration::from_millis(50)))
         .to(OUTPUT);
     builder.build()
 }

@@ -28,14 +28,15 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(keys: usize, zipf: bool, value_bytes: usize) -> Self {
+    /// Others come with another `seed`.
+    pub(crate) fn new(keys: usize, zipf: bool, value_bytes: usize, seed: u64) -> Self {
         let weights = (0..keys).map(|i| if zipf { 1.0 / (i + 1) as f64 } else { 1.0 });
         let sums = weights.scan(0.0, |sum, weight| {
             *sum += weight;
             Some(*sum)
         });
         let sums = sums.collect();
-        let mut random = JavaRandom::new(42);
+        let mut random = JavaRandom::new(seed);
         let value = random.bytes(value_bytes);
         Self { sums, random, value }
     }
@@ -76,9 +77,24 @@ impl JavaRandom {
     }
 }
 
+/// Writes each key once.
+pub(crate) fn write_table(
+    place: &Place,
+    topic: &str,
+    keys: usize,
+    value_bytes: usize,
+) -> Result<()> {
+    let value = JavaRandom::new(43).bytes(value_bytes);
+    let mut writer = Writer::new(place, topic)?;
+    for key in 0..i64::try_from(keys)? {
+        writer.add(START, Some(&key.to_be_bytes()), &value)?;
+    }
+    writer.finish()
+}
+
 /// Writes records, 100 for each millisecond of event time.
-pub(crate) fn write_keyed(place: &Place, records: u64, mut keys: Keys) -> Result<()> {
-    let mut writer = Writer::new(place)?;
+pub(crate) fn write_keyed(place: &Place, topic: &str, records: u64, mut keys: Keys) -> Result<()> {
+    let mut writer = Writer::new(place, topic)?;
     for i in 0..records {
         let key = keys.draw().to_be_bytes();
         writer.add(START + i64::try_from(i / 100)?, Some(&key), &keys.value)?;
@@ -90,7 +106,7 @@ pub(crate) fn write_keyed(place: &Place, records: u64, mut keys: Keys) -> Result
 pub(crate) fn write_text(place: &Place, file: &Path, times: u64) -> Result<()> {
     let mut text = String::new();
     GzDecoder::new(File::open(file)?).read_to_string(&mut text)?;
-    let mut writer = Writer::new(place)?;
+    let mut writer = Writer::new(place, INPUT)?;
     for _ in 0..times {
         for line in text.lines() {
             writer.add(place.clock.now(), None, line.as_bytes())?;
@@ -99,7 +115,7 @@ pub(crate) fn write_text(place: &Place, file: &Path, times: u64) -> Result<()> {
     writer.finish()
 }
 
-/// Fills the input topic.
+/// Fills a topic.
 struct Writer {
     producer: Box<dyn Producer>,
     partition: TopicPartition,
@@ -108,9 +124,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(place: &Place) -> Result<Self> {
+    fn new(place: &Place, topic: &str) -> Result<Self> {
         let producer = place.broker.producer(waker())?;
-        let partition = TopicPartition::new(INPUT, 0);
+        let partition = TopicPartition::new(topic, 0);
         Ok(Self { producer, partition, batch: BatchBuilder::new(), in_flight: 0 })
     }
 
@@ -168,7 +184,7 @@ mod tests {
 
     #[test]
     fn zipf_draws_the_first_key_most_often() {
-        let mut keys = Keys::new(100, true, 0);
+        let mut keys = Keys::new(100, true, 0, 42);
         let mut drawn = [0; 100];
         for _ in 0..10_000 {
             drawn[keys.draw() as usize] += 1;

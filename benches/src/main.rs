@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::input::Keys;
-use crate::place::Place;
+use crate::place::{INPUT, OTHER, Place};
 
 /// What any part of a workload may fail with.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -38,6 +38,14 @@ enum Workload {
     Count(KeyedInput),
     /// Maps values and filters away every tenth key.
     Stateless(KeyedInput),
+    /// Counts records by key in windows of a second, one every half second.
+    Window(KeyedInput),
+    /// The same in windows that do not overlap: only the last count of each goes on.
+    Suppress(KeyedInput),
+    /// Looks each record's key up in a table that has them all.
+    Join(KeyedInput),
+    /// Joins two streams, of which each has half of the records, within a twentieth of a second.
+    StreamJoin(KeyedInput),
     /// Builds a table, deletes its state, and restores it.
     Restore(KeyedInput),
     /// Counts the words of a text.
@@ -83,9 +91,18 @@ enum Distribution {
 
 impl KeyedInput {
     fn write(&self, place: &Place) -> Result<()> {
+        input::write_keyed(place, INPUT, self.records, self.keys(42))
+    }
+
+    /// Half of the records each.
+    fn write_two(&self, place: &Place) -> Result<()> {
+        input::write_keyed(place, INPUT, self.records / 2, self.keys(42))?;
+        input::write_keyed(place, OTHER, self.records / 2, self.keys(43))
+    }
+
+    fn keys(&self, seed: u64) -> Keys {
         let zipf = matches!(self.distribution, Distribution::Zipf);
-        let keys = Keys::new(self.keys, zipf, self.value_bytes);
-        input::write_keyed(place, self.records, keys)
+        Keys::new(self.keys, zipf, self.value_bytes, seed)
     }
 }
 
@@ -96,6 +113,23 @@ fn main() -> Result<()> {
         Workload::Count(input) => {
             input.write(&place)?;
             run::process(&place, "count", apps::count()?)?;
+        }
+        Workload::Window(input) => {
+            input.write(&place)?;
+            run::process(&place, "window", apps::window()?)?;
+        }
+        Workload::Suppress(input) => {
+            input.write(&place)?;
+            run::process(&place, "suppress", apps::suppress()?)?;
+        }
+        Workload::Join(input) => {
+            input::write_table(&place, OTHER, input.keys, input.value_bytes)?;
+            input.write(&place)?;
+            run::process(&place, "join", apps::join()?)?;
+        }
+        Workload::StreamJoin(input) => {
+            input.write_two(&place)?;
+            run::process(&place, "stream-join", apps::stream_join()?)?;
         }
         Workload::Stateless(input) => {
             input.write(&place)?;

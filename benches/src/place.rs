@@ -14,10 +14,12 @@ use crate::Result;
 
 /// The topic that every workload reads.
 pub(crate) const INPUT: &str = "input";
+/// The other topic of a join.
+pub(crate) const OTHER: &str = "other";
 /// The topic that every workload writes, if it writes one.
 pub(crate) const OUTPUT: &str = "output";
 
-/// A broker in a temporary directory, with one partition each of input and output.
+/// A broker in a temporary directory, with one partition of each topic.
 pub(crate) struct Place {
     dir: TempDir,
     pub(crate) broker: EmbeddedBroker,
@@ -28,7 +30,7 @@ impl Place {
     /// An empty one, under `TMPDIR`. That should be a real disk, or syncing costs nothing.
     pub(crate) fn new() -> Result<Self> {
         let place = Self::open(tempfile::Builder::new().prefix("vltava-bench-").tempdir()?)?;
-        for name in [INPUT, OUTPUT] {
+        for name in [INPUT, OTHER, OUTPUT] {
             let topic =
                 NewTopic { name: name.into(), partitions: 1, config: TopicConfig::default() };
             block_on(place.broker.admin().create_topic(topic))?;

@@ -9,7 +9,7 @@ use streams_core::Topology;
 use streams_core::runtime::Streams;
 
 use crate::Result;
-use crate::place::{INPUT, OUTPUT, Place};
+use crate::place::{INPUT, OTHER, OUTPUT, Place};
 use crate::process::{cpu_seconds, thread_seconds};
 
 /// How often progress is looked at.
@@ -45,7 +45,7 @@ impl Moment {
 
 /// Processes all records of the input.
 pub(crate) fn process(place: &Place, app: &str, topology: Topology) -> Result<()> {
-    let total = place.end(INPUT)?;
+    let total = place.end(INPUT)? + place.end(OTHER)?;
     let start = Moment::now(place)?;
     let streams = place.start(app, topology)?;
     let half = wait_until_consumed(place, &streams, total / 2)?;
