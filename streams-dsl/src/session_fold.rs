@@ -8,7 +8,7 @@ use streams_core::Data;
 use streams_core::state::WindowedOptions;
 use streams_core::topology::{NodeSpec, StoreSpec};
 
-use crate::processors::{Forwards, Merge, Nulls, SessionAggregate, TableStore};
+use crate::processors::{Forwards, IdleClose, Merge, Nulls, SessionAggregate, TableStore};
 use crate::window_fold::WindowNode;
 use crate::windows::{EmitStrategy, SessionWindows};
 
@@ -24,7 +24,7 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
     /// What is wrong with it, if something is.
     pub(crate) fn mistake(&self) -> Option<String> {
         let needed = self.windows.open_for();
-        self.windows.mistake().or_else(|| {
+        self.windows.mistake().or(self.emit.mistake()).or_else(|| {
             let given = self.store.retention.filter(|given| *given < needed)?;
             Some(format!(
                 "its store keeps sessions for {given} ms, but records can fall into them for \
@@ -41,6 +41,7 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
         let (null_keys, null_results) = (Nulls::of(&self.store.key), Nulls::of(&self.store.value));
         let (store, times) = (self.store.name.clone(), node.times.to_string());
         let (windows, forwards) = (self.windows, self.forwards());
+        let idle = self.emit.after_idle.map(IdleClose::new);
         let (step, merge) = (step.clone(), self.merge.clone());
         let WindowNode { name, parents, sends_old_values, .. } = node;
         NodeSpec::processor(name, parents, move || SessionAggregate {
@@ -53,6 +54,7 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
             times: times.clone(),
             forwards,
             sends_old_values,
+            idle,
             handles: None,
             marker: PhantomData,
         })

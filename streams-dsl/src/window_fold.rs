@@ -10,7 +10,8 @@ use streams_core::topology::{NodeSpec, StoreSpec};
 
 use crate::graph::Plan;
 use crate::processors::{
-    AlignedWindows, Forwards, Nulls, SlidingAggregate, TableStore, WindowAggregate, WindowUpdates,
+    AlignedWindows, Forwards, IdleClose, Nulls, SlidingAggregate, TableStore, WindowAggregate,
+    WindowUpdates,
 };
 use crate::windows::{EmitStrategy, FixedWindows};
 
@@ -55,7 +56,7 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
             _ if self.emit.on_close && matches!(self.windows, FixedWindows::Unlimited(_)) => {
                 Some("an unlimited window never closes; let it emit on updates".into())
             }
-            _ => None,
+            _ => self.emit.mistake(),
         }
     }
 
@@ -77,6 +78,7 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
             span: self.windows.size().saturating_add(self.windows.closes_after()),
             forwards: self.forwards(),
             sends_old_values: node.sends_old_values,
+            idle: self.emit.after_idle.map(IdleClose::new),
             handles: None,
         };
         let WindowNode { name, parents, .. } = node;

@@ -4,6 +4,7 @@ mod aggregate;
 mod change;
 mod foreign_key;
 mod global_join;
+mod idle_close;
 mod nulls;
 mod session_aggregate;
 mod sliding_aggregate;
@@ -29,6 +30,7 @@ pub(crate) use foreign_key::{
     Subscribe, Subscribers,
 };
 pub(crate) use global_join::{GlobalJoin, TableJoinFn};
+pub(crate) use idle_close::IdleClose;
 pub(crate) use nulls::Nulls;
 pub(crate) use session_aggregate::{Merge, SessionAggregate};
 pub(crate) use sliding_aggregate::SlidingAggregate;

@@ -8,12 +8,14 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
+use streams_core::processor::{
+    Context, InitContext, OperatorTime, Processor, Schedule, StoreHandle,
+};
 use streams_core::state::SessionStore;
 use streams_core::{BuildError, Change, Data, ProcessError, Record, Window, Windowed};
 
-use super::Nulls;
 use super::window_updates::{Forwards, drain, emit_closed};
+use super::{IdleClose, Nulls};
 use crate::windows::SessionWindows;
 
 /// Folds the values of each key in each session. `step` is as that of [`Aggregate`](super::Aggregate);
@@ -29,6 +31,7 @@ pub(crate) struct SessionAggregate<K, V, A, F> {
     pub(crate) times: String,
     pub(crate) forwards: Forwards,
     pub(crate) sends_old_values: bool,
+    pub(crate) idle: Option<IdleClose>,
     pub(crate) handles: Option<Handles<K, A>>,
     pub(crate) marker: PhantomData<fn(V)>,
 }
@@ -100,7 +103,7 @@ where
             stream_time: cx.operator_time(&format!("{}-time", self.times)),
             emitted: cx.operator_time(&format!("{}-emitted", self.times)),
         });
-        Ok(())
+        self.idle.map_or(Ok(()), |idle| idle.init(cx))
     }
 
     fn process(
@@ -144,10 +147,27 @@ where
             let new = new.filter(|new| !self.null_results.is_null(new));
             self.put(&key, session, Change::new(new, replaced), cx)?;
         }
+        if let Some(idle) = &mut self.idle {
+            idle.came(cx.wall_clock(), *cx.operator_time(stream_time));
+        }
         if self.forwards == Forwards::OnClose {
             emit_closed(store, emitted, open_since.saturating_sub(1), &headers, cx)?;
         }
         Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Schedule,
+        now: i64,
+        cx: &mut Context<'_, Windowed<K>, Change<A>>,
+    ) -> Result<(), ProcessError> {
+        let Handles { store, stream_time, emitted } = self.handles()?;
+        let closed_after = self.windows.open_for().saturating_add(1);
+        match &mut self.idle {
+            Some(idle) => idle.emit_closed(now, store, (stream_time, emitted), closed_after, cx),
+            None => Ok(()),
+        }
     }
 
     fn before_seal(

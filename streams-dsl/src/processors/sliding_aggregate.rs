@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, Processor};
+use streams_core::processor::{Context, InitContext, Processor, Schedule};
 use streams_core::{BuildError, Change, Data, ProcessError, Record, Windowed};
 
 use super::Nulls;
@@ -198,6 +198,15 @@ where
             self.process_usual(&arrived, cx)?;
         }
         self.updates.emit_closed(stream_time, 1, &arrived.record.headers, cx)
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Schedule,
+        now: i64,
+        cx: &mut Context<'_, Windowed<K>, Change<A>>,
+    ) -> Result<(), ProcessError> {
+        self.updates.emit_idle(now, cx)
     }
 
     fn before_seal(

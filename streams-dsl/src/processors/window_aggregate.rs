@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, Processor};
+use streams_core::processor::{Context, InitContext, Processor, Schedule};
 use streams_core::{BuildError, Change, Data, ProcessError, Record, Windowed};
 
 use super::Nulls;
@@ -94,6 +94,15 @@ where
         }
         let aligned = self.windows.aligned_to();
         self.updates.emit_closed(stream_time, aligned, &record.headers, cx)
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Schedule,
+        now: i64,
+        cx: &mut Context<'_, Windowed<K>, Change<A>>,
+    ) -> Result<(), ProcessError> {
+        self.updates.emit_idle(now, cx)
     }
 
     fn before_seal(

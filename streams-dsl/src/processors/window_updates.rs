@@ -7,6 +7,7 @@ use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
 use streams_core::state::{WindowKind, WindowStore, WindowedStore};
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
 
+use super::IdleClose;
 use crate::windows::EmitStrategy;
 
 /// When updates are forwarded.
@@ -41,6 +42,7 @@ pub(crate) struct WindowUpdates<K, A> {
     pub(crate) span: i64,
     pub(crate) forwards: Forwards,
     pub(crate) sends_old_values: bool,
+    pub(crate) idle: Option<IdleClose>,
     pub(crate) handles: Option<Handles<K, A>>,
 }
 
@@ -76,7 +78,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         let stream_time = cx.operator_time(&format!("{}-time", self.times));
         let emitted = cx.operator_time(&format!("{}-emitted", self.times));
         self.handles = Some(Handles { store, stream_time, emitted });
-        Ok(())
+        self.idle.map_or(Ok(()), |idle| idle.init(cx))
     }
 
     fn handles(&self) -> Result<Handles<K, A>, ProcessError> {
@@ -87,13 +89,17 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
 
     /// The operator's stream time with a record of this time.
     pub(crate) fn stream_time(
-        &self,
+        &mut self,
         timestamp: i64,
         cx: &mut Windows<'_, K, A>,
     ) -> Result<i64, ProcessError> {
         let time = cx.operator_time(self.handles()?.stream_time);
         *time = timestamp.max(*time);
-        Ok(*time)
+        let stream_time = *time;
+        if let Some(idle) = &mut self.idle {
+            idle.came(cx.wall_clock(), stream_time);
+        }
+        Ok(stream_time)
     }
 
     /// Whether the window that begins at `start` is closed at this stream time.
@@ -192,6 +198,19 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         let Handles { store, emitted, .. } = self.handles()?;
         let closed = stream_time.saturating_sub(self.span);
         emit_closed(store, emitted, closed - closed.rem_euclid(aligned), headers, cx)
+    }
+
+    /// The same by the wall clock, if nothing has come for long and that counts.
+    pub(crate) fn emit_idle(
+        &mut self,
+        now: i64,
+        cx: &mut Windows<'_, K, A>,
+    ) -> Result<(), ProcessError> {
+        let Handles { store, stream_time, emitted } = self.handles()?;
+        match &mut self.idle {
+            Some(idle) => idle.emit_closed(now, store, (stream_time, emitted), self.span, cx),
+            None => Ok(()),
+        }
     }
 }
 

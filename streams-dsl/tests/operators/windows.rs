@@ -7,8 +7,8 @@ use streams_core::serde::{json, time_windowed};
 use streams_core::test_driver::TopologyTestDriver;
 use streams_core::{BuildError, Data, HasSerde, Headers, Record, Windowed};
 use streams_dsl::{
-    Consumed, EmitStrategy, Grouped, KTable, Materialized, Produced, SlidingWindows,
-    StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows, Windows,
+    Consumed, EmitStrategy, Grouped, KTable, Materialized, Produced, SessionWindows,
+    SlidingWindows, StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows, Windows,
 };
 
 use crate::{driver, s, some, step};
@@ -221,6 +221,11 @@ fn windows_that_cannot_be_are_refused_with_what_to_do() {
             .count();
     });
     assert!(unlimited.contains("never closes"), "{unlimited}");
+    let idle = reason(|b| {
+        let on_update = EmitStrategy::on_window_update().after_idle(ms(5));
+        windowed::<String, _>(b, of).emit_strategy(on_update).count();
+    });
+    assert!(idle.contains("leave out after_idle"), "{idle}");
     let early = reason(|b| {
         windowed::<String, _>(b, UnlimitedWindows::of().start_on(-1)).count();
     });
@@ -276,6 +281,55 @@ fn results_have_the_headers_of_their_record_and_final_ones_of_the_record_that_cl
             |headers: &Headers| headers.as_slice().first().map_or(s("-"), |h| h.name.clone());
         let names: String = out.iter().map(|record| name(&record.headers)).collect();
         assert_eq!(names, expected, "{emit:?}, caching: {caching}");
+    }
+}
+
+#[test]
+fn windows_of_input_that_ended_close_by_the_wall_clock() {
+    let on_close = EmitStrategy::on_window_close().after_idle(ms(100));
+    let grouped = |b: &StreamsBuilder| b.stream::<String, String>("a").group_by_key();
+    let tumbling = |b: &StreamsBuilder| {
+        let windowed = grouped(b).windowed_by(TimeWindows::of(ms(10)));
+        windowed.emit_strategy(on_close).aggregate(String::new, append)
+    };
+    let sliding = |b: &StreamsBuilder| {
+        let windowed = grouped(b).windowed_by(SlidingWindows::of(ms(10)));
+        windowed.emit_strategy(on_close).aggregate(String::new, append)
+    };
+    let sessions = |b: &StreamsBuilder| {
+        let windowed = grouped(b).windowed_by(SessionWindows::of(ms(10)));
+        windowed.emit_strategy(on_close).reduce(|a, b| format!("{a}+{b}"))
+    };
+    type Build<'a> = &'a dyn Fn(&StreamsBuilder) -> KTable<Windowed<String>, String>;
+    let cases: [(Build<'_>, &str); 3] = [
+        (&tumbling, "k@1000/1010=1+2@1004"),
+        (&sliding, "k@994/1004=1+2@1004"),
+        (&sessions, "k@1000/1004=1+2@1004"),
+    ];
+    for (build, last) in cases {
+        let b = StreamsBuilder::new();
+        emit(&build(&b));
+        let driver = driver(&b);
+        let out = || -> Vec<String> {
+            let out = driver.output_topic::<String, Option<String>>("out").read_all().unwrap();
+            let row = |r: Record<String, Option<String>>| {
+                format!("{}={}@{}", r.key, r.value.unwrap_or_default(), r.timestamp)
+            };
+            out.into_iter().map(row).collect()
+        };
+        pipe(&driver, "k", "1", 1_000);
+        assert!(!pipe(&driver, "k", "2", 1_004).contains(&s(last)));
+        driver.advance_wall_clock(ms(99)).unwrap();
+        assert!(out().is_empty());
+        driver.advance_wall_clock(ms(1)).unwrap();
+        assert!(out().contains(&s(last)), "{last}");
+        // Stream time was 1,104 then, and nothing went on after that: nothing was open.
+        driver.advance_wall_clock(ms(1_000)).unwrap();
+        assert!(out().is_empty());
+        assert!(pipe(&driver, "k", "late", 1_050).is_empty());
+        assert_eq!(driver.dropped().get("closed window"), Some(&1), "{last}");
+        assert!(pipe(&driver, "k", "3", 1_110).is_empty());
+        assert_eq!(driver.dropped().get("closed window"), Some(&1), "{last}");
     }
 }
 

@@ -1,0 +1,71 @@
+//! Windows that close by the wall clock: when no record has come for long, stream time goes on with it.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use streams_core::processor::{Context, InitContext, OperatorTime, PunctuationKind, StoreHandle};
+use streams_core::state::{WindowKind, WindowedStore};
+use streams_core::{BuildError, Change, Data, Headers, ProcessError, Windowed};
+
+use super::window_updates::emit_closed;
+
+/// How often it is looked whether nothing has come for too long, unless that is a shorter time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Since when nothing has come.
+#[derive(Clone, Copy)]
+pub(crate) struct IdleClose {
+    /// For how long, until stream time goes on.
+    after: i64,
+    /// When the last record came by the wall clock, and stream time then.
+    last: Option<(i64, i64)>,
+}
+
+impl IdleClose {
+    pub(crate) fn new(after: i64) -> Self {
+        Self { after, last: None }
+    }
+
+    /// Sees to it that it is looked from time to time.
+    pub(crate) fn init(&self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        let every = LOOK_EVERY.min(Duration::from_millis(self.after.max(1).unsigned_abs()));
+        cx.schedule(every, PunctuationKind::WallClock).map(|_| ())
+    }
+
+    /// A record has come.
+    pub(crate) fn came(&mut self, now: i64, stream_time: i64) {
+        self.last = Some((now, stream_time));
+    }
+
+    /// Moves stream time on if nothing has come for long enough and that closes windows, and forwards
+    /// them. A window is found by a time (its start, of sessions its end), and is closed this long
+    /// after it.
+    pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
+        &mut self,
+        now: i64,
+        store: StoreHandle<WindowedStore<K, A, W>>,
+        (stream_time, emitted): (OperatorTime, OperatorTime),
+        closed_after: i64,
+        cx: &mut Context<'_, Windowed<K>, Change<A>>,
+    ) -> Result<(), ProcessError> {
+        let known = *cx.operator_time(stream_time);
+        let (came, then) = *self.last.get_or_insert((now, known));
+        let idle_for = now.saturating_sub(came);
+        if idle_for < self.after || then < 0 {
+            return Ok(());
+        }
+        let time = then.saturating_add(idle_for).max(known);
+        let closed = time.saturating_sub(closed_after);
+        let from = cx.operator_time(emitted).saturating_add(1);
+        let mut any = false;
+        cx.store(store).visit_by_time(from, closed, |_| {
+            any = true;
+            ControlFlow::Break(())
+        })?;
+        if any {
+            *cx.operator_time(stream_time) = time;
+            emit_closed(store, emitted, closed, &Headers::default(), cx)?;
+        }
+        Ok(())
+    }
+}
