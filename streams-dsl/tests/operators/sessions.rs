@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use streams_core::{BuildError, Data, HasSerde, Window};
 use streams_dsl::{
-    EmitStrategy, Materialized, SessionWindowedKStream, SessionWindows, StreamsBuilder,
+    BufferConfig, EmitStrategy, Materialized, SessionWindowedKStream, SessionWindows,
+    StreamsBuilder, Suppressed,
 };
 
 use crate::model::Random;
@@ -152,6 +153,20 @@ fn on_window_close_there_is_one_result_for_each_session() {
     assert_eq!(pipe(&driver, "k3", "z", 9), ["k1@0/3=ab@3", "k2@3/3=x@3"], "by end and start");
     assert!(pipe(&driver, "k1", "late", 3).is_empty());
     assert_eq!(pipe(&driver, "k9", "", 1_000_000), ["k3@8/9=yz@9"], "also when stream time leaps");
+}
+
+#[test]
+fn suppressed_until_it_closes_a_session_has_one_result() {
+    let b = StreamsBuilder::new();
+    let counts = sessions::<String>(&b, gap(5)).count();
+    emit(&counts.suppress(Suppressed::until_window_closes(BufferConfig::unbounded())));
+    let driver = driver(&b);
+    for time in [0, 5, 1] {
+        assert!(pipe(&driver, "k1", "", time).is_empty());
+    }
+    assert_eq!(pipe(&driver, "k2", "", 11), ["k1@0/5=3@5"]);
+    assert!(pipe(&driver, "k1", "", 5).is_empty());
+    assert_eq!(pipe(&driver, "k1", "", 30), ["k2@11/11=1@11"]);
 }
 
 #[test]
