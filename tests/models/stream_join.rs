@@ -70,19 +70,20 @@ impl StreamJoin {
         }
         let mut out = vec![];
         let mut open = [false; 2];
-        for ((time, waits, key), values) in self.waiting.clone() {
-            self.bound = time;
+        // Kafka's look goes value by value, also where several wait under one key.
+        let waiting = self.waiting.clone();
+        let each = waiting.iter().flat_map(|(key, values)| values.iter().map(move |v| (key, v)));
+        for ((time, waits, key), value) in each {
+            self.bound = *time;
             if open == [true; 2] {
                 break;
             }
-            if time + self.wait(waits) + self.grace >= self.stream_time {
-                open[waits] = true;
+            if time + self.wait(*waits) + self.grace >= self.stream_time {
+                open[*waits] = true;
                 continue;
             }
-            for value in values {
-                out.push((Some(key.clone()), Self::joined(waits, &value, "null"), time));
-            }
-            self.waiting.remove(&(time, waits, key));
+            out.push((Some(key.clone()), Self::joined(*waits, value, "null"), *time));
+            self.waiting.remove(&(*time, *waits, key.clone()));
         }
         out
     }
