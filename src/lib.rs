@@ -68,9 +68,10 @@ pub mod prelude {
     };
     pub use streams_dsl::{
         AsyncConfig, CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows,
-        KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Produced,
-        Repartitioned, SessionWindowedKStream, SessionWindows, SlidingWindows, StreamsBuilder,
-        TableJoined, TimeWindowedKStream, TimeWindows, UnlimitedWindows, ValueTransformer,
+        KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Optimization,
+        Produced, Repartitioned, SessionWindowedKStream, SessionWindows, SlidingWindows,
+        StreamsBuilder, TableJoined, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
+        ValueTransformer,
     };
     pub use streams_dsl::{GlobalKTable, Joined, ProcessorSupplier};
 }

@@ -8,7 +8,7 @@ use streams_core::topology::NodeSpec;
 use streams_core::{Data, ProcessError, Record};
 
 use crate::config::Named;
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Way};
 use crate::processors::stateless;
 use crate::stream::KStream;
 
@@ -46,6 +46,7 @@ impl<K: Data, V: Data> KStream<K, V> {
                 branches: branches.clone(),
             }))
         });
+        nodes.goes(node, Way::Passes);
         drop(nodes);
         BranchedKStream { source: self.clone(), name, node, branches, streams: BTreeMap::new() }
     }
@@ -105,7 +106,7 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
             nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
         drop(nodes);
         let KStream { graph, key, value, rekeyed, .. } = self.source.clone();
-        let stream = KStream::at(graph, node, name.clone(), (key, value), rekeyed);
+        let stream = KStream::at(graph, node, name.clone(), (key, value), rekeyed).passing();
         self.streams.insert(name, stream);
     }
 }

@@ -9,6 +9,7 @@ use streams_core::{BuildError, Data, HasSerde};
 use crate::config::{Consumed, Materialized, Topics};
 use crate::getter;
 use crate::graph::{Graph, TableKind};
+use crate::optimization::Optimization;
 use crate::stream::KStream;
 use crate::table::{KTable, TableSourceNode};
 
@@ -144,6 +145,14 @@ impl StreamsBuilder {
     /// [`BuildError`] for names used twice, topics read twice in different ways, streams of several
     /// builders put together.
     pub fn build(&self) -> Result<Topology, BuildError> {
-        self.graph.build()
+        self.build_with(Optimization::NONE)
+    }
+
+    /// As [`StreamsBuilder::build`], with rewritings of the topology.
+    ///
+    /// # Errors
+    /// As [`StreamsBuilder::build`].
+    pub fn build_with(&self, optimization: Optimization) -> Result<Topology, BuildError> {
+        self.graph.build(optimization)
     }
 }

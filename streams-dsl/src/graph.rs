@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology};
 use streams_core::{BuildError, TopologyBuilder};
 
+use crate::layout::Layout;
+use crate::optimization::Optimization;
+use crate::repartition::Names;
+
 /// A logical node's place in the graph.
 pub(crate) type NodeId = usize;
 
@@ -32,8 +36,8 @@ pub(crate) struct Nodes {
 }
 
 /// A logical node: one or more physical ones.
-struct Node {
-    parents: Vec<NodeId>,
+pub(crate) struct Node {
+    pub(crate) parents: Vec<NodeId>,
     /// Of the nodes whose parents are written, the one with the lowest is written next.
     priority: usize,
     /// The physical node that its children hang on.
@@ -45,6 +49,8 @@ struct Node {
     keeps_null_keys: bool,
     table: Option<TableNode>,
     closing: Option<Closing>,
+    /// What it does that matters to merging repartition topics.
+    pub(crate) way: Way,
     write: Box<Write>,
 }
 
@@ -55,6 +61,19 @@ pub(crate) struct Closing {
     pub(crate) after: i64,
     /// The names of the operators' times by which it is.
     pub(crate) stream_times: Vec<String>,
+}
+
+/// What a node does to the records of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Changes the key, so that what needs the key repartitions.
+    ChangesKey,
+    /// Passes records on as they are, or not at all.
+    Passes,
+    /// Repartitions them as they are.
+    Repartitions,
+    /// Anything else.
+    Other,
 }
 
 /// What later operators may still ask of a table.
@@ -97,11 +116,11 @@ impl Graph {
     }
 
     /// Writes the physical topology.
-    pub(crate) fn build(&self) -> Result<Topology, BuildError> {
+    pub(crate) fn build(&self, optimization: Optimization) -> Result<Topology, BuildError> {
         let nodes = self.lock();
         match &nodes.error {
             Some(error) => Err(error.clone()),
-            None => nodes.write(),
+            None => nodes.write(optimization),
         }
     }
 }
@@ -146,6 +165,7 @@ impl Nodes {
             keeps_null_keys: false,
             table: None,
             closing: None,
+            way: Way::Other,
             write: Box::new(write),
         });
         self.next_priority += 1;
@@ -168,6 +188,11 @@ impl Nodes {
     /// Says that a node reads topics as a stream. Streams of the same topics become one source.
     pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>) {
         self.all[node].source_topics = Some(topics);
+    }
+
+    /// Says what a node does to the records of a stream.
+    pub(crate) fn goes(&mut self, node: NodeId, way: Way) {
+        self.all[node].way = way;
     }
 
     /// Says that a node reads a topic as a table.
@@ -285,16 +310,17 @@ impl Nodes {
         }
     }
 
-    fn write(&self) -> Result<Topology, BuildError> {
+    fn write(&self, optimization: Optimization) -> Result<Topology, BuildError> {
+        let layout = Layout::new(&self.all, optimization.merge_repartition_topics);
         let mut builder = TopologyBuilder::new();
         let mut written = vec![false; self.all.len()];
-        while let Some(next) = self.next_to_write(&written) {
+        while let Some(next) = self.next_to_write(&layout, &written) {
             written[next] = true;
-            if self.merged_into(next).is_some() {
+            if self.merged_into(next).is_some() || layout.is_gone(next) {
                 continue;
             }
-            let parents = self.all[next].parents.iter().map(|&p| self.output(p)).collect();
-            let plan = Plan { nodes: self, node: next, parents };
+            let parents = layout.parents(next).iter().map(|&p| self.output(&layout, p)).collect();
+            let plan = Plan { nodes: self, layout: &layout, optimization, node: next, parents };
             (self.all[next].write)(&plan, &mut builder)?;
         }
         for store in self.stores.values() {
@@ -316,7 +342,8 @@ impl Nodes {
     }
 
     /// The topics from which a node has its records.
-    fn topics_of(&self, node: NodeId, topics: &mut BTreeSet<String>) {
+    fn topics_of(&self, layout: &Layout, node: NodeId, topics: &mut BTreeSet<String>) {
+        let node = layout.merged_into(node).unwrap_or(node);
         let Node { source_topics, table_topic, repartition_topic, parents, .. } = &self.all[node];
         match repartition_topic {
             Some(topic) => {
@@ -324,15 +351,19 @@ impl Nodes {
             }
             None => {
                 topics.extend(source_topics.iter().flatten().chain(table_topic).cloned());
-                parents.iter().for_each(|parent| self.topics_of(*parent, topics));
+                parents.iter().for_each(|parent| self.topics_of(layout, *parent, topics));
             }
         }
     }
 
-    fn next_to_write(&self, written: &[bool]) -> Option<NodeId> {
-        let ready =
-            |id: &NodeId| !written[*id] && self.all[*id].parents.iter().all(|&p| written[p]);
-        (0..self.all.len()).filter(ready).min_by_key(|&id| self.all[id].priority)
+    fn next_to_write(&self, layout: &Layout, written: &[bool]) -> Option<NodeId> {
+        let ready = |id: &NodeId| !written[*id] && layout.parents(*id).iter().all(|&p| written[p]);
+        // A repartition that serves others follows at once on what it stands behind.
+        let priority = |id: &NodeId| match layout.is_merged(*id) {
+            true => self.all[layout.parents(*id)[0]].priority,
+            false => self.all[*id].priority,
+        };
+        (0..self.all.len()).filter(ready).min_by_key(priority)
     }
 
     /// The first source of the same topics, if this is not it.
@@ -341,14 +372,21 @@ impl Nodes {
         self.all[..node].iter().position(|earlier| earlier.source_topics.as_ref() == Some(topics))
     }
 
-    fn output(&self, node: NodeId) -> String {
-        self.all[self.merged_into(node).unwrap_or(node)].output.clone()
+    fn output(&self, layout: &Layout, node: NodeId) -> String {
+        let Node { output, repartition_topic, .. } =
+            &self.all[self.merged_into(node).unwrap_or(node)];
+        match repartition_topic {
+            Some(topic) if layout.is_merged(node) => Names::merged(topic).source().into(),
+            _ => output.clone(),
+        }
     }
 }
 
 /// What a node may ask when it is written.
 pub(crate) struct Plan<'a> {
     nodes: &'a Nodes,
+    layout: &'a Layout,
+    optimization: Optimization,
     node: NodeId,
     parents: Vec<String>,
 }
@@ -385,31 +423,45 @@ impl Plan<'_> {
     /// The topics from which it has its records.
     pub(crate) fn topics(&self) -> Vec<String> {
         let mut topics = BTreeSet::new();
-        self.nodes.topics_of(self.node, &mut topics);
+        self.nodes.topics_of(self.layout, self.node, &mut topics);
         topics.into_iter().collect()
     }
 
     /// The same, and those from which another node has its records.
     pub(crate) fn topics_with(&self, other: NodeId) -> Vec<String> {
         let mut topics = BTreeSet::new();
-        self.nodes.topics_of(self.node, &mut topics);
-        self.nodes.topics_of(other, &mut topics);
+        self.nodes.topics_of(self.layout, self.node, &mut topics);
+        self.nodes.topics_of(self.layout, other, &mut topics);
         topics.into_iter().collect()
     }
 
     /// Whether something downstream has a use for records without a key.
     pub(crate) fn null_keys_are_kept(&self) -> bool {
+        let mut merged = self.layout.merged(self.node);
         self.nodes.null_keys_are_kept(self.node)
+            || merged.any(|node| self.nodes.null_keys_are_kept(node))
     }
 
     /// Whether all its children ask of values only whether they are null.
     pub(crate) fn values_are_ignored(&self) -> bool {
-        self.nodes.values_are_ignored(self.node)
+        !self.is_merged() && self.nodes.values_are_ignored(self.node)
+    }
+
+    /// Whether it is a repartition that stands for others too.
+    pub(crate) fn is_merged(&self) -> bool {
+        self.layout.is_merged(self.node)
+    }
+
+    /// Which rewritings are made.
+    pub(crate) fn optimization(&self) -> Optimization {
+        self.optimization
     }
 
     /// Whether its only parent is a repartition topic that carries values as `Option<()>`.
     pub(crate) fn values_are_skipped(&self) -> bool {
-        let parent = self.nodes.all[self.node].parents[0];
-        self.nodes.all[parent].repartition_topic.is_some() && self.nodes.values_are_ignored(parent)
+        let parent = self.layout.parents(self.node)[0];
+        self.nodes.all[parent].repartition_topic.is_some()
+            && !self.layout.is_merged(parent)
+            && self.nodes.values_are_ignored(parent)
     }
 }

@@ -10,7 +10,7 @@ use streams_core::topology::{InternalTopic, NodeSpec};
 
 use crate::config::{TableConfig, TableParts};
 use crate::getter;
-use crate::graph::{NodeId, Nodes, Plan, TableKind};
+use crate::graph::{NodeId, Nodes, Plan, TableKind, Way};
 use crate::processors::{Aggregate, Nulls, TableStore};
 use crate::repartition::{Names, Repartition};
 use crate::stream::KStream;
@@ -214,6 +214,7 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
             partitioner: None,
         };
         let node = repartition.add(nodes, self.stream.node, |value: V| value);
+        nodes.goes(node, Way::Repartitions);
         if self.name.is_some() {
             self.repartition.get_or_init(|| node);
         }

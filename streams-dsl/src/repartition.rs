@@ -33,11 +33,16 @@ impl Names {
         if is_automatic(prefix) {
             return Self { topic, filter, sink, source };
         }
+        Self::merged(&topic)
+    }
+
+    /// The names for a topic that stands for several repartitions: as of a name that is not automatic.
+    pub(crate) fn merged(topic: &str) -> Self {
         Self {
             filter: format!("{topic}-filter"),
             sink: format!("{topic}-sink"),
             source: format!("{topic}-source"),
-            topic,
+            topic: topic.into(),
         }
     }
 
@@ -87,7 +92,8 @@ impl<K: Data, V: Data> Repartition<K, V> {
         builder: &mut TopologyBuilder,
         convert: &Arc<impl Fn(X) -> V + Send + Sync + 'static>,
     ) -> Result<(), BuildError> {
-        let Names { topic, filter, sink, source } = &self.names;
+        let merged = plan.is_merged().then(|| Names::merged(&self.names.topic));
+        let Names { topic, filter, sink, source } = merged.as_ref().unwrap_or(&self.names);
         builder.add_internal_topic(topic, self.topic);
         let (nulls, convert) = (Nulls::of(&self.key), convert.clone());
         let keeps_null_keys = plan.null_keys_are_kept();

@@ -10,7 +10,7 @@ use streams_core::{BuildError, Data, HasSerde, Record};
 
 use crate::config::{Grouped, Named, Produced, Repartitioned, TableConfig};
 use crate::getter;
-use crate::graph::{Graph, NodeId, TableKind};
+use crate::graph::{Graph, NodeId, TableKind, Way};
 use crate::grouped::KGroupedStream;
 use crate::processors::stateless;
 use crate::repartition::{Names, Repartition};
@@ -80,7 +80,8 @@ impl<K: Data, V: Data> KStream<K, V> {
                 cx.forward(record);
             }
         });
-        self.then("KSTREAM-FILTER-", named.into(), each, self.key.clone(), self.value.clone())
+        let (key, value) = (self.key.clone(), self.value.clone());
+        self.then("KSTREAM-FILTER-", named.into(), each, key, value).passing()
     }
 
     /// Drops the records for which `predicate` holds.
@@ -225,7 +226,8 @@ impl<K: Data, V: Data> KStream<K, V> {
             look(&record.key, &record.value);
             cx.forward(record);
         });
-        self.then("KSTREAM-PEEK-", named.into(), each, self.key.clone(), self.value.clone())
+        let (key, value) = (self.key.clone(), self.value.clone());
+        self.then("KSTREAM-PEEK-", named.into(), each, key, value).passing()
     }
 
     /// Shows each record to `look`; the stream ends here. As with [`KStream::peek`], a record may be
@@ -269,7 +271,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         drop(nodes);
         let rekeyed = self.rekeyed || other.rekeyed;
         let (graph, key, value) = (self.graph.clone(), self.key.clone(), self.value.clone());
-        KStream::at(graph, node, name, (key, value), rekeyed)
+        KStream::at(graph, node, name, (key, value), rekeyed).passing()
     }
 
     /// Writes the records to a topic.
@@ -395,7 +397,14 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     pub(crate) fn rekeyed(self) -> Self {
+        self.graph.lock().goes(self.node, Way::ChangesKey);
         Self { rekeyed: true, ..self }
+    }
+
+    /// The stream of a node that passes records on as they are, or not at all.
+    pub(crate) fn passing(self) -> Self {
+        self.graph.lock().goes(self.node, Way::Passes);
+        self
     }
 }
 

@@ -1,5 +1,6 @@
 //! Joins of a stream with another stream.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec};
 use streams_core::{BuildError, Data, HasSerde, Record, TopologyBuilder};
 
 use crate::config::Given;
-use crate::graph::{NodeId, Nodes};
+use crate::graph::{NodeId, Nodes, Plan, Way};
 use crate::processors::{
-    Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, Nulls, RightSide, SideSerde,
-    stateless,
+    Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, Nulls, RightSide, SelfJoin,
+    SideSerde, stateless,
 };
 use crate::repartition::{Names, Repartition};
 use crate::stream::KStream;
@@ -225,12 +226,20 @@ impl<K: Data, V: Data> KStream<K, V> {
             value: right,
             logging: joined.logging,
         };
-        left.clone().add(&mut nodes, left_node);
-        right.clone().add(&mut nodes, right_node);
+        // Of one stream, both sides have values of one type.
+        let one = (left_node == right_node).then(|| Box::new(join.clone()) as Box<dyn Any>);
+        let with_itself = one.and_then(|join| join.downcast().ok()).map(|join| *join);
+        let (left_role, right_role) = match with_itself {
+            Some(_) => (Role::First, Role::Second),
+            None => (Role::Own, Role::Own),
+        };
+        left.clone().add(&mut nodes, left_node, left_role);
+        right.clone().add(&mut nodes, right_node, right_role);
         let merge = names.merge.clone();
         let mut parents = vec![left_node, right_node];
         parents.dedup();
-        let node = StreamJoin { names, left, right, windows, kind, join }.add(&mut nodes, parents);
+        let join = StreamJoin { names, left, right, windows, kind, join, with_itself };
+        let node = join.add(&mut nodes, parents);
         if kind != Kind::Inner {
             nodes.keeps_null_keys(node);
         }
@@ -263,6 +272,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             partitioner: None,
         };
         let node = repartition.add(nodes, self.node, |value: V| value);
+        nodes.goes(node, Way::Repartitions);
         if topic.is_none() {
             self.join_repartition.get_or_init(|| node);
         }
@@ -330,6 +340,15 @@ impl JoinNames {
     }
 }
 
+/// What a side is in the join of a stream with itself, which can do with one store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It is none.
+    Own,
+    First,
+    Second,
+}
+
 /// One side's records, kept for the other.
 struct Kept<K, V> {
     windowed: String,
@@ -354,14 +373,20 @@ impl<K, V> Clone for Kept<K, V> {
 
 impl<K: Data, V: Data> Kept<K, V> {
     /// Adds the node that keeps them, behind `parent`.
-    fn add(self, nodes: &mut Nodes, parent: NodeId) {
+    fn add(self, nodes: &mut Nodes, parent: NodeId, role: Role) {
         let output = self.windowed.clone();
         nodes.add(vec![parent], &output, move |plan, builder| {
+            let one_store = plan.optimization().single_store_self_join;
+            if one_store && role == Role::Second {
+                return Ok(());
+            }
             let (nulls, store) = (self.nulls(), self.store.clone());
+            let afterwards = one_store && role == Role::First;
             let keep = move || KeepForJoin {
                 store: store.clone(),
                 null_keys: nulls.0.clone(),
                 null_values: nulls.1.clone(),
+                afterwards,
                 handle: None,
             };
             builder.add(NodeSpec::processor(&self.windowed, plan.parents(), keep))
@@ -391,6 +416,8 @@ struct StreamJoin<K, L, R, O> {
     windows: JoinWindows,
     kind: Kind,
     join: Arc<JoinFn<K, L, R, O>>,
+    /// The same, if it is the join of a stream with itself.
+    with_itself: Option<Arc<JoinFn<K, L, L, O>>>,
 }
 
 impl<K: Data, L: Data, R: Data, O: Data> StreamJoin<K, L, R, O> {
@@ -398,12 +425,18 @@ impl<K: Data, L: Data, R: Data, O: Data> StreamJoin<K, L, R, O> {
         let output = self.names.merge.clone();
         nodes.add(parents, &output, move |plan, builder| {
             builder.copartition(plan.topics());
-            self.write(builder)
+            self.write(plan, builder)
         })
     }
 
-    fn write(&self, builder: &mut TopologyBuilder) -> Result<(), BuildError> {
+    fn write(&self, plan: &Plan<'_>, builder: &mut TopologyBuilder) -> Result<(), BuildError> {
         let Self { names, left, right, kind, .. } = self;
+        if let Some(join) = &self.with_itself
+            && plan.optimization().single_store_self_join
+        {
+            builder.add(self.with_itself(join))?;
+            return builder.add_state_store(left.spec(), &[&names.left_windowed, &names.merge]);
+        }
         builder.add(self.side::<LeftSide>(*kind != Kind::Inner, left.nulls()))?;
         builder.add(self.side::<RightSide>(*kind == Kind::Outer, right.nulls()))?;
         let pass = stateless(|record: Record<K, O>, cx| cx.forward(record));
@@ -419,6 +452,23 @@ impl<K: Data, L: Data, R: Data, O: Data> StreamJoin<K, L, R, O> {
         let value = SideSerde { left: left.value.clone(), right: right.value.clone() };
         let buffer = StoreSpec::buffer(&names.buffer, key, Arc::new(value), logging);
         builder.add_state_store(buffer, &[&names.left, &names.right])
+    }
+
+    /// The node that joins the records of a stream with each other.
+    fn with_itself(&self, join: &Arc<JoinFn<K, L, L, O>>) -> NodeSpec {
+        let (names, join, windows) = (self.names.clone(), join.clone(), self.windows);
+        let (null_keys, null_values) = self.left.nulls();
+        let store = self.left.store.clone();
+        let (name, parent) = (&self.names.merge, vec![names.left_windowed]);
+        NodeSpec::processor(name, parent, move || SelfJoin {
+            windows,
+            time: names.time.clone(),
+            join: join.clone(),
+            store: store.clone(),
+            null_keys: null_keys.clone(),
+            null_values: null_values.clone(),
+            handles: None,
+        })
     }
 
     /// The node that joins the records of one side with those of the other.

@@ -6,6 +6,7 @@ mod foreign_key;
 mod global_join;
 mod idle_close;
 mod nulls;
+mod self_join;
 mod session_aggregate;
 mod sliding_aggregate;
 mod stateless;
@@ -32,6 +33,7 @@ pub(crate) use foreign_key::{
 pub(crate) use global_join::{GlobalJoin, TableJoinFn};
 pub(crate) use idle_close::IdleClose;
 pub(crate) use nulls::Nulls;
+pub(crate) use self_join::SelfJoin;
 pub(crate) use session_aggregate::{Merge, SessionAggregate};
 pub(crate) use sliding_aggregate::SlidingAggregate;
 pub(crate) use stateless::stateless;

@@ -22,6 +22,8 @@ pub(crate) struct KeepForJoin<K, V> {
     pub(crate) store: String,
     pub(crate) null_keys: Nulls<K>,
     pub(crate) null_values: Nulls<V>,
+    /// Each after it was joined, where the join looks into the same store.
+    pub(crate) afterwards: bool,
     pub(crate) handle: Option<StoreHandle<WindowStore<K, V>>>,
 }
 
@@ -43,10 +45,18 @@ impl<K: Data, V: Data> Processor for KeepForJoin<K, V> {
     ) -> Result<(), ProcessError> {
         let is_null =
             self.null_keys.is_null(&record.key) || self.null_values.is_null(&record.value);
-        if let Some(handle) = self.handle.filter(|_| !is_null) {
-            let (value, time) = (record.value.clone(), record.timestamp);
-            cx.store(handle).add(&record.key, time, value, time)?;
+        let Some(handle) = self.handle.filter(|_| !is_null) else {
+            cx.forward(record);
+            return Ok(());
+        };
+        let (value, time) = (record.value.clone(), record.timestamp);
+        if self.afterwards {
+            let key = record.key.clone();
+            cx.forward(record);
+            cx.store(handle).add(&key, time, value, time)?;
+            return Ok(());
         }
+        cx.store(handle).add(&record.key, time, value, time)?;
         cx.forward(record);
         Ok(())
     }

@@ -10,6 +10,7 @@ mod grouped_tables;
 mod model;
 mod names;
 mod nulls;
+mod optimization;
 mod processors;
 mod sessions;
 mod stream_table_joins;
