@@ -59,6 +59,7 @@ pub mod prelude {
         Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
         PunctuationKind, Schedule, StoreAccess, StoreHandle,
     };
+    pub use streams_core::processor::{Partitions, RecordTimes, TimestampExtractor};
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError};
     pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
     pub use streams_core::state::{KeyValueStore, StoreOptions};
@@ -73,5 +74,5 @@ pub mod prelude {
         StreamsBuilder, TableJoined, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
         ValueTransformer,
     };
-    pub use streams_dsl::{GlobalKTable, Joined, ProcessorSupplier};
+    pub use streams_dsl::{GlobalKTable, Joined, Printed, ProcessorSupplier};
 }

@@ -63,7 +63,7 @@ impl StreamsBuilder {
         let (key, value) = (consumed.key.or(&None), consumed.value.or(&None));
         let mut nodes = self.graph.lock();
         let name = nodes.name_or(consumed.name, "KSTREAM-SOURCE-");
-        let spec = NodeSpec::source(&name, topics.clone(), key, value);
+        let spec = NodeSpec::source_with(&name, topics.clone(), key, value, consumed.extractor);
         let node = nodes.add(vec![], &name, move |_, builder| builder.add(spec.clone()));
         nodes.reads(node, topics);
         drop(nodes);
@@ -117,7 +117,9 @@ impl StreamsBuilder {
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
-        let source = NodeSpec::source(&source, vec![topic.clone()], key, nullable(value));
+        let extractor = consumed.extractor.nullable();
+        let source =
+            NodeSpec::source_with(&source, vec![topic.clone()], key, nullable(value), extractor);
         let kept_in = store.name.clone();
         let table = TableSourceNode { name: name.clone(), store };
         let node = nodes.add(vec![], &name, move |plan, builder| {

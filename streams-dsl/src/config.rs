@@ -5,7 +5,7 @@
 //! with a `with` constructor, and then the compiler asks for nothing.
 
 use streams_core::HasSerde;
-use streams_core::processor::Partitioner;
+use streams_core::processor::{Partitioner, Partitions, TimestampExtractor};
 use streams_core::serde::DynSerde;
 
 use std::marker::PhantomData;
@@ -116,12 +116,14 @@ macro_rules! with_serdes {
 macro_rules! with_partitioner {
     ($type:ident) => {
         impl<K, V> $type<K, V> {
-            /// The same with this choice of partitions; the last argument is how many there are.
-            pub fn with_partitioner(
+            /// The same with this choice of partitions; the last argument is how many there are. It
+            /// answers a number, or [`Partitions`]: several, or none, which leaves the record out.
+            pub fn with_partitioner<P: Into<Partitions>>(
                 mut self,
-                choose: impl Fn(&K, &V, u32) -> u32 + Send + Sync + 'static,
+                choose: impl Fn(&K, &V, u32) -> P + Send + Sync + 'static,
             ) -> Self {
-                self.partitioner = Some(Arc::new(choose));
+                self.partitioner =
+                    Some(Arc::new(move |key, value, count| choose(key, value, count).into()));
                 self
             }
         }
@@ -150,9 +152,18 @@ pub struct Consumed<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) key: Given<K>,
     pub(crate) value: Given<V>,
+    pub(crate) extractor: TimestampExtractor<K, V>,
 }
 
-with_serdes!(Consumed {});
+with_serdes!(Consumed { extractor: TimestampExtractor::default() });
+
+impl<K, V> Consumed<K, V> {
+    /// The same with this way to find a record's event time.
+    pub fn with_timestamp_extractor(mut self, extractor: TimestampExtractor<K, V>) -> Self {
+        self.extractor = extractor;
+        self
+    }
+}
 
 /// How a topic is written. Its name is the sink's.
 pub struct Produced<K, V> {

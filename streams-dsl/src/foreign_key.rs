@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use streams_core::processor::Partitioner;
+use streams_core::processor::{Partitioner, Partitions};
 use streams_core::serde::{DynSerde, HasSerde, nullable};
 use streams_core::state::StoreOptions;
 use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec};
@@ -379,7 +379,7 @@ where
         let choose = self.other_partitioner.clone();
         let choose = choose.map(|choose| -> Partitioner<Option<KO>, Subscription<K>> {
             Arc::new(move |key, _, partitions| {
-                key.as_ref().map_or(0, |key| choose(key, partitions))
+                Partitions::One(key.as_ref().map_or(0, |key| choose(key, partitions)))
             })
         });
         builder.add_internal_topic(topic, InternalTopic::default());
@@ -448,8 +448,8 @@ where
         let partitioner = self.partitioner.clone();
         let choose: Partitioner<K, Response<VO>> =
             Arc::new(move |key, response, partitions| match &partitioner {
-                Some(choose) => choose(key, partitions),
-                None => response.partition,
+                Some(choose) => Partitions::One(choose(key, partitions)),
+                None => Partitions::One(response.partition),
             });
         builder.add_internal_topic(topic, InternalTopic::default());
         let (parents, choose) = (plan.parents(), Some(choose));

@@ -73,7 +73,9 @@ impl StreamsBuilder {
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
-        let source = NodeSpec::source(&source, vec![topic], key.clone(), nullable(value));
+        let (extractor, topics) = (consumed.extractor.nullable(), vec![topic]);
+        let source =
+            NodeSpec::source_with(&source, topics, key.clone(), nullable(value), extractor);
         let (nulls, updates) = (Nulls::of(&key), store.updates());
         let parents = vec![source.name.to_string()];
         let keep = NodeSpec::processor(&name, parents, move || TableSource::<K, Option<V>, V> {
@@ -109,7 +111,8 @@ impl StreamsBuilder {
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
-        let source = NodeSpec::source(&source, vec![topic.into()], key, value);
+        let topics = vec![topic.into()];
+        let source = NodeSpec::source_with(&source, topics, key, value, consumed.extractor);
         let parents = vec![source.name.to_string()];
         let keep = NodeSpec::processor(&name, parents, move || supplier.processor());
         let store = StoreSpec { changelog: None, ..store };

@@ -242,8 +242,17 @@ impl<K: Data, V: Data> KStream<K, V> {
         look: impl Fn(&K, &V) + Send + Sync + 'static,
         named: impl Into<Named>,
     ) {
+        self.add_for_each("KSTREAM-FOREACH-", look, named.into().0);
+    }
+
+    pub(crate) fn add_for_each(
+        &self,
+        prefix: &str,
+        look: impl Fn(&K, &V) + Send + Sync + 'static,
+        name: Option<String>,
+    ) {
         let each = stateless::<K, V, (), (), _>(move |record, _| look(&record.key, &record.value));
-        self.then("KSTREAM-FOREACH-", named.into(), each, None, None);
+        self.then(prefix, Named(name), each, None, None);
     }
 
     /// The records of both streams. Nothing is said about their order.
@@ -290,6 +299,30 @@ impl<K: Data, V: Data> KStream<K, V> {
         let mut nodes = self.graph.lock();
         let name = nodes.name_or(produced.name, "KSTREAM-SINK-");
         let spec = NodeSpec::sink(&name, vec![], &topic, key, value, produced.partitioner);
+        nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
+    }
+
+    /// Writes each record to the topic that `choose` tells: one that exists when the application starts.
+    pub fn to_dynamic(&self, choose: impl Fn(&Record<K, V>) -> String + Send + Sync + 'static)
+    where
+        K: HasSerde,
+        V: HasSerde,
+    {
+        self.to_dynamic_with(choose, Produced::default());
+    }
+
+    /// As [`KStream::to_dynamic`], with a name, serdes or a choice of partitions.
+    pub fn to_dynamic_with<F>(&self, choose: F, produced: Produced<K, V>)
+    where
+        F: Fn(&Record<K, V>) -> String + Send + Sync + 'static,
+    {
+        let serdes = (produced.key.or(&self.key), produced.value.or(&self.value));
+        let mut nodes = self.graph.lock();
+        let name = nodes.name_or(produced.name, "KSTREAM-SINK-");
+        // Kafka shows the class of the function, which has no name either.
+        let extractor = std::any::type_name::<F>();
+        let (choose, partitioner) = (Arc::new(choose), produced.partitioner);
+        let spec = NodeSpec::dynamic_sink(&name, vec![], extractor, choose, serdes, partitioner);
         nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
     }
 

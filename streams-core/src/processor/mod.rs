@@ -15,6 +15,7 @@ mod fixed_key;
 mod node;
 mod sink;
 mod source;
+mod timestamps;
 
 pub use api::{
     Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, SourceInfo,
@@ -25,8 +26,9 @@ pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
 pub use node::ProcessorNode;
-pub use sink::{Partitioner, SinkNode};
+pub use sink::{Partitioner, Partitions, SinkNode, Target, TopicChooser};
 pub use source::{Source, SourceNode};
+pub use timestamps::{RecordTimes, TimestampExtractor};
 
 use crate::record::Record;
 use crate::task::TaskCore;

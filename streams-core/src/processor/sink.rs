@@ -11,12 +11,34 @@ use crate::record::{Data, Record};
 use crate::serde::{DynSerde, encode};
 use crate::task::TaskCore;
 
-/// Chooses the partition of a record among as many as the topic has (the last argument).
-pub type Partitioner<K, V> = Arc<dyn Fn(&K, &V, u32) -> u32 + Send + Sync>;
+/// Which partitions of its topic a record goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partitions {
+    /// The one that the key says, as without a partitioner.
+    ByKey,
+    /// None: the record is left out and counted.
+    Nowhere,
+    /// This one.
+    One(u32),
+    /// Each of these, once.
+    Many(Vec<u32>),
+}
+
+impl From<u32> for Partitions {
+    fn from(partition: u32) -> Self {
+        Self::One(partition)
+    }
+}
+
+/// Chooses among as many partitions as the topic has (the last argument).
+pub type Partitioner<K, V> = Arc<dyn Fn(&K, &V, u32) -> Partitions + Send + Sync>;
+
+/// Chooses the topic of a record.
+pub type TopicChooser<K, V> = Arc<dyn Fn(&Record<K, V>) -> String + Send + Sync>;
 
 /// A sink.
 pub struct SinkNode<K, V> {
-    output: usize,
+    to: Target<K, V>,
     key: DynSerde<K>,
     value: DynSerde<V>,
     partitioner: Option<Partitioner<K, V>>,
@@ -24,23 +46,92 @@ pub struct SinkNode<K, V> {
     value_bytes: Vec<u8>,
 }
 
+/// The topics that a sink writes.
+pub enum Target<K, V> {
+    /// The task's output topic of this number.
+    Output(usize),
+    /// The one that is chosen for each record.
+    Chosen(TopicChooser<K, V>),
+}
+
 impl<K: Data, V: Data> SinkNode<K, V> {
-    /// A sink for the task's output topic `output`. Without a partitioner, records go by the
-    /// murmur2 hash of their key bytes, and those without a key are spread evenly.
+    /// A sink. Without a partitioner, records go by the murmur2 hash of their key bytes, and those
+    /// without a key are spread evenly.
     pub fn new(
-        output: usize,
+        to: Target<K, V>,
         key: DynSerde<K>,
         value: DynSerde<V>,
         partitioner: Option<Partitioner<K, V>>,
     ) -> Self {
-        Self { output, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
+        Self { to, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
     }
 
-    #[cold]
-    fn unfit(&self, error: SerdeError, task: &mut TaskCore) -> ProcessError {
-        let topic = task.outputs_mut().topic(self.output).to_string();
-        ProcessError::Serialization { topic, error }
+    /// The number of the topic for a record.
+    fn output(&self, record: &Record<K, V>, task: &mut TaskCore) -> Result<usize, ProcessError> {
+        let choose = match &self.to {
+            Target::Output(output) => return Ok(*output),
+            Target::Chosen(choose) => choose,
+        };
+        let topic = choose(record);
+        if let Some(known) = task.outputs_mut().position(&topic) {
+            return Ok(known);
+        }
+        match (task.settings().topics)(&topic) {
+            Some(found) => Ok(task.outputs_mut().add(found)),
+            None => {
+                let error = broker_api::Error::UnknownTopic { topic: topic.clone() };
+                Err(ProcessError::Output { topic, error })
+            }
+        }
     }
+
+    /// Encodes and sends a record.
+    fn write(
+        &self,
+        record: &Record<K, V>,
+        (key_bytes, value_bytes): (&mut Vec<u8>, &mut Vec<u8>),
+        task: &mut TaskCore,
+    ) -> Result<(), ProcessError> {
+        let output = self.output(record, task)?;
+        let encoded = encode(&*self.key, &record.key, key_bytes)
+            .and_then(|key| Ok((key, encode(&*self.value, &record.value, value_bytes)?)));
+        let (key, value) = encoded.map_err(|error| unfit(output, error, task))?;
+        let outputs = task.outputs_mut();
+        let count = outputs.partitions(output);
+        let choose = self.partitioner.as_ref();
+        let mut chosen = match choose.map(|choose| choose(&record.key, &record.value, count)) {
+            None | Some(Partitions::ByKey) => Partitions::One(match key {
+                Some(key) => partition_of(key, count),
+                None => outputs.next_partition(output),
+            }),
+            Some(chosen) => chosen,
+        };
+        let partitions = match &mut chosen {
+            Partitions::One(partition) => std::slice::from_ref(partition),
+            Partitions::Many(partitions) => {
+                partitions.sort_unstable();
+                partitions.dedup();
+                &partitions[..]
+            }
+            Partitions::Nowhere | Partitions::ByKey => &[],
+        };
+        if partitions.is_empty() {
+            task.drop_record("no partition");
+            return Ok(());
+        }
+        task.touch();
+        let headers = record.headers.as_slice();
+        partitions.iter().try_for_each(|&partition| {
+            let outputs = task.outputs_mut();
+            outputs.send(output, partition, record.timestamp, key, value, headers)
+        })
+    }
+}
+
+#[cold]
+fn unfit(output: usize, error: SerdeError, task: &mut TaskCore) -> ProcessError {
+    let topic = task.outputs_mut().topic(output).to_string();
+    ProcessError::Serialization { topic, error }
 }
 
 impl<K: Data, V: Data> Push<K, V> for SinkNode<K, V> {
@@ -50,23 +141,7 @@ impl<K: Data, V: Data> Push<K, V> for SinkNode<K, V> {
         }
         let mut key_bytes = std::mem::take(&mut self.key_bytes);
         let mut value_bytes = std::mem::take(&mut self.value_bytes);
-        let encoded = encode(&*self.key, &record.key, &mut key_bytes)
-            .and_then(|key| Ok((key, encode(&*self.value, &record.value, &mut value_bytes)?)));
-        let written = match encoded {
-            Ok((key, value)) => {
-                task.touch();
-                let outputs = task.outputs_mut();
-                let partitions = outputs.partitions(self.output);
-                let partition = match (&self.partitioner, key) {
-                    (Some(choose), _) => choose(&record.key, &record.value, partitions),
-                    (None, Some(key)) => partition_of(key, partitions),
-                    (None, None) => outputs.next_partition(self.output),
-                };
-                let headers = record.headers.as_slice();
-                outputs.send(self.output, partition, record.timestamp, key, value, headers)
-            }
-            Err(error) => Err(self.unfit(error, task)),
-        };
+        let written = self.write(&record, (&mut key_bytes, &mut value_bytes), task);
         if let Err(error) = written.or_else(|error| task.settle(Stage::Production, error)) {
             task.fail(error);
         }

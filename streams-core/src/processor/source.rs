@@ -1,9 +1,9 @@
 //! Where records enter a task: decoding, null rules, the deserialization handler.
 
-use broker_api::RecordRef;
+use broker_api::{RecordRef, Timestamp};
 use bytes::Bytes;
 
-use super::{Child, Children, Signal, SourceInfo};
+use super::{Child, Children, Signal, SourceInfo, TimestampExtractor};
 use crate::error::{BuildError, ProcessError, SerdeError};
 use crate::failure::Stage;
 use crate::record::{Data, Headers, Record};
@@ -12,8 +12,27 @@ use crate::task::TaskCore;
 
 /// Takes the encoded records of a topic.
 pub trait Source: Send {
-    /// Decodes a record of `owner`, the bytes of its batch, and forwards it.
-    fn feed(&mut self, record: &RecordRef<'_>, owner: &Bytes, task: &mut TaskCore);
+    /// The event time of a record of `owner`, the bytes of its batch; negative if it has none.
+    /// `partition`: the highest of its partition so far.
+    fn time_of(
+        &self,
+        record: &RecordRef<'_>,
+        owner: &Bytes,
+        partition: Timestamp,
+        wall_clock: Timestamp,
+    ) -> Timestamp;
+
+    /// Whether records without an event time are left out, instead of being an error.
+    fn skips_without_time(&self) -> bool;
+
+    /// Decodes a record of `owner`, the bytes of its batch, and forwards it with its event time.
+    fn feed(
+        &mut self,
+        record: &RecordRef<'_>,
+        timestamp: Timestamp,
+        owner: &Bytes,
+        task: &mut TaskCore,
+    );
 
     /// Passes a signal on, depth first.
     fn signal(&mut self, signal: &Signal, task: &mut TaskCore);
@@ -23,6 +42,7 @@ pub trait Source: Send {
 pub struct SourceNode<K, V> {
     key: DynSerde<K>,
     value: DynSerde<V>,
+    extractor: TimestampExtractor<K, V>,
     children: Children<K, V>,
 }
 
@@ -35,14 +55,36 @@ impl<K: Data, V: Data> SourceNode<K, V> {
         name: &str,
         key: DynSerde<K>,
         value: DynSerde<V>,
+        extractor: TimestampExtractor<K, V>,
         children: Vec<Child>,
     ) -> Result<Self, BuildError> {
-        Ok(Self { key, value, children: Children::new(name, children)? })
+        Ok(Self { key, value, extractor, children: Children::new(name, children)? })
     }
 }
 
 impl<K: Data, V: Data> Source for SourceNode<K, V> {
-    fn feed(&mut self, record: &RecordRef<'_>, owner: &Bytes, task: &mut TaskCore) {
+    fn time_of(
+        &self,
+        record: &RecordRef<'_>,
+        owner: &Bytes,
+        partition: Timestamp,
+        wall_clock: Timestamp,
+    ) -> Timestamp {
+        let serdes = (&self.key, &self.value);
+        self.extractor.extract((record, owner), serdes, partition, wall_clock)
+    }
+
+    fn skips_without_time(&self) -> bool {
+        self.extractor.skips()
+    }
+
+    fn feed(
+        &mut self,
+        record: &RecordRef<'_>,
+        timestamp: Timestamp,
+        owner: &Bytes,
+        task: &mut TaskCore,
+    ) {
         let Some(key) = decode(&*self.key, record.key, owner, "key", "null key", task) else {
             return;
         };
@@ -58,7 +100,7 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
                 Err(error) => return task.fail_input(error),
             }
         };
-        let record = Record { key, value, timestamp: record.timestamp, headers };
+        let record = Record { key, value, timestamp, headers };
         self.children.forward(record, task);
     }
 

@@ -16,13 +16,15 @@ use broker_api::{
 use super::StreamsError;
 use crate::error::BuildError;
 use crate::task::WrittenTopics;
-use crate::topology::{SubTopology, Topology};
+use crate::topology::{NodeKind, NodeSpec, SubTopology, Topology};
 
 /// The topology on the partitions of its topics.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The topics that are read and written, by the names that the topology uses.
     topics: BTreeMap<String, TopicDescription>,
+    /// What else exists, if the topology chooses topics record by record.
+    others: BTreeMap<Arc<str>, TopicDescription>,
     /// Which of them the application owns.
     repartition: Vec<String>,
     /// The changelog of each store.
@@ -54,7 +56,7 @@ impl Plan {
         draft.changelogs(topology);
         draft.check(&admin.group_offsets(application).await?)?;
 
-        let Draft { mut topics, internal, tasks, .. } = draft;
+        let Draft { mut topics, internal, tasks, existing, .. } = draft;
         let mut plan = Self { tasks, cluster_id, ..Self::default() };
         for (usage, wanted) in internal {
             let made = ensure(admin, application, wanted).await?;
@@ -69,6 +71,10 @@ impl Plan {
             }
         }
         plan.topics = topics;
+        let is_dynamic = |node: &NodeSpec| matches!(node.kind, NodeKind::DynamicSink { .. });
+        if topology.nodes().iter().any(is_dynamic) {
+            plan.others = existing;
+        }
         Ok(plan)
     }
 
@@ -82,7 +88,7 @@ impl Plan {
     /// # Errors
     /// [`BuildError::Unknown`].
     pub fn topic(&self, name: &str) -> Result<&TopicDescription, BuildError> {
-        self.topics.get(name).ok_or_else(|| BuildError::Unknown {
+        self.topics.get(name).or_else(|| self.others.get(name)).ok_or_else(|| BuildError::Unknown {
             node: "the topology".into(),
             missing: format!("topic {name}"),
         })

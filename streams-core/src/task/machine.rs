@@ -160,15 +160,22 @@ impl Task {
             };
             let (core, sources) = (&mut self.core, &mut self.sources);
             let (to_leave_out, left_out) = (&mut self.to_leave_out, &mut self.left_out);
-            let taken = self.queues[chosen].next(|partition, source, record, batch| {
+            let taken = self.queues[chosen].next(|partition, source, record, batch, head| {
                 core.set_source(partition, record.offset, batch);
-                if record.timestamp < 0 {
+                let source = &mut sources[source].source;
+                let timestamp = head.known.unwrap_or_else(|| {
+                    source.time_of(record, batch.bytes(), head.partition, core.wall_clock())
+                });
+                if timestamp < 0 {
+                    if source.skips_without_time() {
+                        core.drop_record("no event time");
+                        return timestamp;
+                    }
                     let (partition, offset) = (partition.clone(), record.offset);
-                    let timestamp = record.timestamp;
                     core.fail(ProcessError::Timestamp { partition, offset, timestamp });
-                    return;
+                    return timestamp;
                 }
-                core.advance_stream_time(record.timestamp);
+                core.advance_stream_time(timestamp);
                 if !to_leave_out.is_empty() {
                     let this = Place::Record(partition.clone(), record.offset);
                     if let Some(what) = take(to_leave_out, |place| *place == this) {
@@ -176,10 +183,11 @@ impl Task {
                             core.fail(error);
                         }
                         left_out.push(what.place);
-                        return;
+                        return timestamp;
                     }
                 }
-                sources[source].source.feed(record, batch.bytes(), core);
+                source.feed(record, timestamp, batch.bytes(), core);
+                timestamp
             });
             match taken {
                 None => break,
@@ -288,8 +296,13 @@ impl Task {
             return (!self.queues[0].is_empty()).then_some(0);
         }
         let mut best: Option<(Timestamp, usize)> = None;
+        let (sources, wall_clock) = (&self.sources, self.core.wall_clock());
         for (index, queue) in self.queues.iter_mut().enumerate() {
-            match queue.head_timestamp() {
+            let source = &sources[queue.source()].source;
+            let head = queue.head_time(|record, batch, partition| {
+                source.time_of(record, batch.bytes(), partition, wall_clock)
+            });
+            match head {
                 Some(head) if best.is_none_or(|(oldest, _)| head < oldest) => {
                     best = Some((head, index));
                 }

@@ -18,6 +18,6 @@ pub(crate) use machine::panic_message;
 pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::{OffsetMetadata, OwnTimes, WrittenTopics};
 pub use outputs::{OutputTopic, Outputs};
-pub use record_queue::RecordQueue;
+pub use record_queue::{HeadTime, RecordQueue};
 pub use schedules::Schedules;
 pub use stores::Stores;

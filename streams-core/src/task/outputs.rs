@@ -68,6 +68,11 @@ impl Outputs {
         self.topics.len() - 1
     }
 
+    /// The number of a topic.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.topics.iter().position(|topic| *topic.name == *name)
+    }
+
     /// The name of a topic.
     pub fn topic(&self, topic: usize) -> &Arc<str> {
         &self.topics[topic].name

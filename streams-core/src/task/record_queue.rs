@@ -16,6 +16,17 @@ pub struct RecordQueue {
     fetched_to: Offset,
     at_end: bool,
     time: Timestamp,
+    /// The event time of the next record, once somebody has asked.
+    head: Option<Timestamp>,
+}
+
+/// What is known of a record's time when its turn comes.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadTime {
+    /// Its event time, if it was found before.
+    pub known: Option<Timestamp>,
+    /// The highest of its partition so far; -1: none yet.
+    pub partition: Timestamp,
 }
 
 impl RecordQueue {
@@ -36,6 +47,7 @@ impl RecordQueue {
             fetched_to: position,
             at_end: false,
             time,
+            head: None,
         }
     }
 
@@ -87,14 +99,22 @@ impl RecordQueue {
         self.pass_invisible();
     }
 
-    /// The timestamp of the next record.
-    pub fn head_timestamp(&mut self) -> Option<Timestamp> {
+    /// The event time of the next record, found by `time_of` (which is also given the highest of the
+    /// partition so far).
+    pub fn head_time(
+        &mut self,
+        time_of: impl Fn(&RecordRef<'_>, &Batch, Timestamp) -> Timestamp,
+    ) -> Option<Timestamp> {
+        if self.head.is_some() {
+            return self.head;
+        }
         loop {
             let batch = self.batches.front()?;
             let mut peek = self.cursor;
             match batch.next_record(&mut peek) {
                 Some(Ok(record)) if record.offset >= self.position => {
-                    return Some(record.timestamp);
+                    self.head = Some(time_of(&record, batch, self.time));
+                    return self.head;
                 }
                 Some(Ok(_)) => self.cursor = peek, // before the position asked for
                 // A malformed record is met when it is taken.
@@ -104,21 +124,24 @@ impl RecordQueue {
         }
     }
 
-    /// Hands the next record and its batch to `take`; `None` if there is none.
+    /// Hands the next record and its batch to `take`, which answers its event time; `None` if there is
+    /// none.
     ///
     /// # Errors
     /// [`Error::InvalidBatch`].
-    pub fn next<R>(
+    pub fn next(
         &mut self,
-        take: impl FnOnce(&TopicPartition, usize, &RecordRef<'_>, &Batch) -> R,
-    ) -> Option<Result<R, Error>> {
+        take: impl FnOnce(&TopicPartition, usize, &RecordRef<'_>, &Batch, HeadTime) -> Timestamp,
+    ) -> Option<Result<(), Error>> {
         loop {
             let batch = self.batches.front()?;
             match batch.next_record(&mut self.cursor) {
                 Some(Ok(record)) if record.offset >= self.position => {
                     self.position = record.offset + 1;
-                    self.time = self.time.max(record.timestamp);
-                    return Some(Ok(take(&self.partition, self.source, &record, batch)));
+                    let head = HeadTime { known: self.head.take(), partition: self.time };
+                    let time = take(&self.partition, self.source, &record, batch, head);
+                    self.time = self.time.max(time);
+                    return Some(Ok(()));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Some(Err(error)),
@@ -159,8 +182,12 @@ mod tests {
 
     fn drain(queue: &mut RecordQueue) -> Vec<Offset> {
         let mut offsets = Vec::new();
-        while let Some(offset) = queue.next(|_, _, record, _| record.offset) {
-            offsets.push(offset.unwrap());
+        let mut take = |_: &_, _, record: &RecordRef<'_>, _: &_, _| {
+            offsets.push(record.offset);
+            record.timestamp
+        };
+        while let Some(taken) = queue.next(&mut take) {
+            taken.unwrap();
         }
         offsets
     }
@@ -169,7 +196,7 @@ mod tests {
     fn starts_in_the_middle_of_a_batch_and_passes_gaps() {
         let mut queue = RecordQueue::new(TopicPartition::new("t", 0), 0, 12, -1);
         queue.add(vec![batch(10, &[1, 2, 3, 4]), batch(20, &[9, 5])], 25, true);
-        assert_eq!(queue.head_timestamp(), Some(3));
+        assert_eq!(queue.head_time(|record, _, _| record.timestamp), Some(3));
         assert_eq!(drain(&mut queue), [12, 13, 20, 21]);
         assert_eq!((queue.position(), queue.time(), queue.bytes()), (25, 9, 0));
     }

@@ -74,6 +74,10 @@ impl Topology {
                         "    Processor: {name} (stores: [{stores}])\n      --> {after}\n      <-- {before}"
                     )
                 }
+                NodeKind::DynamicSink { extractor } => writeln!(
+                    text,
+                    "    Sink: {name} (extractor class: {extractor})\n      <-- {before}"
+                ),
                 NodeKind::Sink { topic } => {
                     writeln!(text, "    Sink: {name} (topic: {topic})\n      <-- {before}")
                 }

@@ -273,7 +273,7 @@ fn cut(nodes: &[NodeSpec], children: &[Vec<usize>]) -> Vec<SubTopology> {
                 match &nodes[index].kind {
                     NodeKind::Source { topics } => part.sources.extend(topics.iter().cloned()),
                     NodeKind::Sink { topic } => part.sinks.push(topic.clone()),
-                    NodeKind::Processor => {}
+                    NodeKind::Processor | NodeKind::DynamicSink { .. } => {}
                 }
                 for store in &nodes[index].stores {
                     if !part.stores.contains(store) {

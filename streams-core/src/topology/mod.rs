@@ -8,6 +8,7 @@ mod arena;
 mod builder;
 mod describe;
 mod graph;
+mod mermaid;
 mod spec;
 
 pub(crate) use arena::ArenaNode;

@@ -10,7 +10,7 @@ use super::arena::{self, ArenaNode};
 use crate::error::BuildError;
 use crate::processor::{
     AsyncCall, AsyncNode, AsyncOptions, Child, Erased, Partitioner, Processor, ProcessorNode, Push,
-    SinkNode, Source, SourceNode,
+    SinkNode, Source, SourceNode, Target, TimestampExtractor, TopicChooser,
 };
 use crate::record::Data;
 use crate::serde::DynSerde;
@@ -49,6 +49,11 @@ pub enum NodeKind {
     Sink {
         /// Its name; that of an internal topic without the application's id.
         topic: String,
+    },
+    /// Writes the topic that is chosen for each record.
+    DynamicSink {
+        /// What chooses it, as `describe()` shows it.
+        extractor: String,
     },
 }
 
@@ -103,9 +108,21 @@ impl NodeSpec {
         key: DynSerde<K>,
         value: DynSerde<V>,
     ) -> Self {
+        Self::source_with(name, topics, key, value, TimestampExtractor::default())
+    }
+
+    /// A source that finds its records' event times in this way.
+    pub fn source_with<K: Data, V: Data>(
+        name: &str,
+        topics: Vec<String>,
+        key: DynSerde<K>,
+        value: DynSerde<V>,
+        extractor: TimestampExtractor<K, V>,
+    ) -> Self {
         let node = name.to_string();
         let make = move |children| -> Result<Box<dyn Source>, BuildError> {
-            Ok(Box::new(SourceNode::new(&node, key.clone(), value.clone(), children)?))
+            let (key, value, extractor) = (key.clone(), value.clone(), extractor.clone());
+            Ok(Box::new(SourceNode::new(&node, key, value, extractor, children)?))
         };
         Self {
             name: name.into(),
@@ -181,15 +198,49 @@ impl NodeSpec {
         partitioner: Option<Partitioner<K, V>>,
     ) -> Self {
         let to = topic.to_string();
+        let target = move |cx: &mut MakeContext<'_>| {
+            let output = (cx.topics)(&to)?;
+            Ok(Target::Output(cx.task.outputs_mut().add(output)))
+        };
+        let kind = NodeKind::Sink { topic: topic.into() };
+        Self::sink_to(name, parents, kind, target, (key, value, partitioner))
+    }
+
+    /// A sink whose topic `choose` tells for each record: one that exists when the application starts.
+    /// `extractor` is how `describe()` shows that function.
+    pub fn dynamic_sink<K: Data, V: Data>(
+        name: &str,
+        parents: Vec<String>,
+        extractor: &str,
+        choose: TopicChooser<K, V>,
+        serdes: (DynSerde<K>, DynSerde<V>),
+        partitioner: Option<Partitioner<K, V>>,
+    ) -> Self {
+        let kind = NodeKind::DynamicSink { extractor: extractor.into() };
+        let target = move |_: &mut MakeContext<'_>| Ok(Target::Chosen(choose.clone()));
+        let (key, value) = serdes;
+        Self::sink_to(name, parents, kind, target, (key, value, partitioner))
+    }
+
+    fn sink_to<K: Data, V: Data>(
+        name: &str,
+        parents: Vec<String>,
+        kind: NodeKind,
+        target: impl Fn(&mut MakeContext<'_>) -> Result<Target<K, V>, BuildError>
+        + Send
+        + Sync
+        + 'static,
+        (key, value, partitioner): (DynSerde<K>, DynSerde<V>, Option<Partitioner<K, V>>),
+    ) -> Self {
         let make = move |cx: &mut MakeContext<'_>, _| -> Result<Erased, BuildError> {
-            let output = cx.task.outputs_mut().add((cx.topics)(&to)?);
-            let node = SinkNode::new(output, key.clone(), value.clone(), partitioner.clone());
+            let partitioner = partitioner.clone();
+            let node = SinkNode::new(target(cx)?, key.clone(), value.clone(), partitioner);
             let push: Box<dyn Push<K, V>> = Box::new(node);
             Ok(Box::new(push))
         };
         Self {
             name: name.into(),
-            kind: NodeKind::Sink { topic: topic.into() },
+            kind,
             parents,
             stores: Vec::new(),
             input: Some(TypeTag::of::<K, V>()),

@@ -13,6 +13,7 @@ mod nulls;
 mod optimization;
 mod processors;
 mod sessions;
+mod sources_and_sinks;
 mod stream_table_joins;
 mod suppress;
 mod table_joins;
