@@ -250,11 +250,28 @@ pub struct Materialized<K, V> {
     pub(crate) caching: bool,
     pub(crate) logging: bool,
     pub(crate) retention: Option<Duration>,
+    pub(crate) history: Option<Duration>,
 }
 
-with_serdes!(Materialized { caching: true, logging: true, retention: None });
+with_serdes!(Materialized { caching: true, logging: true, retention: None, history: None });
+
+impl<K: HasSerde, V: HasSerde> Materialized<K, V> {
+    /// A versioned table in a store of this name, with the serdes of the types. See
+    /// [`Materialized::with_history`].
+    pub fn versioned(name: impl Into<String>, history: Duration) -> Self {
+        Self::named(name).with_history(history)
+    }
+}
 
 impl<K, V> Materialized<K, V> {
+    /// The same as a versioned table: it remembers what each key had, and when. `history` is how long a
+    /// value is kept after it was replaced, and how late updates may come, in event time. It is never
+    /// cached: each update is forwarded at once. Its store needs a name.
+    pub fn with_history(mut self, history: Duration) -> Self {
+        self.history = Some(history);
+        self
+    }
+
     /// The same without merging updates between commits: each is forwarded at once.
     pub fn with_caching_disabled(mut self) -> Self {
         self.caching = false;
@@ -285,13 +302,18 @@ impl<K, V> Materialized<K, V> {
         key: &DynSerde<K>,
         value: &DynSerde<V>,
     ) -> TableStore<K, V> {
+        let name = self.name.clone().unwrap_or_else(|| nodes.new_store_name(prefix));
+        if let Some(history) = self.history {
+            nodes.keeps_history(&name, millis(history));
+        }
         TableStore {
-            name: self.name.clone().unwrap_or_else(|| nodes.new_store_name(prefix)),
+            name,
             key: key.clone(),
             value: value.clone(),
-            caching: self.caching,
+            caching: self.caching && self.history.is_none(),
             logging: self.logging,
             retention: self.retention.map(millis),
+            history: self.history.map(millis),
         }
     }
 }
@@ -342,8 +364,15 @@ impl<K, V> TableConfig<K, V> {
     ) -> TableParts<K, V> {
         let Some(Self { name, materialized, .. }) = config else {
             let (name, key) = (nodes.new_store_name(prefix), key.clone());
-            let store =
-                TableStore { name, key, value, caching: true, logging: true, retention: None };
+            let store = TableStore {
+                name,
+                key,
+                value,
+                caching: true,
+                logging: true,
+                retention: None,
+                history: None,
+            };
             return TableParts { name: None, store, inherited: (key_to_inherit.clone(), None) };
         };
         let inherited = (

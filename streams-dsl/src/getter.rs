@@ -17,7 +17,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use streams_core::processor::{Context, InitContext, StoreAccess, StoreHandle};
-use streams_core::state::{ChangeBuffer, KeyValueStore, SessionStore, WindowStore};
+use streams_core::state::{ChangeBuffer, KeyValueStore, SessionStore, VersionedStore, WindowStore};
 use streams_core::{BuildError, Data, ProcessError, Windowed};
 
 /// A value and its time.
@@ -62,17 +62,47 @@ impl<K, V> LookUp<K, V> {
         key: &K,
         cx: &mut Context<'_, K2, V2>,
     ) -> Result<Found<V>, ProcessError> {
+        self.get_as_of(key, None, cx)
+    }
+
+    /// The value that a key had at a time, as far as the table knows the past.
+    pub(crate) fn get_as_of<K2: Data, V2: Data>(
+        &mut self,
+        key: &K,
+        time: Option<i64>,
+        cx: &mut Context<'_, K2, V2>,
+    ) -> Result<Found<V>, ProcessError> {
         match &mut self.getter {
-            Some(getter) => getter.get(key, None, &mut cx.stores()),
+            Some(getter) => getter.get(key, time, &mut cx.stores()),
             None => Err(ProcessError::user("a table was looked into before it was there")),
         }
     }
 }
 
-/// The getter of a table that is kept in this key-value store.
+/// The getter of a table that is kept in this store: of latest values, or of versions.
 pub(crate) fn stored<K: Data + Eq + Hash, V: Data>(store: &str) -> MakeGetter<K, V> {
     let store = store.to_string();
-    Arc::new(move |cx| Ok(Box::new(Stored(cx.store::<KeyValueStore<K, V>>(&store)?))))
+    Arc::new(move |cx| match cx.store::<VersionedStore<K, V>>(&store) {
+        Ok(versions) => Ok(Box::new(Versions(versions))),
+        Err(_) => Ok(Box::new(Stored(cx.store::<KeyValueStore<K, V>>(&store)?))),
+    })
+}
+
+struct Versions<K, V>(StoreHandle<VersionedStore<K, V>>);
+
+impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for Versions<K, V> {
+    fn get(
+        &mut self,
+        key: &K,
+        as_of: Option<i64>,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<Found<V>, ProcessError> {
+        let store = stores.store(self.0);
+        Ok(match as_of {
+            Some(time) => store.get_as_of(key, time)?,
+            None => store.get(key)?,
+        })
+    }
 }
 
 struct Stored<K, V>(StoreHandle<KeyValueStore<K, V>>);
@@ -191,7 +221,7 @@ where
 pub(crate) type JoinTables<K, L, R, O> =
     dyn Fn(&K, Option<&L>, Option<&R>) -> Option<O> + Send + Sync;
 
-/// The getter of two tables that are joined. Its results have the later time of both.
+/// The getter of two tables that are joined, which is not versioned even if both are, as in Kafka. Its results have the later time of both.
 pub(crate) fn joined<K: 'static, L: 'static, R: 'static, O: 'static>(
     left: MakeGetter<K, L>,
     right: MakeGetter<K, R>,
@@ -212,11 +242,11 @@ impl<K, L, R, O> Getter<K, O> for Joined<K, L, R, O> {
     fn get(
         &mut self,
         key: &K,
-        as_of: Option<i64>,
+        _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<O>, ProcessError> {
-        let left = self.left.get(key, as_of, stores)?;
-        let right = self.right.get(key, as_of, stores)?;
+        let left = self.left.get(key, None, stores)?;
+        let right = self.right.get(key, None, stores)?;
         let time = left.as_ref().map(|(_, time)| *time).max(right.as_ref().map(|(_, time)| *time));
         let (left, right) = (left.map(|(value, _)| value), right.map(|(value, _)| value));
         Ok((self.join)(key, left.as_ref(), right.as_ref()).zip(time))

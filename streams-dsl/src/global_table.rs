@@ -73,6 +73,12 @@ impl StreamsBuilder {
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
+        if store.history.is_some() {
+            nodes.fail(BuildError::Invalid {
+                node: name.clone(),
+                reason: "a global table has no history; keep it without (with_history)".into(),
+            });
+        }
         let (extractor, topics) = (consumed.extractor.nullable(), vec![topic]);
         let source =
             NodeSpec::source_with(&source, topics, key.clone(), nullable(value), extractor);

@@ -33,6 +33,8 @@ pub(crate) struct Nodes {
     next_number: usize,
     next_priority: usize,
     error: Option<BuildError>,
+    /// The stores of versioned tables, and how long their history is in milliseconds.
+    histories: BTreeMap<String, i64>,
 }
 
 /// A logical node: one or more physical ones.
@@ -218,6 +220,23 @@ impl Nodes {
     /// Says that a node is a table.
     pub(crate) fn is_table(&mut self, node: NodeId, kind: TableKind) {
         self.all[node].table = Some(TableNode { kind, sends_old_values: false });
+    }
+
+    /// Says that a store is that of a versioned table, with a history of so many milliseconds.
+    pub(crate) fn keeps_history(&mut self, store: &str, millis: i64) {
+        self.histories.insert(store.into(), millis);
+    }
+
+    /// How long the history of a table is, if it is versioned: by its own store, or computed from one
+    /// that is.
+    pub(crate) fn history(&self, node: NodeId) -> Option<i64> {
+        match self.all[node].table.as_ref().map(|table| &table.kind)? {
+            TableKind::Source { store, .. }
+            | TableKind::Stored(store)
+            | TableKind::Joined(Some(store)) => self.histories.get(store).copied(),
+            TableKind::Derived => self.history(self.all[node].parents[0]),
+            TableKind::DerivedWith(_) | TableKind::Joined(None) => None,
+        }
     }
 
     /// Says that the windows of a table close: a window is closed once stream time has reached its end

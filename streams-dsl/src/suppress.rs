@@ -183,6 +183,15 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
                 (name, nodes.new_store_name("KTABLE-SUPPRESS-"))
             }
         };
+        if nodes.history(self.node).is_some() {
+            nodes.fail(BuildError::Invalid {
+                node: name.clone(),
+                reason:
+                    "a versioned table cannot be suppressed: what is held back would come out of \
+                         order; suppress a table that is kept without a history"
+                        .into(),
+            });
+        }
         let (place, wait, above) = match until {
             Until::TimeLimit(limit) => (Place::Arrival, limit, Vec::new()),
             Until::WindowCloses(end) => {

@@ -79,6 +79,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
             self.derived(&mut nodes, "KTABLE-FILTER-", config, &self.value);
         // Asked at once, as Kafka does: an operator that comes later does not change this one.
         let passes_old_values = nodes.send_old_values(self.node, false);
+        let is_versioned = nodes.history(self.node).is_some();
         let keeps = Arc::new(keeps);
         let getter = match &store {
             Some(store) => getter::stored(&store.name),
@@ -94,6 +95,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
                 NodeSpec::processor(name, vec![], move || TableFilter {
                     keeps: keeps.clone(),
                     sends_old_values,
+                    is_versioned,
                     updates: updates.clone(),
                 })
             });

@@ -14,6 +14,9 @@ pub(crate) struct TableFilter<K, V, F> {
     /// Whether a value stays.
     pub(crate) keeps: Arc<F>,
     pub(crate) sends_old_values: bool,
+    /// Of a versioned table every update is told: one that comes out of order may matter although
+    /// nothing was and nothing is.
+    pub(crate) is_versioned: bool,
     /// Where its result is kept, if it is.
     pub(crate) updates: Option<Updates<K, V>>,
 }
@@ -41,10 +44,11 @@ where
         let Record { key, value, timestamp, headers } = record;
         let filter = |value: Option<V>| value.filter(|value| (self.keeps)(&key, value));
         let is_latest = value.is_latest;
+        let knows_before = self.sends_old_values && !self.is_versioned;
         let new = filter(value.new);
         let Some(updates) = &self.updates else {
             let old = filter(value.old.filter(|_| self.sends_old_values));
-            if !(self.sends_old_values && old.is_none() && new.is_none()) {
+            if !(knows_before && old.is_none() && new.is_none()) {
                 cx.forward(Record {
                     key,
                     value: Change { new, old, is_latest },
@@ -54,7 +58,7 @@ where
             }
             return Ok(());
         };
-        if self.sends_old_values && new.is_none() && updates.store(cx)?.get(&key)?.is_none() {
+        if knows_before && new.is_none() && !updates.has(&key, cx)? {
             return Ok(());
         }
         updates.put(Record { key, value: new, timestamp, headers }, cx)

@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use streams_core::processor::{Context, InitContext, StoreHandle};
 use streams_core::serde::DynSerde;
-use streams_core::state::{KeyValueStore, StoreOptions};
+use streams_core::state::{KeyValueStore, Put, StoreOptions, VersionedOptions, VersionedStore};
 use streams_core::topology::StoreSpec;
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
 
@@ -17,22 +17,30 @@ pub(crate) struct TableStore<K, V> {
     pub(crate) logging: bool,
     /// How long windows are kept, in milliseconds; `None`: as long as they must be.
     pub(crate) retention: Option<i64>,
+    /// How long the history of a versioned table is, in milliseconds.
+    pub(crate) history: Option<i64>,
 }
 
 impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {
     /// The store for a topology.
     pub(crate) fn spec(&self, sends_old_values: bool) -> StoreSpec {
+        let (key, value) = (self.key.clone(), self.value.clone());
+        if let Some(retention) = self.history {
+            let options = VersionedOptions { logged: self.logging, retention };
+            return StoreSpec::versioned(&self.name, key, value, options);
+        }
         let options = StoreOptions {
             logged: self.logging,
             forward_on_seal: self.caching,
             keep_old: sends_old_values,
         };
-        StoreSpec::key_value(&self.name, self.key.clone(), self.value.clone(), options)
+        StoreSpec::key_value(&self.name, key, value, options)
     }
 
     /// The same for a processor.
     pub(crate) fn updates(&self) -> Updates<K, V> {
-        Updates { store: self.name.clone(), caching: self.caching, handle: None }
+        let is_versioned = self.history.is_some();
+        Updates { store: self.name.clone(), caching: self.caching, is_versioned, handle: None }
     }
 }
 
@@ -40,8 +48,23 @@ impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {
 pub(crate) struct Updates<K, V> {
     store: String,
     caching: bool,
-    handle: Option<StoreHandle<KeyValueStore<K, V>>>,
+    is_versioned: bool,
+    handle: Option<Kept<K, V>>,
 }
+
+/// The store that a table is kept in.
+enum Kept<K, V> {
+    Latest(StoreHandle<KeyValueStore<K, V>>),
+    Versioned(StoreHandle<VersionedStore<K, V>>),
+}
+
+impl<K, V> Clone for Kept<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Kept<K, V> {}
 
 impl<K, V> Clone for Updates<K, V> {
     fn clone(&self) -> Self {
@@ -52,19 +75,29 @@ impl<K, V> Clone for Updates<K, V> {
 impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
     /// Finds the store.
     pub(crate) fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.handle = Some(cx.store(&self.store)?);
+        self.handle = Some(match self.is_versioned {
+            true => Kept::Versioned(cx.store(&self.store)?),
+            false => Kept::Latest(cx.store(&self.store)?),
+        });
         Ok(())
     }
 
-    /// The store.
-    pub(crate) fn store<'a>(
-        &self,
-        cx: &'a mut Context<'_, K, Change<V>>,
-    ) -> Result<&'a mut KeyValueStore<K, V>, ProcessError> {
-        let handle = self.handle.ok_or_else(|| {
+    fn kept(&self) -> Result<Kept<K, V>, ProcessError> {
+        self.handle.ok_or_else(|| {
             ProcessError::user(format!("store '{}' was used before it was there", self.store))
-        })?;
-        Ok(cx.store(handle))
+        })
+    }
+
+    /// Whether a key has a value now.
+    pub(crate) fn has(
+        &self,
+        key: &K,
+        cx: &mut Context<'_, K, Change<V>>,
+    ) -> Result<bool, ProcessError> {
+        Ok(match self.kept()? {
+            Kept::Latest(store) => cx.store(store).get(key)?.is_some(),
+            Kept::Versioned(store) => cx.store(store).get(key)?.is_some(),
+        })
     }
 
     /// The time of an update. A deletion that is forwarded at the seal has the time of its own
@@ -79,8 +112,11 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
         record: Record<K, Option<V>>,
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
+        let store = match self.kept()? {
+            Kept::Latest(store) => cx.store(store),
+            Kept::Versioned(store) => return put_version(store, record, cx),
+        };
         let Record { key, value, timestamp, headers } = record;
-        let store = self.store(cx)?;
         if self.caching {
             store.put(key, value, timestamp)?;
             store.forward_with(headers);
@@ -100,7 +136,14 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
         let Record { key, value, headers, .. } = record;
-        let store = self.store(cx)?;
+        let store = match self.kept()? {
+            Kept::Latest(store) => cx.store(store),
+            Kept::Versioned(store) => {
+                let (mut slot, time) = cx.store(store).get(&key)?.unzip();
+                let timestamp = change(&key, value, &mut slot, time);
+                return put_version(store, Record { key, value: slot, timestamp, headers }, cx);
+            }
+        };
         let updated = store.update(&key, |slot, time| change(&key, value, slot, time))?;
         if self.caching {
             store.forward_with(headers);
@@ -114,14 +157,37 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
 
     /// Forwards what was held back.
     pub(crate) fn drain(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+        let Kept::Latest(store) = self.kept()? else { return Ok(()) };
         if !self.caching {
             return Ok(());
         }
-        while let Some(update) = self.store(cx)?.next_forward()? {
+        while let Some(update) = cx.store(store).next_forward()? {
             let value = Change::new(update.new, update.old);
             let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
             cx.forward(Record { key, value, timestamp, headers });
         }
         Ok(())
     }
+}
+
+/// Puts a version, and forwards it unless it is older than the history. One that is not the latest is
+/// forwarded as such.
+fn put_version<K: Data, V: Data>(
+    store: StoreHandle<VersionedStore<K, V>>,
+    record: Record<K, Option<V>>,
+    cx: &mut Context<'_, K, Change<V>>,
+) -> Result<(), ProcessError> {
+    let Record { key, value: new, timestamp, headers } = record;
+    let store = cx.store(store);
+    let old = store.get(&key)?.map(|(value, _)| value);
+    let is_latest = match store.put(&key, new.as_ref(), timestamp)? {
+        Put::Latest => true,
+        Put::Until(_) => false,
+        Put::Rejected => {
+            cx.drop_record("older than the history of a versioned table");
+            return Ok(());
+        }
+    };
+    cx.forward(Record { key, value: Change { new, old, is_latest }, timestamp, headers });
+    Ok(())
 }
