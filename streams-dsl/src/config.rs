@@ -182,12 +182,14 @@ pub struct Joined<K, V, T> {
     pub(crate) name: Option<String>,
     pub(crate) key: Given<K>,
     pub(crate) value: Given<V>,
+    pub(crate) grace: Option<Duration>,
     marker: PhantomData<fn() -> T>,
 }
 
 impl<K: HasSerde, V: HasSerde, T> Default for Joined<K, V, T> {
     fn default() -> Self {
-        Self { name: None, key: Given::by_type(), value: Given::by_type(), marker: PhantomData }
+        let (key, value) = (Given::by_type(), Given::by_type());
+        Self { name: None, key, value, grace: None, marker: PhantomData }
     }
 }
 
@@ -202,12 +204,20 @@ impl<K, V, T> Joined<K, V, T> {
     /// These serdes for the stream's keys and values; the table has its own.
     pub fn with(key: DynSerde<K>, value: DynSerde<V>) -> Self {
         let (key, value) = (Given::by_hand(key), Given::by_hand(value));
-        Self { name: None, key, value, marker: PhantomData }
+        Self { name: None, key, value, grace: None, marker: PhantomData }
     }
 
     /// The same with this name.
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// The same, but the stream's records wait for this long, in event time, before they look into the
+    /// table, which must be versioned: so that updates of the table which come later than they should are
+    /// seen. It must not be longer than the table's history.
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
         self
     }
 }

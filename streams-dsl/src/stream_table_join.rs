@@ -3,14 +3,16 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use streams_core::topology::NodeSpec;
+use streams_core::serde::with_headers;
+use streams_core::topology::{NodeSpec, StoreSpec};
 use streams_core::{BuildError, Data, HasSerde};
 
 use crate::config::Joined;
 use crate::getter::LookUp;
-use crate::processors::{JoinWithTable, Nulls, TableJoinFn};
+use crate::processors::{Grace, JoinWithTable, Nulls, TableJoinFn};
 use crate::stream::KStream;
 use crate::table::KTable;
+use crate::windows::millis;
 
 impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
     /// Joins each record with what a table has, at that moment, for its key. Records without a match,
@@ -95,6 +97,15 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
             let (graph, serdes) = (self.graph.clone(), (key_to_inherit, None));
             return KStream::at(graph, self.node, name, serdes, false);
         }
+        let grace = joined.grace.map(|grace| Grace::new(&name, millis(grace)));
+        if let Some(grace) = &grace
+            && let Some(reason) = grace.mistake(nodes.history(table.node))
+        {
+            nodes.fail(BuildError::Invalid { node: name.clone(), reason });
+        }
+        let buffer = grace.as_ref().map(|grace| {
+            StoreSpec::buffer(&grace.store, key.clone(), with_headers(value.clone()), true)
+        });
         let (getter, nulls) = (table.getter.clone(), (Nulls::of(&key), Nulls::of(&value)));
         let supplier = move || JoinWithTable {
             table: LookUp::new(&getter),
@@ -102,13 +113,18 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
             null_values: nulls.1.clone(),
             join: join.clone(),
             is_left,
+            grace: grace.clone(),
         };
         let spec = NodeSpec::processor(&name, vec![], supplier);
         let spec = spec.with_stores(nodes.look_up(table.node));
         let other = table.node;
         let node = nodes.add(vec![stream], &name, move |plan, builder| {
             builder.copartition(plan.topics_with(other));
-            builder.add(plan.below(&spec))
+            builder.add(plan.below(&spec))?;
+            match &buffer {
+                Some(buffer) => builder.add_state_store(buffer.clone(), &[&spec.name]),
+                None => Ok(()),
+            }
         });
         if is_left {
             nodes.keeps_null_keys(node);

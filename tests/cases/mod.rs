@@ -9,6 +9,7 @@ mod stream_joins;
 mod suppress;
 mod table_lookups;
 mod tables;
+mod versioned;
 mod windows;
 
 use streams_dsl::{Consumed, KStream, KTable, Materialized, StreamsBuilder};
@@ -24,6 +25,7 @@ pub(crate) fn build(case: &str, b: &StreamsBuilder) -> bool {
         || tables::build(case, b)
         || stream_joins::build(case, b)
         || windows::build(case, b)
+        || versioned::build(case, b)
         || suppress::build(case, b)
         || processors::build(case, b)
         || table_lookups::build(case, b)

@@ -45,6 +45,6 @@ fn global(how: &str, b: &StreamsBuilder) {
     }
 }
 
-fn pair(_: &Text, value: &Text, found: Option<&String>) -> Text {
+pub(super) fn pair(_: &Text, value: &Text, found: Option<&String>) -> Text {
     Some(format!("{}+{}", text(value), found.map_or("null", String::as_str)))
 }

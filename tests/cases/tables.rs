@@ -12,7 +12,7 @@ fn foreign_key(_: &String, row: &String) -> String {
     format!("k{}", row.as_bytes().last().map_or(0, |last| last % 5))
 }
 
-fn pair(left: Option<&String>, right: Option<&String>) -> String {
+pub(super) fn pair(left: Option<&String>, right: Option<&String>) -> String {
     let text = |value: Option<&String>| value.map_or("null", String::as_str).to_string();
     text(left) + "+" + &text(right)
 }

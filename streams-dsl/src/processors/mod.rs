@@ -40,7 +40,7 @@ pub(crate) use stateless::stateless;
 pub(crate) use stream_join::{
     Join, JoinFn, JoinSide, JoinWithKept, KeepForJoin, LeftSide, RightSide, SideSerde,
 };
-pub(crate) use stream_table_join::JoinWithTable;
+pub(crate) use stream_table_join::{Grace, JoinWithTable};
 pub(crate) use subscription::{Response, Subscription, responses, subscribers, subscriptions};
 pub(crate) use suppress::{Idle, Limits, Place, Suppress, SuppressConfig};
 pub(crate) use table_filter::TableFilter;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, Processor};
-use streams_core::{BuildError, Data, ProcessError, Record};
+use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
+use streams_core::state::{BufferStore, Buffered};
+use streams_core::{BuildError, Data, Headers, ProcessError, Record};
 
 use super::{Nulls, TableJoinFn};
 use crate::getter::LookUp;
@@ -16,6 +17,115 @@ pub(crate) struct JoinWithTable<K, V, T, O> {
     pub(crate) join: Arc<TableJoinFn<K, V, T, O>>,
     /// Whether records without a match come out too.
     pub(crate) is_left: bool,
+    /// How long records wait for the table, if they do.
+    pub(crate) grace: Option<Grace<K, V>>,
+}
+
+/// Records that wait for late updates of a versioned table.
+pub(crate) struct Grace<K, V> {
+    /// The store that they wait in.
+    pub(crate) store: String,
+    /// The name of the newest time of a record that has waited.
+    time: String,
+    millis: i64,
+    handles: Option<Waiting<K, V>>,
+}
+
+impl<K, V> Clone for Grace<K, V> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), time: self.time.clone(), ..*self }
+    }
+}
+
+struct Waiting<K, V> {
+    buffer: StoreHandle<BufferStore<K, (V, Headers)>>,
+    time: OperatorTime,
+    millis: i64,
+}
+
+impl<K, V> Clone for Waiting<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Waiting<K, V> {}
+
+/// How many records are taken out of the buffer at once.
+const AT_ONCE: usize = 1024;
+
+impl<K, V> Grace<K, V> {
+    /// That of the join with this name, in milliseconds.
+    pub(crate) fn new(join: &str, millis: i64) -> Self {
+        let (store, time) = (format!("{join}-Buffer"), format!("{join}-time"));
+        Self { store, time, millis, handles: None }
+    }
+
+    /// What is wrong with it for a table with this history, if something is.
+    pub(crate) fn mistake(&self, history: Option<i64>) -> Option<String> {
+        match history {
+            None => Some(
+                "only a versioned table knows what was at a time that has passed; keep it with \
+                 Materialized::versioned, or join without grace"
+                    .into(),
+            ),
+            Some(history) if history < self.millis => Some(format!(
+                "its records wait {} ms, but the table's history is only {history} ms long; give it a \
+                 longer history, or the join a shorter grace",
+                self.millis
+            )),
+            Some(_) => None,
+        }
+    }
+}
+
+impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
+    /// Joins a record with what the table had at its time.
+    fn forward_joined(
+        &mut self,
+        record: Record<K, V>,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<(), ProcessError> {
+        let Record { key, value, timestamp, headers } = record;
+        let found = match self.null_keys.is_null(&key) {
+            true => None,
+            false => self.table.get_as_of(&key, Some(timestamp), cx)?,
+        };
+        let found = found.as_ref().map(|(value, _)| value);
+        if let Some(value) = (self.join)(&key, &value, found) {
+            cx.forward(Record { key, value, timestamp, headers });
+        }
+        Ok(())
+    }
+
+    /// Keeps a record, and joins those that have waited long enough. One that is too late to wait is
+    /// joined at once.
+    fn wait(
+        &mut self,
+        record: Record<K, V>,
+        waiting: Waiting<K, V>,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<(), ProcessError> {
+        let Waiting { buffer, time, millis } = waiting;
+        let newest = cx.operator_time(time);
+        if record.timestamp < newest.saturating_sub(millis) {
+            return self.forward_joined(record, cx);
+        }
+        *newest = record.timestamp.max(*newest);
+        let due = newest.saturating_sub(millis).saturating_add(1);
+        let Record { key, value, timestamp, headers } = record;
+        let value = (value, headers);
+        cx.store(buffer).add(&Buffered { time: timestamp, class: 0, key, value, timestamp })?;
+        loop {
+            let ready = cx.store(buffer).drain(&[(0, due)], AT_ONCE)?;
+            if ready.is_empty() {
+                return Ok(());
+            }
+            for Buffered { key, value: (value, headers), timestamp, .. } in ready {
+                self.forward_joined(Record { key, value, timestamp, headers }, cx)?;
+            }
+        }
+    }
 }
 
 impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O> {
@@ -25,6 +135,10 @@ impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O>
     type VOut = O;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        if let Some(grace) = &mut self.grace {
+            let (buffer, time) = (cx.store(&grace.store)?, cx.operator_time(&grace.time));
+            grace.handles = Some(Waiting { buffer, time, millis: grace.millis });
+        }
         self.table.init(cx)
     }
 
@@ -33,9 +147,8 @@ impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O>
         record: Record<K, V>,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
-        let Record { key, value, timestamp, headers } = record;
-        let has_key = !self.null_keys.is_null(&key);
-        if self.null_values.is_null(&value) {
+        let has_key = !self.null_keys.is_null(&record.key);
+        if self.null_values.is_null(&record.value) {
             cx.drop_record("null value");
             return Ok(());
         }
@@ -43,11 +156,9 @@ impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O>
             cx.drop_record("null key");
             return Ok(());
         }
-        let found = if has_key { self.table.get(&key, cx)? } else { None };
-        let found = found.as_ref().map(|(value, _)| value);
-        if let Some(value) = (self.join)(&key, &value, found) {
-            cx.forward(Record { key, value, timestamp, headers });
+        match self.grace.as_ref().and_then(|grace| grace.handles) {
+            Some(waiting) if has_key => self.wait(record, waiting, cx),
+            _ => self.forward_joined(record, cx),
         }
-        Ok(())
     }
 }
