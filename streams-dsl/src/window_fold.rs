@@ -120,6 +120,8 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
             forward_on_seal: self.forwards() == Forwards::AtSeal,
             keep_old: sends_old_values,
             by_time: self.emit.on_close,
+            // Sliding windows are found by the ones before them.
+            points: !matches!(self.windows, FixedWindows::Sliding(_)),
             ..WindowedOptions::new(retention.unwrap_or(self.windows.retention()))
         };
         StoreSpec::window(name, key.clone(), value.clone(), self.windows.size(), options)

@@ -83,23 +83,21 @@ pub struct KeyValueStore<K, V> {
     engine: Arc<dyn StoreEngine>,
     options: StoreOptions,
     cache: PointCache<K, V>,
-    below: Below,
+    /// The time of a key; 0 if keys have none.
+    time_of: fn(&K) -> Timestamp,
+    /// Of all keys from this time on, the engine has none that memory has not; `None`: it was not
+    /// looked at.
+    complete_from: Option<Timestamp>,
+    /// Up to this time keys are of no more use.
+    forgotten_to: Timestamp,
+    /// How many entries came into memory since old ones were forgotten, and how many were left then.
+    inserted: usize,
+    left: usize,
     /// The entry that was changed last.
     changed: Option<Slot>,
     /// What entries are forwarded with at the seal; most records have no headers.
     headers: HashMap<Slot, Headers, FixedState>,
     scratch: Vec<u8>,
-}
-
-/// What the engine holds that memory does not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Below {
-    /// Not looked yet.
-    Unknown,
-    /// Nothing: what is not in memory does not exist.
-    Nothing,
-    /// Perhaps something.
-    Entries,
 }
 
 impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
@@ -111,12 +109,29 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         engine: Arc<dyn StoreEngine>,
         options: StoreOptions,
     ) -> Self {
+        Self::with_times(name, key_serde, value_serde, engine, options, |_| 0)
+    }
+
+    /// A store whose keys have times: the newest are used most. No key in the engine has a later one
+    /// than the store's time in its position.
+    pub(super) fn with_times(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        options: StoreOptions,
+        time_of: fn(&K) -> Timestamp,
+    ) -> Self {
         Self {
             codec: EntryCodec::new(name, key_serde, value_serde),
             engine,
             cache: PointCache::new(options.keep_old && options.forward_on_seal, DEFAULT_BUDGET),
             options,
-            below: Below::Unknown,
+            time_of,
+            complete_from: None,
+            forgotten_to: Timestamp::MIN,
+            inserted: 0,
+            left: 0,
             changed: None,
             headers: HashMap::with_hasher(FixedState::default()),
             scratch: Vec::new(),
@@ -261,35 +276,34 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             };
             key.map(encode).transpose()
         };
-        let (from, to) = (bound(from)?.unwrap_or_default(), bound(to)?);
+        let (from, mut to) = (bound(from)?.unwrap_or_default(), bound(to)?);
+        if let Some(to) = &mut to {
+            to.push(0); // the smallest key above it
+        }
         let decode = |(key, (timestamp, value)): (Bytes, (Timestamp, Bytes))| {
             Ok((self.codec.key(&key)?, self.codec.value(&value)?, timestamp))
         };
-        self.merged(&from, to)?.into_iter().map(decode).collect()
+        self.encoded(&from, to.as_deref())?.into_iter().map(decode).collect()
     }
 
-    /// The encoded entries of memory and engine with `from <= key <= to`.
-    fn merged(
+    /// The encoded entries of memory and engine with `from <= key < end`.
+    pub(super) fn encoded(
         &self,
         from: &[u8],
-        to: Option<Vec<u8>>,
+        end: Option<&[u8]>,
     ) -> Result<BTreeMap<Bytes, (Timestamp, Bytes)>, StateError> {
-        let end = to.map(|mut to| {
-            to.push(0); // the smallest key above it
-            to
-        });
         let mut entries = BTreeMap::new();
-        if end.as_deref().is_some_and(|end| end <= from) {
+        if end.is_some_and(|end| end <= from) {
             return Ok(entries);
         }
-        for entry in self.engine.scan(from, end.as_deref())? {
+        for entry in self.engine.scan(from, end)? {
             let (key, value) = entry?;
             entries.insert(key, self.codec.split(&value)?);
         }
         for entry in self.cache.dirty() {
             let mut key = Vec::new();
             self.codec.put_key(&entry.key, &mut key)?;
-            if key.as_slice() < from || end.as_ref().is_some_and(|end| key >= *end) {
+            if key.as_slice() < from || end.is_some_and(|end| key.as_slice() >= end) {
                 continue;
             }
             let key = Bytes::from(key);
@@ -339,9 +353,33 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
     }
 
     fn evict(&mut self) {
-        if self.cache.evict_all() {
-            self.below = Below::Entries;
+        let evicted = self.cache.evict_all(self.time_of);
+        self.note_evicted(evicted);
+    }
+
+    /// The newest time of the entries that were evicted.
+    fn note_evicted(&mut self, newest: Option<Timestamp>) {
+        if let Some(newest) = newest {
+            let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
+            self.complete_from = Some(complete_from.max(newest.saturating_add(1)));
         }
+    }
+
+    /// Keys up to this time are of no more use: they go from memory with the flushes.
+    pub(super) fn forget_up_to(&mut self, time: Timestamp) {
+        self.forgotten_to = self.forgotten_to.max(time);
+    }
+
+    /// Forgets what is of no more use, when as many entries have come as were left the last time: so
+    /// each of them pays for a look at another.
+    fn forget(&mut self) {
+        if self.forgotten_to == Timestamp::MIN || self.inserted < self.left {
+            return;
+        }
+        let (time_of, to) = (self.time_of, self.forgotten_to);
+        let evicted = self.cache.forget(|key| time_of(key) <= to).then_some(to);
+        self.note_evicted(evicted);
+        (self.left, self.inserted) = (self.cache.len(), 0);
     }
 
     fn insert(
@@ -350,9 +388,9 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         found: Option<(V, Timestamp)>,
         presence: Presence,
     ) -> Result<Slot, StateError> {
-        if self.cache.evict_some() {
-            self.below = Below::Entries;
-        }
+        let evicted = self.cache.evict_some(self.time_of);
+        self.note_evicted(evicted);
+        self.inserted += 1;
         let weights = (
             self.codec.key_weight(&key),
             self.codec.value_weight(found.as_ref().map(|(value, _)| value)),
@@ -367,19 +405,30 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
 
     /// What the engine has for a key.
     fn read(&mut self, key: &K) -> Result<Option<(V, Timestamp)>, StateError> {
-        if self.below == Below::Unknown {
-            let is_empty = self.engine.scan(&[], None)?.next().is_none();
-            self.below = if is_empty { Below::Nothing } else { Below::Entries };
-        }
+        let complete_from = match self.complete_from {
+            Some(complete_from) => complete_from,
+            None => *self.complete_from.insert(complete_from(&*self.engine)?),
+        };
         self.scratch.clear();
         self.codec.put_key(key, &mut self.scratch)?; // also to refuse a null key
-        if self.below == Below::Nothing {
+        if (self.time_of)(key) >= complete_from {
             return Ok(None);
         }
         let Some(found) = self.engine.get(&self.scratch)? else { return Ok(None) };
         let (timestamp, value) = self.codec.split(&found)?;
         Ok(Some((self.codec.value(&value)?, timestamp)))
     }
+}
+
+/// Of keys from this time on an engine has none.
+fn complete_from(engine: &dyn StoreEngine) -> Result<Timestamp, StateError> {
+    if engine.scan(&[], None)?.next().is_none() {
+        return Ok(Timestamp::MIN);
+    }
+    let newest = engine.position()?.map(|position| position.stream_time);
+    Ok(newest
+        .filter(|newest| *newest >= 0)
+        .map_or(Timestamp::MAX, |newest| newest.saturating_add(1)))
 }
 
 impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
@@ -435,6 +484,7 @@ impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
 
     fn flushed(&mut self) {
         self.cache.flushed();
+        self.forget();
         self.evict();
     }
 
@@ -461,7 +511,7 @@ impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
     }
 
     fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
-        let entries = self.merged(&[], None)?;
+        let entries = self.encoded(&[], None)?;
         Ok(entries.into_iter().map(|(k, (time, v))| (k.to_vec(), v.to_vec(), time)).collect())
     }
 }

@@ -388,18 +388,36 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         self.budget = bytes;
     }
 
-    /// Makes room before an insertion. True: something was forgotten.
-    pub(super) fn evict_some(&mut self) -> bool {
-        self.evict(SWEEP)
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
     }
 
-    /// Forgets clean entries until the budget is kept, or none is left. True: one was.
-    pub(super) fn evict_all(&mut self) -> bool {
-        self.evict(2 * self.slots.len())
+    /// Makes room before an insertion. Answers the newest time of what was forgotten.
+    pub(super) fn evict_some(&mut self, time_of: fn(&K) -> Timestamp) -> Option<Timestamp> {
+        self.evict(SWEEP, time_of)
     }
 
-    fn evict(&mut self, steps: usize) -> bool {
-        let mut evicted = false;
+    /// Forgets clean entries until the budget is kept, or none is left. Answers as
+    /// [`PointCache::evict_some`].
+    pub(super) fn evict_all(&mut self, time_of: fn(&K) -> Timestamp) -> Option<Timestamp> {
+        self.evict(2 * self.slots.len(), time_of)
+    }
+
+    /// Forgets the clean entries of some keys. True: there was one.
+    pub(super) fn forget(&mut self, mut goes: impl FnMut(&K) -> bool) -> bool {
+        let before = self.index.len();
+        for slot in 0..self.slots.len() {
+            let Some(entry) = &self.slots[slot] else { continue };
+            if entry.state == State::Clean && goes(&entry.key) {
+                self.remove(slot as Slot);
+            }
+        }
+        self.index.len() < before
+    }
+
+    fn evict(&mut self, steps: usize, time_of: fn(&K) -> Timestamp) -> Option<Timestamp> {
+        let mut evicted = None;
         for _ in 0..steps {
             if self.bytes <= self.budget || self.bytes == self.dirty_bytes {
                 break;
@@ -407,8 +425,8 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
             self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
             let Some(entry) = &mut self.slots[self.hand] else { continue };
             if entry.state == State::Clean && !std::mem::take(&mut entry.used) {
+                evicted = evicted.max(Some(time_of(&entry.key)));
                 self.remove(self.hand as Slot);
-                evicted = true;
             }
         }
         evicted

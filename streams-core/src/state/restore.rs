@@ -12,7 +12,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker_api::{Batch, Horizon, Offset, TopicId};
+use broker_api::{Batch, Horizon, Offset, Timestamp, TopicId};
 
 use newest::{MOST_MEMORY, Newest};
 use runs::Runs;
@@ -112,6 +112,8 @@ pub struct Restorer {
     target: Target,
     /// What is left out.
     expired: Option<Expiry>,
+    /// Where that tells the times of keys: the newest that the store has.
+    newest_time: Option<Timestamp>,
     memory_bytes: usize,
     stats: RestoreStats,
     /// The records of a batch, as entries.
@@ -144,16 +146,12 @@ impl Restorer {
                 (changelog.horizon.log_start, Target::Rebuild(Runs::new(spill_dir)))
             }
         };
-        let stream_time = match target {
-            Target::Tail => engine.position()?.map_or(-1, |position| position.stream_time),
-            Target::Rebuild(_) => -1,
-        };
         let position = Position {
             cluster_id: changelog.cluster_id.clone(),
             topic_id: changelog.topic_id,
             next_offset,
             others: Vec::new(),
-            stream_time,
+            stream_time: -1,
         };
         let mut restorer = Self {
             engine,
@@ -162,6 +160,7 @@ impl Restorer {
             newest: Newest::default(),
             target,
             expired: None,
+            newest_time: None,
             memory_bytes: 0,
             stats: RestoreStats::default(),
             records: EntryBatch::new(),
@@ -178,9 +177,20 @@ impl Restorer {
         };
     }
 
-    /// Leaves out what has expired by the commit that the store is restored to.
-    pub fn leave_out(&mut self, expired: Option<Expiry>) {
-        self.expired = expired;
+    /// Leaves out what has expired by the commit that the store is restored to. The position then says
+    /// the newest time of any key.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn leave_out(&mut self, expired: Expiry) -> Result<(), StateError> {
+        self.expired = Some(expired);
+        self.newest_time = match self.target {
+            Target::Rebuild(_) => Some(-1),
+            Target::Tail => {
+                self.engine.position()?.map(|p| p.stream_time).filter(|time| *time >= 0)
+            }
+        };
+        Ok(())
     }
 
     /// Whether what was fed of a tail should be applied before more is.
@@ -228,6 +238,11 @@ impl Restorer {
         match self.expired {
             None => self.newest.put_all(self.records.iter()),
             Some(expired) => {
+                let times = self.records.iter().map(|(key, _)| (expired.expires_by)(key));
+                let times = times.filter(|time| *time < Timestamp::MAX);
+                self.newest_time =
+                    self.newest_time.map(|newest| times.fold(newest, Timestamp::max));
+                self.position.stream_time = self.newest_time.unwrap_or(-1);
                 self.newest.put_all(self.records.iter().filter(|(key, _)| !expired.is_over(key)));
             }
         }
@@ -249,6 +264,8 @@ impl Restorer {
     /// # Errors
     /// [`StateError`]; then the store is as it was, or at an earlier offset of the tail.
     pub fn finish(mut self, position: &Position) -> Result<RestoreStats, StateError> {
+        let stream_time = self.newest_time.unwrap_or(position.stream_time);
+        let position = &Position { stream_time, ..position.clone() };
         match &mut self.target {
             Target::Tail => self.engine.apply(&mut self.newest.to_batch(), position)?,
             Target::Rebuild(runs) => {

@@ -127,7 +127,7 @@ impl StreamThread {
                 topic_id: changelog.topic_id,
                 next_offset: changelog.end,
                 others: Vec::new(),
-                stream_time: position.map_or(-1, |p| p.stream_time),
+                stream_time: -1, // what is replayed may be later than what is there
             };
             if !matches!(plan, RestorePlan::UpToDate) {
                 let spec = self.env.topology.stores().get(name);
@@ -170,7 +170,9 @@ impl StreamThread {
         let spill = self.env.state_dir.join(id.to_string()).join(format!("{name}.restore"));
         let mut restorer =
             Restorer::new(engine, spec.format.clone(), plan, &changelog, memory, spill)?;
-        restorer.leave_out(expired);
+        if let Some(expired) = expired {
+            restorer.leave_out(expired)?;
+        }
         let from = restorer.next_offset();
         let (at_end, checking) = (false, None);
         Ok(Replay { store, from, restorer, changelog, expired, at_end, checking, _share: share })

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::serde::HasSerde;
-use crate::state::{Changelog, LossyEngine, RestorePlan, Restorer, StateEngine, engine_suite};
+use crate::state::{
+    Changelog, LossyEngine, Position, RestorePlan, Restorer, StateEngine, engine_suite,
+};
 
 const RETENTION: Timestamp = 12;
 
@@ -38,6 +40,9 @@ trait Kind: WindowKind {
     fn put(store: &mut WindowedStore<String, i64, Self>, key: &Key, value: Option<i64>) -> bool
     where
         Self: Sized;
+    fn get(store: &mut WindowedStore<String, i64, Self>, key: &Key) -> Option<i64>
+    where
+        Self: Sized;
     /// The time by which an entry expires.
     fn first(key: &Key) -> Timestamp;
 }
@@ -49,6 +54,10 @@ impl Kind for Fixed {
 
     fn put(store: &mut WindowStore<String, i64>, key: &Key, value: Option<i64>) -> bool {
         store.put(&key.0, key.1, value, key.1).unwrap()
+    }
+
+    fn get(store: &mut WindowStore<String, i64>, key: &Key) -> Option<i64> {
+        store.get(&key.0, key.1).unwrap().map(|(value, _)| value)
     }
 
     fn first(key: &Key) -> Timestamp {
@@ -63,6 +72,10 @@ impl Kind for Session {
 
     fn put(store: &mut SessionStore<String, i64>, key: &Key, value: Option<i64>) -> bool {
         store.put(&key.0, Window { start: key.1, end: key.2 }, value, key.2).unwrap()
+    }
+
+    fn get(store: &mut SessionStore<String, i64>, key: &Key) -> Option<i64> {
+        store.get(&key.0, Window { start: key.1, end: key.2 }).unwrap().map(|(value, _)| value)
     }
 
     fn first(key: &Key) -> Timestamp {
@@ -125,14 +138,18 @@ struct World<W: Kind> {
     committed: Known,
     log: Vec<Batch>,
     log_start: i64,
-    on_its_way: Option<(EntryBatch, i64, Option<Expiry>)>,
+    on_its_way: Option<(EntryBatch, Position, Expiry)>,
     dir: tempfile::TempDir,
 }
 
 impl<W: Kind> World<W> {
-    fn new(by_time: bool) -> Self {
-        let options =
-            WindowedOptions { by_time, forward_on_seal: false, ..WindowedOptions::new(RETENTION) };
+    fn new(by_time: bool, points: bool) -> Self {
+        let options = WindowedOptions {
+            by_time,
+            points,
+            forward_on_seal: false,
+            ..WindowedOptions::new(RETENTION)
+        };
         let engine = LossyEngine::new();
         let known = Known { entries: BTreeMap::new(), time: -1, released: -1 };
         Self {
@@ -200,16 +217,18 @@ impl<W: Kind> World<W> {
         self.committed = self.now.clone();
         if snapshot && self.on_its_way.is_none() {
             let batch = self.store.begin_flush().unwrap();
-            self.on_its_way = Some((batch, self.end(), self.store.expiry()));
+            let position =
+                Position { stream_time: self.store.time(), ..engine_suite::position(self.end()) };
+            self.on_its_way = Some((batch, position, self.store.expiry().unwrap()));
         }
     }
 
     fn apply(&mut self) {
-        let Some((mut batch, offset, expiry)) = self.on_its_way.take() else { return };
+        let Some((mut batch, position, expiry)) = self.on_its_way.take() else { return };
         let engine = open(&self.engine);
-        engine.apply(&mut batch, &engine_suite::position(offset)).unwrap();
-        engine.expire(expiry.unwrap());
-        if offset % 2 == 0 {
+        engine.apply(&mut batch, &position).unwrap();
+        engine.expire(expiry);
+        if position.next_offset % 2 == 0 {
             engine.flush().unwrap();
         }
         self.store.flushed();
@@ -233,10 +252,11 @@ impl<W: Kind> World<W> {
             let spill = self.dir.path().join("spill");
             let mut restorer =
                 Restorer::new(engine.clone(), format, &plan, &changelog, 1 << 20, spill).unwrap();
-            restorer.leave_out(expired);
+            expired.into_iter().for_each(|expired| restorer.leave_out(expired).unwrap());
             let from = self.log.iter().filter(|b| b.base_offset() >= self.log_start);
             from.for_each(|batch| restorer.feed(batch, changelog.end).unwrap());
-            restorer.finish(&engine_suite::position(changelog.end)).unwrap();
+            let position = Position { stream_time: -1, ..engine_suite::position(changelog.end) };
+            restorer.finish(&position).unwrap();
         }
         self.store = W::open(engine, self.options);
         self.store.advance_time(self.now.time);
@@ -256,6 +276,9 @@ impl<W: Kind> World<W> {
             all.map(|(w, v, _)| ((w.key, w.window.start, w.window.end), v)).collect();
         found.sort();
         assert_eq!(found, expected);
+        for (key, value) in expected {
+            assert_eq!(W::get(&mut self.store, &key), Some(value), "{key:?}");
+        }
         if !self.options.by_time {
             return;
         }
@@ -277,9 +300,10 @@ fn open(engine: &LossyEngine) -> Arc<dyn StoreEngine> {
     engine.open(Path::new("0_0"), &["s"]).unwrap().remove(0)
 }
 
-fn run<W: Kind>(ops: Vec<Op>, by_time: bool) {
-    let mut world = World::<W>::new(by_time);
+fn run<W: Kind>(ops: Vec<Op>, by_time: bool, points: bool, budget: usize) {
+    let mut world = World::<W>::new(by_time, points);
     for op in ops {
+        world.store.set_budget(budget);
         world.act(op);
         world.check();
     }
@@ -294,12 +318,17 @@ proptest! {
     })]
 
     #[test]
-    fn windows_survive_crashes(ops in proptest::collection::vec(op(), 0..120), by_time: bool) {
-        run::<Fixed>(ops, by_time);
+    fn windows_survive_crashes(
+        ops in proptest::collection::vec(op(), 0..120),
+        by_time: bool,
+        points: bool,
+        budget in prop_oneof![Just(0usize), Just(1 << 20)],
+    ) {
+        run::<Fixed>(ops, by_time, points, budget);
     }
 
     #[test]
     fn sessions_survive_crashes(ops in proptest::collection::vec(op(), 0..120), by_time: bool) {
-        run::<Session>(ops, by_time);
+        run::<Session>(ops, by_time, false, 1 << 20);
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::serde::HasSerde;
-use crate::state::{LossyEngine, StateEngine, engine_suite};
+use crate::state::{LossyEngine, Position, StateEngine, engine_suite};
 
 const RETENTION: Timestamp = 12;
 
@@ -41,6 +41,11 @@ fn windows(engine: &LossyEngine, by_time: bool) -> WindowStore<String, i64> {
     WindowStore::<_, _>::new("s", key, value, open(engine), 10, options(by_time))
 }
 
+fn points(engine: &LossyEngine) -> WindowStore<String, i64> {
+    let options = WindowedOptions { points: true, ..options(false) };
+    WindowStore::<_, _>::new("s", String::serde(), i64::serde(), open(engine), 10, options)
+}
+
 fn sessions(engine: &LossyEngine, by_time: bool) -> SessionStore<String, i64> {
     let (key, value) = (String::serde(), i64::serde());
     SessionStore::<_, _>::new("s", key, value, open(engine), options(by_time))
@@ -53,7 +58,8 @@ fn flush<W: WindowKind>(
     let forwards = std::iter::from_fn(|| store.next_forward().unwrap()).collect();
     store.seal(&mut Log::default()).unwrap();
     let mut batch = store.begin_flush().unwrap();
-    open(engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
+    let position = Position { stream_time: store.time(), ..engine_suite::position(1) };
+    open(engine).apply(&mut batch, &position).unwrap();
     open(engine).expire(store.expiry().unwrap());
     open(engine).flush().unwrap();
     store.flushed();
@@ -119,9 +125,12 @@ impl Forwards {
     }
 }
 
-fn check(ops: Vec<Op>, is_session: bool) {
+fn check(ops: Vec<Op>, is_session: bool, by_points: bool) {
     let engine = LossyEngine::new();
     let (mut windows, mut sessions) = (windows(&engine, true), sessions(&engine, true));
+    if by_points {
+        windows = points(&engine);
+    }
     // By key, start and end; nothing is ever removed by age, as nothing is released.
     let mut model: BTreeMap<(String, Timestamp, Timestamp), i64> = BTreeMap::new();
     let mut forwards = Forwards::default();
@@ -173,6 +182,7 @@ fn check(ops: Vec<Op>, is_session: bool) {
                     assert_eq!(found, expected);
                 }
             }
+            Op::ByTime(..) if by_points => {}
             Op::ByTime(from, to) => {
                 let first = |(_, start, end): &(String, Timestamp, Timestamp)| {
                     if is_session { *end } else { *start }
@@ -217,12 +227,19 @@ proptest! {
 
     #[test]
     fn window_store_agrees_with_a_plain_map(ops in proptest::collection::vec(op(), 0..80)) {
-        check(ops, false);
+        check(ops, false, false);
+    }
+
+    #[test]
+    fn window_store_of_points_agrees_with_a_plain_map(
+        ops in proptest::collection::vec(op(), 0..80)
+    ) {
+        check(ops, false, true);
     }
 
     #[test]
     fn session_store_agrees_with_a_plain_map(ops in proptest::collection::vec(op(), 0..80)) {
-        check(ops, true);
+        check(ops, true, false);
     }
 }
 
