@@ -77,7 +77,8 @@ where
     ) -> Result<(), ProcessError> {
         let (size, own) = (self.updates.size, arrived.record.timestamp);
         let from = own.saturating_sub(size).saturating_sub(size).max(0);
-        let windows = self.updates.fetch(&arrived.record.key, from, own + 1, cx)?;
+        let after_own = own.saturating_add(1);
+        let windows = self.updates.fetch(&arrived.record.key, from, after_own, cx)?;
         let starts: Vec<i64> = windows.iter().map(|window| window.0).collect();
         let left_start = own - size;
         // The time of the record before this one, and what it ends a window with.
@@ -116,7 +117,7 @@ where
             self.add(arrived, left_start, so_far.map(|so_far| (so_far, own)), cx)?;
         }
         match after.flatten() {
-            Some(after) if !starts.contains(&(own + 1)) => self.add_right(arrived, after, cx),
+            Some(after) if !starts.contains(&after_own) => self.add_right(arrived, after, cx),
             _ => Ok(()),
         }
     }

@@ -197,7 +197,10 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         }
         let Handles { store, emitted, .. } = self.handles()?;
         let closed = stream_time.saturating_sub(self.span);
-        emit_closed(store, emitted, closed - closed.rem_euclid(aligned), headers, cx)
+        if closed < 0 {
+            return Ok(()); // no window begins there
+        }
+        emit_closed(store, emitted, closed - closed % aligned, headers, cx)
     }
 
     /// The same by the wall clock, if nothing has come for long and that counts.

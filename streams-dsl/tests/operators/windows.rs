@@ -333,6 +333,28 @@ fn windows_of_input_that_ended_close_by_the_wall_clock() {
     }
 }
 
+#[test]
+fn nothing_overflows_at_the_end_of_time() {
+    fn counted<W>(windows: W)
+    where
+        W: Windows<Stream<String, String> = TimeWindowedKStream<String, String>> + Copy,
+    {
+        for on in [EmitStrategy::on_window_update(), EmitStrategy::on_window_close()] {
+            let b = StreamsBuilder::new();
+            emit(&windowed::<String, _>(&b, windows).emit_strategy(on).count());
+            let driver = driver(&b);
+            for time in [0, 7, i64::MAX - 1, i64::MAX, i64::MAX] {
+                pipe(&driver, "k", "x", time);
+            }
+        }
+    }
+    counted(TimeWindows::of(ms(10)));
+    counted(TimeWindows::of(Duration::MAX).advance_by(ms((1 << 62) + 12_345)));
+    counted(TimeWindows::of(Duration::MAX).grace(Duration::MAX));
+    counted(SlidingWindows::of(ms(10)));
+    counted(SlidingWindows::of(Duration::MAX).grace(Duration::MAX));
+}
+
 /// As in Kafka: a count with an unnamed store uses up a number, but not that of sliding windows.
 #[test]
 fn the_numbers_of_windowed_aggregations_are_kafkas() {
