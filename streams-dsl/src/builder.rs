@@ -57,15 +57,19 @@ impl StreamsBuilder {
         topics: impl Into<Topics>,
         consumed: Consumed<K, V>,
     ) -> KStream<K, V> {
-        let topics = topics.into().0;
+        let Topics { names: topics, pattern } = topics.into();
         let (inherited_key, inherited_value) =
             (consumed.key.to_inherit(), consumed.value.to_inherit());
         let (key, value) = (consumed.key.or(&None), consumed.value.or(&None));
         let mut nodes = self.graph.lock();
         let name = nodes.name_or(consumed.name, "KSTREAM-SOURCE-");
         let spec = NodeSpec::source_with(&name, topics.clone(), key, value, consumed.extractor);
+        let by_name = pattern.is_none();
+        let spec = pattern.into_iter().fold(spec, NodeSpec::with_pattern);
         let node = nodes.add(vec![], &name, move |_, builder| builder.add(spec.clone()));
-        nodes.reads(node, topics);
+        if by_name {
+            nodes.reads(node, topics);
+        }
         drop(nodes);
         KStream::at(self.graph.clone(), node, name, (inherited_key, inherited_value), false)
     }

@@ -7,6 +7,7 @@
 use streams_core::HasSerde;
 use streams_core::processor::{Partitioner, Partitions, TimestampExtractor};
 use streams_core::serde::DynSerde;
+use streams_core::topology::Pattern;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -396,30 +397,45 @@ impl<K, V> TableConfig<K, V> {
     }
 }
 
-/// Names of topics: one, or several.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topics(pub(crate) Vec<String>);
+/// Which topics a stream reads: one, several, or all that are like a [`Pattern`].
+#[derive(Clone, Debug)]
+pub struct Topics {
+    pub(crate) names: Vec<String>,
+    pub(crate) pattern: Option<Pattern>,
+}
+
+impl Topics {
+    fn named(names: Vec<String>) -> Self {
+        Self { names, pattern: None }
+    }
+}
 
 impl From<&str> for Topics {
     fn from(topic: &str) -> Self {
-        Self(vec![topic.into()])
+        Self::named(vec![topic.into()])
     }
 }
 
 impl From<String> for Topics {
     fn from(topic: String) -> Self {
-        Self(vec![topic])
+        Self::named(vec![topic])
     }
 }
 
 impl<const N: usize> From<[&str; N]> for Topics {
     fn from(topics: [&str; N]) -> Self {
-        Self(topics.map(Into::into).into())
+        Self::named(topics.map(Into::into).into())
     }
 }
 
 impl From<Vec<String>> for Topics {
     fn from(topics: Vec<String>) -> Self {
-        Self(topics)
+        Self::named(topics)
+    }
+}
+
+impl From<Pattern> for Topics {
+    fn from(pattern: Pattern) -> Self {
+        Self { names: Vec::new(), pattern: Some(pattern) }
     }
 }

@@ -102,6 +102,12 @@ impl Task {
         &self.queues
     }
 
+    /// Reads one more partition from now on.
+    pub fn add_input(&mut self, queue: RecordQueue) {
+        self.committed.push(queue.position());
+        self.queues.push(queue);
+    }
+
     /// The input from this partition.
     pub fn queue_mut(&mut self, partition: &TopicPartition) -> Option<&mut RecordQueue> {
         self.queues.iter_mut().find(|queue| queue.partition() == partition)

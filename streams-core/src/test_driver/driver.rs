@@ -14,7 +14,7 @@ use crate::state::{LossyEngine, Position, StateEngine, Store, StoreEngine};
 use crate::task::{
     Globals, OutputTopic, RecordQueue, SharedTask, Task, TaskSettings, TaskStore, WrittenTopics,
 };
-use crate::topology::{SubTopology, Topology};
+use crate::topology::{NodeKind, Pattern, SubTopology, Topology};
 
 /// All partitions have this number.
 const PARTITION: u32 = 0;
@@ -25,6 +25,8 @@ pub(super) struct Driver {
     tasks: Vec<Task>,
     /// What fills global stores, by topic.
     globals: BTreeMap<Arc<str>, Global>,
+    /// Sources that read topics by a pattern: the task, and the number of the source in it.
+    patterns: Vec<(Pattern, usize, usize)>,
     /// Records of topics that the topology reads, one in a batch.
     waiting: BTreeMap<Arc<str>, Waiting>,
     /// What was written and not read yet.
@@ -54,6 +56,7 @@ impl Driver {
         let names = TopicNames { topology: &topology, application: &settings.application_id };
         let mut waiting = BTreeMap::new();
         let mut tasks = Vec::new();
+        let mut patterns = Vec::new();
         let mut globals = BTreeMap::new();
         let id = |number: usize| TaskId { subtopology: number as u32, partition: PARTITION };
         let parts = || topology.subtopologies().iter().enumerate();
@@ -68,6 +71,11 @@ impl Driver {
         let shared = Globals::of(globals.values().map(|global| &global.task));
         for (number, part) in parts().filter(|(_, part)| !part.is_global) {
             let task = task(&topology, part, id(number), &settings, &names, shared.clone())?;
+            let nodes = part.nodes.iter().map(|&node| &topology.nodes()[node]);
+            let sources = nodes.filter(|node| matches!(node.kind, NodeKind::Source { .. }));
+            for (source, node) in sources.enumerate() {
+                patterns.extend(node.pattern.clone().map(|pattern| (pattern, tasks.len(), source)));
+            }
             for topic in &part.sources {
                 let input = Waiting { task: tasks.len(), next_offset: 0, records: VecDeque::new() };
                 waiting.insert(names.full(topic), input);
@@ -75,11 +83,12 @@ impl Driver {
             tasks.push(task);
         }
         let outputs = BTreeMap::new();
-        Ok(Self { tasks, globals, waiting, outputs, arrivals: 0, now: settings.start })
+        Ok(Self { tasks, globals, patterns, waiting, outputs, arrivals: 0, now: settings.start })
     }
 
     /// Hands a record to the topology, and works until nothing waits any more.
     pub(super) fn pipe(&mut self, topic: &str, batch: Batch) -> Result<(), TestDriverError> {
+        self.follow(topic);
         if !self.enqueue(topic, batch)? {
             let known = self.waiting.keys().chain(self.globals.keys());
             let known: Vec<&str> = known.map(|topic| &**topic).collect();
@@ -89,6 +98,21 @@ impl Driver {
             });
         }
         self.work()
+    }
+
+    /// Reads a topic that nobody has named, if a pattern is like it.
+    fn follow(&mut self, topic: &str) {
+        if self.waiting.contains_key(topic) || self.globals.contains_key(topic) {
+            return;
+        }
+        let mut patterns = self.patterns.iter();
+        if let Some((_, task, source)) = patterns.find(|(pattern, ..)| pattern.matches(topic)) {
+            let mut queue = RecordQueue::new(TopicPartition::new(topic, PARTITION), *source, 0, -1);
+            queue.add(Vec::new(), 0, true);
+            self.tasks[*task].add_input(queue);
+            let input = Waiting { task: *task, next_offset: 0, records: VecDeque::new() };
+            self.waiting.insert(topic.into(), input);
+        }
     }
 
     /// Keeps a record until its turn comes; one of a global store's topic is processed at once. Answers

@@ -64,8 +64,11 @@ impl Topology {
             let name = &spec.name;
             let _ = match &spec.kind {
                 NodeKind::Source { topics } => {
-                    let topics = hash_ordered(topics).join(", ");
-                    writeln!(text, "    Source: {name} (topics: [{topics}])\n      --> {after}")
+                    let topics = match &spec.pattern {
+                        Some(pattern) => pattern.as_str().to_owned(),
+                        None => format!("[{}]", hash_ordered(topics).join(", ")),
+                    };
+                    writeln!(text, "    Source: {name} (topics: {topics})\n      --> {after}")
                 }
                 NodeKind::Processor => {
                     let stores = hash_ordered(&spec.stores).join(", ");

@@ -20,6 +20,7 @@ pub struct Topology {
     internal_topics: BTreeMap<String, InternalTopic>,
     copartitioned: Vec<Vec<String>>,
     subtopologies: Vec<SubTopology>,
+    globals: BTreeSet<String>,
 }
 
 /// A connected part of a topology. Nodes that share a store are connected.
@@ -73,7 +74,8 @@ impl Topology {
         for part in &mut subtopologies {
             part.is_global = part.stores.iter().any(|store| globals.contains(store));
         }
-        Self { nodes, children, stores, internal_topics, copartitioned, subtopologies }
+        let globals = globals.clone();
+        Self { nodes, children, stores, internal_topics, copartitioned, subtopologies, globals }
     }
 
     /// The nodes, in the order of their declaration.
@@ -104,6 +106,39 @@ impl Topology {
     /// The connected parts, by number.
     pub fn subtopologies(&self) -> &[SubTopology] {
         &self.subtopologies
+    }
+
+    /// Whether a source reads topics that it does not name.
+    pub fn has_patterns(&self) -> bool {
+        self.nodes.iter().any(|node| node.pattern.is_some())
+    }
+
+    /// The same where such sources read, of these topics, those that are like their patterns.
+    ///
+    /// # Errors
+    /// [`BuildError::TopicReadTwice`], [`BuildError::Invalid`] if there is none.
+    pub fn with_topics<'a>(
+        &self,
+        existing: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<Self, BuildError> {
+        let mut nodes = self.nodes.clone();
+        let mut read: BTreeSet<String> = BTreeSet::new();
+        for node in &mut nodes {
+            let NodeKind::Source { topics } = &mut node.kind else { continue };
+            if let Some(pattern) = &node.pattern {
+                let found = existing.clone().filter(|topic| pattern.matches(topic));
+                *topics = found.map(str::to_owned).collect();
+                if topics.is_empty() {
+                    let reason = format!("there is no topic like '{}' yet", pattern.as_str());
+                    return Err(BuildError::Invalid { node: node.name.to_string(), reason });
+                }
+            }
+            if let Some(topic) = topics.iter().find(|topic| !read.insert((*topic).clone())) {
+                return Err(BuildError::TopicReadTwice { topic: topic.clone() });
+            }
+        }
+        let (stores, internal) = (self.stores.clone(), self.internal_topics.clone());
+        Ok(Self::new(nodes, stores, internal, self.copartitioned.clone(), &self.globals))
     }
 
     /// Whether it has global stores.

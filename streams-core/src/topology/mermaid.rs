@@ -73,6 +73,10 @@ impl Topology {
         for (number, node) in self.nodes().iter().enumerate() {
             match &node.kind {
                 NodeKind::Source { topics } => {
+                    if let Some(pattern) = &node.pattern {
+                        let _ = writeln!(text, "  {} --> n{number}", topic(pattern.as_str()));
+                        continue;
+                    }
                     for name in topics {
                         let _ = writeln!(text, "  {} --> n{number}", topic(name));
                     }

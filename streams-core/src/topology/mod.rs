@@ -9,9 +9,11 @@ mod builder;
 mod describe;
 mod graph;
 mod mermaid;
+mod pattern;
 mod spec;
 
 pub(crate) use arena::ArenaNode;
 pub use builder::TopologyBuilder;
 pub use graph::{BuiltTask, SubTopology, TaskSource, Topology};
+pub use pattern::Pattern;
 pub use spec::{InternalTopic, MakeStore, NodeKind, NodeSpec, StoreSpec, TopicResolver, TypeTag};

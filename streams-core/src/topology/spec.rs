@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use broker_api::{Timestamp, TopicConfig};
 
+use super::Pattern;
 use super::arena::{self, ArenaNode};
 use crate::error::BuildError;
 use crate::processor::{
@@ -97,6 +98,8 @@ pub struct NodeSpec {
     pub input: Option<TypeTag>,
     /// The records that it forwards; `None` for a sink.
     pub output: Option<TypeTag>,
+    /// Of a source that reads whatever topics there are like this.
+    pub pattern: Option<Pattern>,
     pub(crate) make: Make,
 }
 
@@ -129,10 +132,18 @@ impl NodeSpec {
             kind: NodeKind::Source { topics },
             parents: Vec::new(),
             stores: Vec::new(),
+            pattern: None,
             input: None,
             output: Some(TypeTag::of::<K, V>()),
             make: Make::Source(Arc::new(make)),
         }
+    }
+
+    /// The same source for all topics like this, instead of those that it names.
+    pub fn with_pattern(mut self, pattern: Pattern) -> Self {
+        self.kind = NodeKind::Source { topics: Vec::new() };
+        self.pattern = Some(pattern);
+        self
     }
 
     /// A processor; the supplier makes one for each task.
@@ -151,6 +162,7 @@ impl NodeSpec {
             kind: NodeKind::Processor,
             parents,
             stores: Vec::new(),
+            pattern: None,
             input: Some(TypeTag::of::<P::KIn, P::VIn>()),
             output: Some(TypeTag::of::<P::KOut, P::VOut>()),
             make: Make::Push {
@@ -178,6 +190,7 @@ impl NodeSpec {
             kind: NodeKind::Processor,
             parents,
             stores: Vec::new(),
+            pattern: None,
             input: Some(TypeTag::of::<K, V>()),
             output: Some(TypeTag::of::<K2, V2>()),
             make: Make::Push {
@@ -243,6 +256,7 @@ impl NodeSpec {
             kind,
             parents,
             stores: Vec::new(),
+            pattern: None,
             input: Some(TypeTag::of::<K, V>()),
             output: None,
             make: Make::Push {

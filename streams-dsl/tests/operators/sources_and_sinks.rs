@@ -242,3 +242,42 @@ fn a_topology_is_drawn_for_people() {
 "##;
     assert_eq!(b.build().unwrap().to_mermaid(), golden);
 }
+
+#[test]
+fn a_pattern_reads_all_topics_that_are_like_it() {
+    use streams_core::topology::Pattern;
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>(Pattern::wildcard("orders-*")).to("out");
+    b.stream::<String, String>("other").to("other-out");
+    let topology = b.build().unwrap();
+    let described = topology.describe();
+    assert!(
+        described.contains("Source: KSTREAM-SOURCE-0000000000 (topics: orders-*)\n"),
+        "{described}"
+    );
+    let existing = ["orders-1", "orders-2", "other", "out"];
+    let resolved = topology.with_topics(existing.into_iter()).unwrap();
+    assert_eq!(resolved.subtopologies()[0].sources, ["orders-1", "orders-2"]);
+    assert_eq!(resolved.describe(), described);
+
+    let driver = TopologyTestDriver::new(topology).unwrap();
+    for topic in ["orders-b", "orders-a"] {
+        driver.input_topic(topic).pipe(s("k"), s(topic), 1).unwrap();
+    }
+    assert!(driver.input_topic("elsewhere").pipe(s("k"), s("v"), 1).is_err());
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let values: Vec<String> = out.into_iter().map(|record| record.value).collect();
+    assert_eq!(values, ["orders-b", "orders-a"]);
+}
+
+#[test]
+fn a_topic_that_a_pattern_and_a_name_read_is_refused() {
+    use streams_core::topology::Pattern;
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>(Pattern::wildcard("a*")).to("out");
+    b.stream::<String, String>("ab").to("out");
+    let refused = b.build().unwrap().with_topics(["ab"].into_iter()).err().unwrap();
+    assert!(refused.to_string().contains("'ab' is read by two sources"), "{refused}");
+    let refused = b.build().unwrap().with_topics(["b"].into_iter()).err().unwrap();
+    assert!(refused.to_string().contains("no topic like 'a*'"), "{refused}");
+}
