@@ -68,3 +68,53 @@ fn a_repartition_topic_gets_the_number_of_the_topic_that_it_is_joined_with() {
     let topic = now(&world.broker, world.broker.admin().topic("app-x-repartition")).unwrap();
     assert_eq!(topic.partitions, 3);
 }
+
+/// The two sides of a conversation, as in a join by a foreign key: each reads what the other writes,
+/// and one of them a repartition topic, both or none.
+fn conversation(repartitioned: [bool; 2]) -> Topology {
+    let mut builder = TopologyBuilder::new();
+    let text = String::serde();
+    let source = |name: &str, topics: &[&str]| {
+        let topics = topics.iter().map(ToString::to_string).collect();
+        NodeSpec::source(name, topics, text.clone(), text.clone())
+    };
+    let sink = |name: &str, parent: &str, topic: &str| {
+        NodeSpec::sink(name, vec![parent.into()], topic, text.clone(), text.clone(), None)
+    };
+    for topic in ["questions", "answers"] {
+        builder.add_internal_topic(topic, InternalTopic::default());
+    }
+    let sides = [("in", "answers", "questions"), ("other", "questions", "answers")];
+    for ((input, hears, says), repartitioned) in sides.into_iter().zip(repartitioned) {
+        let repartition = format!("{input}-repartition");
+        let mut reads = input;
+        if repartitioned {
+            builder.add_internal_topic(&repartition, InternalTopic::default());
+            builder.add(source(&format!("{input}-first"), &[input])).unwrap();
+            let parent = format!("{input}-first");
+            builder.add(sink(&format!("{input}-to"), &parent, &repartition)).unwrap();
+            reads = &repartition;
+        }
+        builder.add(source(&format!("{input}-side"), &[reads, hears])).unwrap();
+        builder.add(sink(&format!("{input}-says"), &format!("{input}-side"), says)).unwrap();
+        builder.copartition(vec![reads.into(), hears.into()]);
+    }
+    builder.build().unwrap()
+}
+
+#[test]
+fn sub_topologies_that_answer_each_other_get_numbers_that_fit() {
+    for repartitioned in [[false, false], [true, false], [false, true], [true, true]] {
+        let mut world = world(None);
+        world.topology = Arc::new(conversation(repartitioned));
+        drop(world.try_thread().unwrap());
+        let partitions =
+            |topic: &str| now(&world.broker, world.broker.admin().topic(topic)).unwrap().partitions;
+        let side = |input: &str, repartitioned: bool| match repartitioned {
+            true => partitions(&format!("app-{input}-repartition")),
+            false => partitions(input),
+        };
+        assert_eq!(partitions("app-answers"), side("in", repartitioned[0]), "{repartitioned:?}");
+        assert_eq!(partitions("app-questions"), side("other", repartitioned[1]));
+    }
+}

@@ -8,10 +8,8 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use streams_core::processor::{Partitioner, Partitions};
 use streams_core::serde::{DynSerde, HasSerde, nullable};
-use streams_core::state::StoreOptions;
 use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec};
 use streams_core::{BuildError, Data, TopologyBuilder};
 
@@ -402,9 +400,7 @@ where
             subscribers: known.clone(),
             handle: None,
         }))?;
-        let options = StoreOptions { logged: true, forward_on_seal: false, keep_old: false };
-        let spec = StoreSpec::key_value(store, Bytes::serde(), subscribers(), options);
-        builder.add_state_store(spec, &[keep])
+        builder.add_state_store(StoreSpec::sorted(store, subscribers(), true), &[keep])
     }
 
     /// The right table's topics and the subscriptions' meet here.

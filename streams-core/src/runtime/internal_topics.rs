@@ -179,19 +179,42 @@ impl Draft<'_> {
         most.flatten()
     }
 
+    /// The same by the sources that are known, of whatever sub-topology.
+    fn written_partitions_so_far(&self, topology: &Topology, topic: &String) -> Option<u32> {
+        let writers = topology.subtopologies().iter().filter(|p| p.sinks.contains(topic));
+        writers
+            .flat_map(|p| &p.sources)
+            .filter_map(|source| self.partitions.get(source))
+            .copied()
+            .max()
+    }
+
+    /// The topics with which a topic is joined, and itself.
+    fn joined_with<'t>(topology: &'t Topology, topic: &'t String) -> BTreeSet<&'t String> {
+        let groups = topology.copartitioned().iter().filter(|group| group.contains(topic));
+        groups.flatten().chain([topic]).collect()
+    }
+
     /// How many partitions a repartition topic gets; `None` while that is not known.
     fn wanted_partitions(&self, topology: &Topology, topic: &String) -> Option<u32> {
         if let Some(asked) = self.fixed_partitions(topology, topic) {
             return Some(asked);
         }
-        let groups = topology.copartitioned().iter().filter(|group| group.contains(topic));
-        let joined: BTreeSet<&String> = groups.flatten().chain([topic]).collect();
+        let joined = Self::joined_with(topology, topic);
         let mut fixed = joined.iter().filter_map(|other| self.fixed_partitions(topology, other));
-        if let Some(fixed) = fixed.next() {
-            return Some(fixed);
+        let mut decided = joined.iter().filter_map(|other| self.partitions.get(*other).copied());
+        if let Some(partitions) = fixed.next().or_else(|| decided.next()) {
+            return Some(partitions);
         }
         let written = joined.iter().map(|other| self.written_partitions(topology, other));
         written.collect::<Option<Vec<u32>>>()?.into_iter().max()
+    }
+
+    /// Where two sub-topologies answer each other, neither is known before the other: then by what is
+    /// known of those that write a topic or one that it is joined with.
+    fn partitions_so_far(&self, topology: &Topology, topic: &String) -> Option<u32> {
+        let joined = Self::joined_with(topology, topic);
+        joined.iter().filter_map(|other| self.written_partitions_so_far(topology, other)).max()
     }
 
     /// A repartition topic has as many partitions as it asks for, else as the topics with which it is
@@ -202,24 +225,32 @@ impl Draft<'_> {
             let before = missing.len();
             let mut left = Vec::new();
             for topic in missing {
-                let Some(partitions) = self.wanted_partitions(topology, topic) else {
-                    left.push(topic);
-                    continue;
-                };
-                let name = format!("{}-{topic}", self.application);
-                let new = NewTopic { name, partitions, config: TopicConfig::default() };
-                self.internal.push((Usage::Repartition(topic.clone()), new));
-                self.partitions.insert(topic.clone(), partitions);
+                match self.wanted_partitions(topology, topic) {
+                    Some(partitions) => self.repartition_topic(topic, partitions),
+                    None => left.push(topic),
+                }
             }
             if left.len() == before {
-                let node = left.first().map(ToString::to_string).unwrap_or_default();
-                let reason =
-                    "its number of partitions depends on itself; give it one (repartition)".into();
-                return Err(BuildError::Invalid { node, reason });
+                let so_far = |topic: &&String| self.partitions_so_far(topology, topic);
+                let found = left.iter().enumerate().find_map(|(at, t)| Some((at, so_far(t)?)));
+                let Some((at, partitions)) = found else {
+                    let node = left.first().map(ToString::to_string).unwrap_or_default();
+                    let reason =
+                        "its number of partitions depends on itself; give it one (repartition)";
+                    return Err(BuildError::Invalid { node, reason: reason.into() });
+                };
+                self.repartition_topic(left.remove(at), partitions);
             }
             missing = left;
         }
         Ok(())
+    }
+
+    fn repartition_topic(&mut self, topic: &str, partitions: u32) {
+        let name = format!("{}-{topic}", self.application);
+        let new = NewTopic { name, partitions, config: TopicConfig::default() };
+        self.internal.push((Usage::Repartition(topic.into()), new));
+        self.partitions.insert(topic.into(), partitions);
     }
 
     /// A changelog has a partition for each task.

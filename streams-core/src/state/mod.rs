@@ -14,6 +14,7 @@ mod point_cache;
 mod position;
 mod prefixed;
 mod restore;
+mod sorted;
 mod store;
 mod versioned;
 mod windowed;
@@ -28,6 +29,7 @@ pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Update
 pub use lossy::LossyEngine;
 pub use position::Position;
 pub use restore::{Changelog, RestorePlan, RestoreStats, Restorer};
+pub use sorted::SortedStore;
 pub use store::{ChangelogFormat, ChangelogWriter, RawEntry, Store};
 pub use versioned::{Put, Version, VersionedOptions, VersionedStore};
 pub use windowed::{

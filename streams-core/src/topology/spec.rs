@@ -16,8 +16,9 @@ use crate::processor::{
 use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::{
-    BufferStore, ChangeBuffer, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore, Store,
-    StoreEngine, StoreOptions, VersionedOptions, VersionedStore, WindowStore, WindowedOptions,
+    BufferStore, ChangeBuffer, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore,
+    SortedStore, Store, StoreEngine, StoreOptions, VersionedOptions, VersionedStore, WindowStore,
+    WindowedOptions,
 };
 use crate::task::{OutputTopic, TaskCore};
 
@@ -390,6 +391,15 @@ impl StoreSpec {
         let changelog = logged.then(TopicConfig::compacted);
         Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(ChangeBuffer::new(store, key.clone(), value.clone(), engine, logged))
+        })
+    }
+
+    /// A key-value store that is read in the order of its keys' bytes, in slices.
+    pub fn sorted<V: Data>(name: &str, value: DynSerde<V>, logged: bool) -> Self {
+        let format = Arc::new(KeyValueFormat);
+        let changelog = logged.then(TopicConfig::compacted);
+        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+            Box::new(SortedStore::new(store, value.clone(), engine, logged))
         })
     }
 

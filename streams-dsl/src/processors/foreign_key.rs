@@ -9,10 +9,9 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
 use streams_core::serde::DynSerde;
-use streams_core::state::KeyValueStore;
+use streams_core::state::SortedStore;
 use streams_core::{BuildError, Change, Data, ProcessError, Record, SerdeError};
 
 use super::Nulls;
@@ -27,7 +26,10 @@ use crate::murmur3::hash128;
 pub(crate) type ForeignKey<K, V, KO> = dyn Fn(&K, &V) -> Option<KO> + Send + Sync;
 
 /// The subscriptions of a task, below [`combined_key`].
-pub(crate) type SubscriptionStore = KeyValueStore<Bytes, Subscriber>;
+pub(crate) type SubscriptionStore = SortedStore<Subscriber>;
+
+/// How many subscribers are taken out of the store at once.
+const AT_ONCE: usize = 1024;
 
 /// Recognises the values of rows.
 pub(crate) struct RowHash<V> {
@@ -171,7 +173,7 @@ impl<K: Data, KO: Data> Processor for KeepSubscription<K, KO> {
                     hash.map(|hash| Subscriber { partition: *partition, hash })
                 }
             };
-            cx.store(handle).put(at, kept, record.timestamp)?;
+            cx.store(handle).put(&at, kept.as_ref(), record.timestamp)?;
         }
         cx.forward(record);
         Ok(())
@@ -252,19 +254,25 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscribers<K, KO, VO> {
         }
         let first = prefix(&*self.subscribers.foreign_key, &record.key)
             .map_err(|error| failed("a key", error))?;
-        let (at, end) = (first.len(), Bytes::from(end_of(first.clone())));
-        let found = cx.store(handle).range(Some(&Bytes::from(first)), Some(&end))?;
-        for (combined, Subscriber { partition, hash }, _) in found {
-            if combined == end {
-                break; // the end of a range is in it
+        let (key_at, end) = (first.len(), end_of(first.clone()));
+        let mut from = first;
+        loop {
+            let found = cx.store(handle).slice(&from, &end, AT_ONCE)?;
+            let is_last = found.len() < AT_ONCE;
+            for (combined, Subscriber { partition, hash }) in found {
+                let key = self.subscribers.key.get(&combined[key_at..], &combined);
+                let key = key.map_err(|error| failed("a subscriber", error))?;
+                let value =
+                    Response { partition, hash: Some(hash), value: record.value.new.clone() };
+                let (timestamp, headers) = (record.timestamp, record.headers.clone());
+                cx.forward(Record { key, value, timestamp, headers });
+                from = combined.into();
             }
-            let key = self.subscribers.key.get(&combined[at..], &combined);
-            let key = key.map_err(|error| failed("a subscriber", error))?;
-            let value = Response { partition, hash: Some(hash), value: record.value.new.clone() };
-            let (timestamp, headers) = (record.timestamp, record.headers.clone());
-            cx.forward(Record { key, value, timestamp, headers });
+            if is_last {
+                return Ok(());
+            }
+            from.push(0); // the next key after the last one
         }
-        Ok(())
     }
 }
 

@@ -86,6 +86,17 @@ fn an_update_of_the_right_row_answers_all_that_refer_to_it() {
 }
 
 #[test]
+fn more_subscribers_than_are_read_at_once_are_all_answered() {
+    let app = App::new(false);
+    let key = |n: usize| format!("l{n:05}");
+    for n in 0..2048 {
+        app.0.input_topic("L").pipe(key(n), s("v|r1"), 1).unwrap();
+    }
+    let expected: Vec<_> = (0..2048).map(|n| format!("{}=(v|r1,w)@2", key(n))).collect();
+    assert_eq!(app.pipe("R", "r1", Some("w"), 2), expected);
+}
+
+#[test]
 fn a_row_that_refers_to_another_one_has_one_result_and_is_free_of_the_old_one() {
     for is_left in [false, true] {
         let app = App::new(is_left);

@@ -1,8 +1,12 @@
 //! Tables grouped by another key.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use streams_dsl::{Consumed, Grouped, KGroupedTable, KTable, Materialized, StreamsBuilder};
+use streams_dsl::{
+    BufferConfig, Consumed, Grouped, KGroupedTable, KTable, Materialized, StreamsBuilder,
+    Suppressed,
+};
 
 use crate::model::Random;
 use crate::{driver, s, step};
@@ -103,6 +107,37 @@ fn a_count_that_falls_to_zero_is_zero() {
     });
     let row = |key, count, time| (s(key), Some(count), time);
     assert_eq!(out.concat(), [row("v1", 1, 0), row("v1", 0, 1), row("v2", 1, 1), row("v1", 1, 2)]);
+}
+
+/// Example F17: those updates, held back.
+#[test]
+fn a_count_of_groups_can_be_suppressed() {
+    let run = |suppressed: Suppressed<String>| {
+        let b = StreamsBuilder::new();
+        let counts = table(&b)
+            .group_by(|_, v| (v, s("one")))
+            .count_with(Materialized::named("c").with_caching_disabled());
+        counts
+            .suppress(suppressed)
+            .to_stream()
+            .map_values(|_, n| n.map(|n| n.to_string()))
+            .to("out");
+        let inputs = [
+            ("k1", Some("v1"), 0),
+            ("k1", Some("v2"), 1),
+            ("k2", Some("v1"), 2),
+            ("x", Some("x"), 3),
+        ];
+        rows(&b, &inputs)
+    };
+    let limit = Suppressed::until_time_limit(Duration::from_millis(2), BufferConfig::unbounded());
+    let expected = [vec![], vec![], vec![row("v1", "1", 2)], vec![row("v2", "1", 1)]];
+    assert_eq!(run(limit), expected);
+    let one = BufferConfig::max_records(1).emit_early_when_full();
+    let early = Suppressed::until_time_limit(Duration::from_secs(100), one);
+    let expected =
+        [vec![], vec![row("v1", "0", 1)], vec![row("v2", "1", 1)], vec![row("v1", "1", 2)]];
+    assert_eq!(run(early), expected);
 }
 
 #[test]
