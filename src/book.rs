@@ -20,6 +20,8 @@ chapters! {
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
     StreamTableJoins: "../docs/operators/stream-table-joins.md",
+    Suppress: "../docs/operators/suppress.md",
     Tables: "../docs/operators/tables.md",
+    VersionedTables: "../docs/operators/versioned-tables.md",
     Windows: "../docs/operators/windows.md",
 }

@@ -74,5 +74,6 @@ pub mod prelude {
         StreamsBuilder, TableJoined, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
         ValueTransformer,
     };
+    pub use streams_dsl::{BufferConfig, Suppressed};
     pub use streams_dsl::{GlobalKTable, Joined, Printed, ProcessorSupplier};
 }

@@ -4,6 +4,8 @@
 
 use std::error::Error;
 
+#[path = "../examples/event_sourcing.rs"]
+mod event_sourcing;
 #[path = "../examples/final_results.rs"]
 mod final_results;
 #[path = "../examples/sessions.rs"]
@@ -39,5 +41,18 @@ cellar 18:30-18:45  186 Wh
 The last quarter is still open.
 The suppressed table says the same.";
     assert_eq!(final_results::run(dir.path().into()).await?.join("\n"), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn event_sourcing_with_a_versioned_table() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let expected = "\
+order 1, in the evening: oolong at 3.80
+order 2, at lunch: oolong at 5.00
+order 3, in the morning: oolong at 4.50
+order 4, in the morning: sencha at 3.80
+order 5, at night: oolong had no price then";
+    assert_eq!(event_sourcing::run(dir.path().into()).await?.join("\n"), expected);
     Ok(())
 }

@@ -19,6 +19,7 @@ mod suppress;
 mod table_joins;
 mod tables;
 mod transforms;
+mod versioned_tables;
 mod windows;
 mod windows_model;
 

@@ -5,10 +5,10 @@ use streams_dsl::{Joined, KStream, StreamsBuilder};
 
 use crate::{driver, some};
 
-type Text = Option<String>;
-type Row = (Text, String, i64);
+pub(crate) type Text = Option<String>;
+pub(crate) type Row = (Text, String, i64);
 
-fn value(_: &Text, left: &String, right: Option<&String>) -> String {
+pub(crate) fn value(_: &Text, left: &String, right: Option<&String>) -> String {
     format!("{left}-{}", right.map_or("null", String::as_str))
 }
 
@@ -25,14 +25,20 @@ fn joined(is_left: bool) -> TopologyTestDriver {
     driver(&b)
 }
 
-fn pipe(driver: &TopologyTestDriver, topic: &str, key: Text, value: Text, ts: i64) -> Vec<Row> {
+pub(crate) fn pipe(
+    driver: &TopologyTestDriver,
+    topic: &str,
+    key: Text,
+    value: Text,
+    ts: i64,
+) -> Vec<Row> {
     driver.input_topic::<Text, Text>(topic).pipe(key, value, ts).unwrap();
     let out = driver.output_topic::<Text, String>("out").read_all().unwrap();
     out.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect()
 }
 
 /// Side, value and time of the steps of part 2b of the semantics.
-const SHARED_INPUT: [(&str, &str, i64); 23] = [
+pub(crate) const SHARED_INPUT: [(&str, &str, i64); 23] = [
     ("l", "-", 1),
     ("r", "-", 2),
     ("l", "A", 3),
@@ -70,7 +76,7 @@ fn shared(is_left: bool) -> Vec<(usize, String, i64)> {
     out
 }
 
-fn rows(of: &[(usize, &str, i64)]) -> Vec<(usize, String, i64)> {
+pub(crate) fn rows(of: &[(usize, &str, i64)]) -> Vec<(usize, String, i64)> {
     of.iter().map(|(step, value, ts)| (*step, (*value).to_string(), *ts)).collect()
 }
 

@@ -9,10 +9,10 @@ use streams_dsl::{Consumed, KTable, Materialized, Named, StreamsBuilder};
 use crate::model::Random;
 use crate::{driver, s};
 
-type Table = KTable<String, String>;
+pub(crate) type Table = KTable<String, String>;
 
 /// A table of a topic whose updates are not merged.
-fn table(b: &StreamsBuilder, topic: &str) -> Table {
+pub(crate) fn table(b: &StreamsBuilder, topic: &str) -> Table {
     b.table_with(topic, Consumed::default(), Materialized::named(topic).with_caching_disabled())
 }
 
@@ -21,7 +21,7 @@ fn pair(left: Option<&String>, right: Option<&String>) -> String {
     format!("{}-{}", text(left), text(right))
 }
 
-fn join(kind: &str, left: &Table, right: &Table) -> Table {
+pub(crate) fn join(kind: &str, left: &Table, right: &Table) -> Table {
     match kind {
         "inner" => left.join(right, |_, l, r| pair(Some(l), Some(r))),
         "left" => left.left_join(right, |_, l, r| pair(Some(l), r)),
@@ -29,14 +29,14 @@ fn join(kind: &str, left: &Table, right: &Table) -> Table {
     }
 }
 
-fn outputs(driver: &TopologyTestDriver) -> Vec<String> {
+pub(crate) fn outputs(driver: &TopologyTestDriver) -> Vec<String> {
     let out = driver.output_topic::<String, Option<String>>("out").read_all().unwrap();
     let text = |value: Option<String>| value.unwrap_or_else(|| s("T"));
     out.into_iter().map(|r| format!("{}@{}", text(r.value), r.timestamp)).collect()
 }
 
 /// The input that Kafka's tests of joins share.
-const INPUT: [(&str, &str, i64); 23] = [
+pub(crate) const INPUT: [(&str, &str, i64); 23] = [
     ("L", "-", 1),
     ("R", "-", 2),
     ("L", "A", 3),
