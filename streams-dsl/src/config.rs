@@ -260,11 +260,18 @@ pub struct Materialized<K, V> {
     pub(crate) value: Given<V>,
     pub(crate) caching: bool,
     pub(crate) logging: bool,
+    pub(crate) in_memory: bool,
     pub(crate) retention: Option<Duration>,
     pub(crate) history: Option<Duration>,
 }
 
-with_serdes!(Materialized { caching: true, logging: true, retention: None, history: None });
+with_serdes!(Materialized {
+    caching: true,
+    logging: true,
+    in_memory: false,
+    retention: None,
+    history: None
+});
 
 impl<K: HasSerde, V: HasSerde> Materialized<K, V> {
     /// A versioned table in a store of this name, with the serdes of the types. See
@@ -292,6 +299,13 @@ impl<K, V> Materialized<K, V> {
     /// The same without a changelog topic: what the store holds is lost with its files.
     pub fn with_logging_disabled(mut self) -> Self {
         self.logging = false;
+        self
+    }
+
+    /// The same without files: all entries are in memory, whatever `state_memory_bytes` says, and come
+    /// from the changelog at each start. For small tables, and where the disk is slow.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
         self
     }
 
@@ -323,6 +337,7 @@ impl<K, V> Materialized<K, V> {
             value: value.clone(),
             caching: self.caching && self.history.is_none(),
             logging: self.logging,
+            in_memory: self.in_memory,
             retention: self.retention.map(millis),
             history: self.history.map(millis),
         }
@@ -381,6 +396,7 @@ impl<K, V> TableConfig<K, V> {
                 value,
                 caching: true,
                 logging: true,
+                in_memory: false,
                 retention: None,
                 history: None,
             };

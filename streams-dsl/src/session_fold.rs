@@ -73,7 +73,7 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
             by_time: self.emit.on_close,
             ..WindowedOptions::new(retention)
         };
-        StoreSpec::session(name, key.clone(), value.clone(), options)
+        self.store.kept(StoreSpec::session(name, key.clone(), value.clone(), options))
     }
 
     fn forwards(&self) -> Forwards {

@@ -124,7 +124,8 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
             points: !matches!(self.windows, FixedWindows::Sliding(_)),
             ..WindowedOptions::new(retention.unwrap_or(self.windows.retention()))
         };
-        StoreSpec::window(name, key.clone(), value.clone(), self.windows.size(), options)
+        let (key, value) = (key.clone(), value.clone());
+        self.store.kept(StoreSpec::window(name, key, value, self.windows.size(), options))
     }
 
     fn forwards(&self) -> Forwards {

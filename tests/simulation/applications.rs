@@ -122,7 +122,7 @@ pub(crate) fn last_pairs(input: Input) -> Output {
         .windowed_by(TimeWindows::of(millis(20)).grace(millis(30)))
         .reduce_with(
             |all, pair| format!("{all} {pair}"),
-            Materialized::named("pairs").with_caching_disabled(),
+            Materialized::named("pairs").with_caching_disabled().in_memory(),
         )
         .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
         .to_stream()

@@ -22,11 +22,12 @@ const CHANGELOG: &str = "app-digests-changelog";
 
 pub(crate) struct Words {
     caching: bool,
+    in_memory: bool,
 }
 
 impl Words {
     pub(crate) fn subject(dice: &mut Dice) -> Box<dyn Subject> {
-        Box::new(Self { caching: dice.one_in(2) })
+        Box::new(Self { caching: dice.one_in(2), in_memory: dice.one_in(4) })
     }
 
     /// The words of each input partition are in the repartition topic, once each, in order.
@@ -117,6 +118,7 @@ impl Subject for Words {
     fn topology(&self) -> Topology {
         let store = Materialized::<String, String>::named(STORE);
         let store = if self.caching { store } else { store.with_caching_disabled() };
+        let store = if self.in_memory { store.in_memory() } else { store };
         let builder = StreamsBuilder::new();
         builder
             .stream::<String, String>(INPUT)

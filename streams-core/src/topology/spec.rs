@@ -293,9 +293,19 @@ pub struct StoreSpec {
     pub format: Arc<dyn ChangelogFormat>,
     /// Makes the store of a task on its engine.
     pub make: MakeStore,
+    /// It has no files, see [`StoreSpec::in_memory`].
+    pub in_memory: bool,
 }
 
 impl StoreSpec {
+    /// The same store without files: all its entries are in memory, beyond the budget for state memory,
+    /// and come from its changelog whenever its task is opened. The commit protocol is the same. One
+    /// that is not logged begins empty.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
     /// A key-value store; a logged one has a compacted changelog.
     pub fn key_value<K: Data + Eq + Hash, V: Data>(
         name: &str,
@@ -312,6 +322,7 @@ impl StoreSpec {
             changelog: options.logged.then(TopicConfig::compacted),
             format: Arc::new(KeyValueFormat),
             make: Arc::new(make),
+            in_memory: false,
         }
     }
 
@@ -415,6 +426,7 @@ impl StoreSpec {
             changelog,
             format,
             make: Arc::new(move |engine| make(&store, engine)),
+            in_memory: false,
         }
     }
 }

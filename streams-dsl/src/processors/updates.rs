@@ -15,6 +15,7 @@ pub(crate) struct TableStore<K, V> {
     pub(crate) value: DynSerde<V>,
     pub(crate) caching: bool,
     pub(crate) logging: bool,
+    pub(crate) in_memory: bool,
     /// How long windows are kept, in milliseconds; `None`: as long as they must be.
     pub(crate) retention: Option<i64>,
     /// How long the history of a versioned table is, in milliseconds.
@@ -27,14 +28,19 @@ impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {
         let (key, value) = (self.key.clone(), self.value.clone());
         if let Some(retention) = self.history {
             let options = VersionedOptions { logged: self.logging, retention };
-            return StoreSpec::versioned(&self.name, key, value, options);
+            return self.kept(StoreSpec::versioned(&self.name, key, value, options));
         }
         let options = StoreOptions {
             logged: self.logging,
             forward_on_seal: self.caching,
             keep_old: sends_old_values,
         };
-        StoreSpec::key_value(&self.name, key, value, options)
+        self.kept(StoreSpec::key_value(&self.name, key, value, options))
+    }
+
+    /// A store of any kind where the table wants it: in files or in memory.
+    pub(crate) fn kept(&self, spec: StoreSpec) -> StoreSpec {
+        if self.in_memory { spec.in_memory() } else { spec }
     }
 
     /// The same for a processor.

@@ -65,9 +65,9 @@ impl GlobalThread {
         let fetcher = env.broker.fetcher(config, waker.clone())?;
         let parts = env.topology.subtopologies().iter().enumerate();
         let globals: Vec<_> = parts.filter(|(_, part)| part.is_global).collect();
-        let names: Vec<&str> =
-            globals.iter().flat_map(|(_, part)| &part.stores).map(String::as_str).collect();
-        let engines = env.engine.open(&env.state_dir.join(DIRECTORY), &names)?;
+        let names: Vec<String> =
+            globals.iter().flat_map(|(_, part)| &part.stores).cloned().collect();
+        let engines = env.engines(&env.state_dir.join(DIRECTORY), &names)?;
         let mut tables = Vec::new();
         for ((number, part), engine) in globals.into_iter().zip(engines) {
             let id = TaskId { subtopology: number as u32, partition: 0 };

@@ -8,6 +8,7 @@
 
 mod assignment;
 mod committing;
+mod engines;
 mod flushing;
 mod halting;
 mod opening;

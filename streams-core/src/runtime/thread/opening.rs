@@ -94,9 +94,7 @@ impl StreamThread {
     fn begin_restoring(&mut self, id: TaskId, found: Found) -> Result<(), StreamsError> {
         let part = &self.env.topology.subtopologies()[id.subtopology as usize];
         let dir = self.env.state_dir.join(id.to_string());
-        let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
-        let engines =
-            if names.is_empty() { Vec::new() } else { self.env.engine.open(&dir, &names)? };
+        let engines = self.env.engines(&dir, &part.stores)?;
         let Found { offsets, inputs, changelogs } = found;
         let times = own_times(&inputs, &offsets);
         let (stores, replays) = (Vec::new(), BTreeMap::new());
