@@ -15,6 +15,7 @@ mod history;
 mod host;
 mod oracle;
 mod replayed;
+mod settled;
 mod subject;
 mod words;
 mod world;
@@ -32,6 +33,7 @@ use crate::applications::Application;
 use crate::broken::{Broken, Promise};
 use crate::host::{Embedded, Fickle, Host};
 use crate::replayed::Replayed;
+use crate::settled::ForeignKey;
 use crate::subject::Make;
 use crate::words::Words;
 use crate::world::{Summary, World};
@@ -176,6 +178,13 @@ fn sessions_survive_everything() {
 }
 
 #[test]
+fn a_join_by_a_foreign_key_survives_everything() {
+    let subject = ForeignKey::subject;
+    all_seeds("foreign key", 8, |seed| World::new(seed, &subject, nothing_between, synced)?.run());
+    all_seeds("foreign key", 8, |seed| World::new(seed, &subject, nothing_between, early)?.run());
+}
+
+#[test]
 fn a_left_join_of_streams_and_suppressed_results_survive_everything() {
     survive("left join", &[applications::every_pair, applications::last_pairs]);
 }
@@ -249,5 +258,12 @@ fn a_join_whose_outputs_and_offsets_are_two_entries_is_noticed() {
     let subject = |dice: &mut Dice| Replayed::one_of(&[applications::every_pair], dice);
     must_turn_red("of partition", &subject, synced, |broker, _| {
         Broken::between(broker, Promise::CommitsAreAtomic)
+    });
+}
+
+#[test]
+fn a_lost_entry_of_a_join_by_a_foreign_key_is_noticed() {
+    must_turn_red("", &ForeignKey::subject, synced, |broker, _| {
+        Broken::between(broker, Promise::NothingIsLost)
     });
 }
