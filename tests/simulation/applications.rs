@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use streams_core::Windowed;
 use streams_dsl::{
-    BufferConfig, EmitStrategy, JoinWindows, KStream, Materialized, SessionWindows, SlidingWindows,
-    Suppressed, TimeWindows,
+    BufferConfig, EmitStrategy, JoinWindows, Joined, KStream, Materialized, SessionWindows,
+    SlidingWindows, Suppressed, TimeWindows,
 };
 
 /// Two kinds of records: those whose values begin with `l`, and those with `r`.
@@ -115,6 +115,28 @@ fn pairs(input: &Input) -> KStream<String, String> {
     side('l').left_join(&side('r'), pair, windows)
 }
 
+/// What a versioned table, made of the right side, said at the time of each record of the left one; or,
+/// with a grace, what it says of that time a little later.
+pub(crate) fn as_of(input: Input) -> Output {
+    versions(&input, Joined::default())
+}
+
+/// The same, where the left side waits for late versions.
+pub(crate) fn as_of_a_little_later(input: Input) -> Output {
+    versions(&input, Joined::named("later").with_grace(millis(20)))
+}
+
+fn versions(input: &Input, joined: Joined<String, String, String>) -> Output {
+    let side = |name: char| input.filter(move |_, value| value.starts_with(name));
+    let history = Materialized::versioned("history", millis(60));
+    // Every seventh deletes.
+    let right = side('r').map_values(|_, value| (!value.ends_with('7')).then_some(value));
+    let pair = |_: &String, left: &String, right: Option<&String>| {
+        Some(format!("{left}+{}", right.map_or("", String::as_str)))
+    };
+    side('l').left_join_table_with(&right.to_table_with::<String>(history), pair, joined)
+}
+
 /// The pairs of each window, suppressed until it closes: two operators that wait, one behind the other.
 pub(crate) fn last_pairs(input: Input) -> Output {
     pairs(&input)
@@ -127,4 +149,37 @@ pub(crate) fn last_pairs(input: Input) -> Output {
         .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
         .to_stream()
         .map(|key, pairs| (text(&key), pairs))
+}
+
+/// Orders (`l`) joined with the customers (`r`) that they refer to, `>` in front of the key.
+pub(crate) fn by_foreign_key(input: Input, caching: bool) -> Output {
+    // Through a topic of its own, as tables are partitioned by their keys, and the input is not.
+    let input = input.repartition();
+    let table = |side: char| {
+        let store = Materialized::named(format!("rows-{side}"));
+        let store = if caching { store } else { store.with_caching_disabled() };
+        let rows = input.filter(move |_, value| value.starts_with(side));
+        rows.map_values(|_, value| row(&value)).to_table_with::<String>(store)
+    };
+    table('l')
+        .left_join_on_foreign_key(
+            &table('r'),
+            |_, row| refers_to(row),
+            |_, left, right| joined(left, right.map(String::as_str)),
+        )
+        .to_stream()
+}
+
+/// A row, or its deletion.
+pub(crate) fn row(value: &str) -> Option<String> {
+    (!value.ends_with('-')).then(|| value.to_owned())
+}
+
+/// The row that a left row refers to.
+pub(crate) fn refers_to(value: &str) -> Option<String> {
+    Some(value.split_once('>')?.1.to_owned())
+}
+
+pub(crate) fn joined(left: &str, right: Option<&str>) -> String {
+    format!("{left}+{}", right.unwrap_or_default())
 }

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use broker_api::sim::Dice;
 use broker_api::{CommittedOffset, TopicPartition};
 use streams_core::Topology;
-use streams_dsl::{Materialized, StreamsBuilder};
+use streams_dsl::StreamsBuilder;
 
 use crate::Failure;
+use crate::applications::{by_foreign_key, joined, refers_to, row};
 use crate::history::History;
 use crate::oracle::ensure;
 use crate::subject::{INPUT, OUTPUT, Subject};
@@ -45,22 +46,7 @@ impl ForeignKey {
 impl Subject for ForeignKey {
     fn topology(&self) -> Topology {
         let builder = StreamsBuilder::new();
-        // Through topics of their own, as tables are partitioned by their keys, and the input is not.
-        let input = builder.stream::<String, String>(INPUT).repartition();
-        let table = |side: char| {
-            let store = Materialized::named(format!("rows-{side}"));
-            let store = if self.caching { store } else { store.with_caching_disabled() };
-            let rows = input.filter(move |_, value| value.starts_with(side));
-            rows.map_values(|_, value| row(&value)).to_table_with::<String>(store)
-        };
-        table('l')
-            .left_join_on_foreign_key(
-                &table('r'),
-                |_, row| refers_to(row),
-                |_, left, right| joined(left, right.map(String::as_str)),
-            )
-            .to_stream()
-            .to(OUTPUT);
+        by_foreign_key(builder.stream(INPUT), self.caching).to(OUTPUT);
         builder.build().expect("the topology is sound")
     }
 
@@ -109,18 +95,4 @@ impl Subject for ForeignKey {
         ensure!(found == expected, "the rows are joined to {found:?} instead of {expected:?}");
         Ok(())
     }
-}
-
-/// A row, or its deletion.
-fn row(value: &str) -> Option<String> {
-    (!value.ends_with('-')).then(|| value.to_owned())
-}
-
-/// The row that a left row refers to.
-fn refers_to(value: &str) -> Option<String> {
-    Some(value.split_once('>')?.1.to_owned())
-}
-
-fn joined(left: &str, right: Option<&str>) -> String {
-    format!("{left}+{}", right.unwrap_or_default())
 }

@@ -178,6 +178,11 @@ fn sessions_survive_everything() {
 }
 
 #[test]
+fn versioned_tables_survive_everything() {
+    survive("versions", &[applications::as_of, applications::as_of_a_little_later]);
+}
+
+#[test]
 fn a_join_by_a_foreign_key_survives_everything() {
     let subject = ForeignKey::subject;
     all_seeds("foreign key", 8, |seed| World::new(seed, &subject, nothing_between, synced)?.run());
