@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streams_core::processor::Processor;
 use streams_core::serde::{DynSerde, nullable};
 use streams_core::topology::{NodeSpec, StoreSpec};
-use streams_core::{BuildError, Data, HasSerde};
+use streams_core::{BuildError, Data, HasSerde, TopologyBuilder};
 
 use crate::builder::StreamsBuilder;
 use crate::config::{Consumed, Joined, Materialized};
@@ -112,19 +112,58 @@ impl StreamsBuilder {
         S: ProcessorSupplier<Processor = P>,
         P: Processor<KIn = K, VIn = V>,
     {
+        self.add_filled(topic.into(), consumed, supplier, move |builder, source, keep| {
+            builder.add_global_store(store.clone(), source, keep)
+        })
+    }
+
+    /// A store that a processor of yours keeps as a copy of a topic, for processors that are connected to
+    /// it to look into: each task has its partition of it. It has no changelog, and is restored from the
+    /// topic record by record: the processor must put what it gets.
+    pub fn add_read_only_state_store<K, V, S, P>(
+        &self,
+        store: StoreSpec,
+        topic: impl Into<String>,
+        consumed: Consumed<K, V>,
+        supplier: S,
+    ) -> &Self
+    where
+        K: Data,
+        V: Data,
+        S: ProcessorSupplier<Processor = P>,
+        P: Processor<KIn = K, VIn = V>,
+    {
+        self.add_filled(topic.into(), consumed, supplier, move |builder, source, keep| {
+            builder.add_read_only_state_store(store.clone(), source, keep)
+        })
+    }
+
+    /// A source and the processor that fills a store from it.
+    fn add_filled<K, V, S, P>(
+        &self,
+        topic: String,
+        consumed: Consumed<K, V>,
+        supplier: S,
+        add: impl Fn(&mut TopologyBuilder, NodeSpec, NodeSpec) -> Result<(), BuildError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> &Self
+    where
+        K: Data,
+        V: Data,
+        S: ProcessorSupplier<Processor = P>,
+        P: Processor<KIn = K, VIn = V>,
+    {
         let (key, value) = (consumed.key.or(&None), consumed.value.or(&None));
         let mut nodes = self.graph.lock();
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
-        let topics = vec![topic.into()];
-        let source = NodeSpec::source_with(&source, topics, key, value, consumed.extractor);
+        let source = NodeSpec::source_with(&source, vec![topic], key, value, consumed.extractor);
         let parents = vec![source.name.to_string()];
         let keep = NodeSpec::processor(&name, parents, move || supplier.processor());
-        let store = StoreSpec { changelog: None, ..store };
-        nodes.add(vec![], &name, move |_, builder| {
-            builder.add_global_store(store.clone(), source.clone(), keep.clone())
-        });
+        nodes.add(vec![], &name, move |_, builder| add(builder, source.clone(), keep.clone()));
         drop(nodes);
         self
     }

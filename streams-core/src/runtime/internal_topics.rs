@@ -104,6 +104,12 @@ impl Plan {
         self.changelogs.get(store)
     }
 
+    /// The input topic that stands in for the changelog of a store, if one does.
+    pub fn source_of(&self, topology: &Topology, store: &str) -> Option<&TopicDescription> {
+        let topic = topology.stores().get(store)?.source_topic.as_ref()?;
+        self.topics.get(topic)
+    }
+
     /// The internal topics that the tasks of a sub-topology write.
     pub fn written_by(&self, part: &SubTopology) -> WrittenTopics {
         let changelogs = part.stores.iter().filter_map(|store| self.changelogs.get(store));

@@ -32,6 +32,8 @@ pub struct Task {
 pub struct TaskStore {
     /// Its changelog's number among the outputs and its partition; `None`: not logged.
     pub changelog: Option<(usize, TopicPartition)>,
+    /// The input that stands in for a changelog.
+    pub follows: Option<TopicPartition>,
     /// Where its bytes go.
     pub engine: Arc<dyn StoreEngine>,
     /// The fold of the changelog up to here is what has been sealed and applied.
@@ -46,6 +48,8 @@ pub struct Sealed {
     pub offsets: Vec<(TopicPartition, CommittedOffset)>,
     /// The last changelog batch of each store that was written.
     pub changelogs: Vec<SealedChangelog>,
+    /// The stores that follow an input, by number, and how far they have come in it.
+    pub followed: Vec<(usize, Offset)>,
     /// What was left out, as [`Task::leave_out`] had asked.
     pub left_out: Vec<Place>,
 }
@@ -435,8 +439,14 @@ impl Task {
                 offsets.push((queue.partition().clone(), offset));
             }
         }
+        let mut followed = Vec::new();
+        for (store, own) in self.stores.iter().enumerate() {
+            let Some(input) = &own.follows else { continue };
+            let consumed = offsets.iter().find(|(partition, _)| partition == input);
+            followed.extend(consumed.map(|(_, at)| (store, at.offset)));
+        }
         let left_out = std::mem::take(&mut self.left_out);
-        Ok(Sealed { batches, offsets, changelogs, left_out })
+        Ok(Sealed { batches, offsets, changelogs, followed, left_out })
     }
 }
 

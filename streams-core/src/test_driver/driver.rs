@@ -341,7 +341,7 @@ fn task(
             let output = built.core.outputs_mut().add(OutputTopic::unlimited(topic.clone(), 1));
             (output, TopicPartition { topic, partition: PARTITION })
         });
-        task_stores.push(TaskStore { changelog, engine, position: position(-1) });
+        task_stores.push(TaskStore { changelog, follows: None, engine, position: position(-1) });
     }
     let mut queues = Vec::new();
     for (number, source) in built.sources.iter().enumerate() {

@@ -150,6 +150,29 @@ impl TopologyBuilder {
         Ok(())
     }
 
+    /// Adds a store that `processor` keeps as a copy of the topic that `source` reads, for other processors
+    /// that are connected to it to look into. It has no changelog: it is restored from the topic itself,
+    /// record by record, so the processor must put what it gets, and the store must be of a kind whose
+    /// changelog has the same form (a key-value store).
+    ///
+    /// # Errors
+    /// As [`TopologyBuilder::add`]; [`BuildError::Invalid`] if the source has several topics.
+    pub fn add_read_only_state_store(
+        &mut self,
+        store: StoreSpec,
+        source: NodeSpec,
+        processor: NodeSpec,
+    ) -> Result<(), BuildError> {
+        let source_topic = match &source.kind {
+            NodeKind::Source { topics } if topics.len() == 1 => topics.first().cloned(),
+            _ => return Err(invalid(&source.name, "a read-only store is filled from one topic")),
+        };
+        let writer = processor.name.clone();
+        self.add(source)?;
+        self.add(processor)?;
+        self.add_state_store(StoreSpec { changelog: None, source_topic, ..store }, &[&writer])
+    }
+
     /// Connects a processor to stores.
     ///
     /// # Errors

@@ -289,6 +289,9 @@ pub struct StoreSpec {
     /// The settings of its changelog topic; `None`: it has none, and what it holds is gone when
     /// its files are.
     pub changelog: Option<TopicConfig>,
+    /// The input topic that stands in for a changelog: the store is the fold of what its task has
+    /// consumed of it.
+    pub source_topic: Option<String>,
     /// How changelog records become entries.
     pub format: Arc<dyn ChangelogFormat>,
     /// Makes the store of a task on its engine.
@@ -320,6 +323,7 @@ impl StoreSpec {
         Self {
             name: name.into(),
             changelog: options.logged.then(TopicConfig::compacted),
+            source_topic: None,
             format: Arc::new(KeyValueFormat),
             make: Arc::new(make),
             in_memory: false,
@@ -424,6 +428,7 @@ impl StoreSpec {
         Self {
             name: name.into(),
             changelog,
+            source_topic: None,
             format,
             make: Arc::new(move |engine| make(&store, engine)),
             in_memory: false,

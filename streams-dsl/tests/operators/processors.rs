@@ -10,7 +10,7 @@ use streams_core::state::{KeyValueStore, StoreOptions};
 use streams_core::test_driver::TopologyTestDriver;
 use streams_core::topology::StoreSpec;
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
-use streams_dsl::{ProcessorSupplier, StreamsBuilder};
+use streams_dsl::{Consumed, ProcessorSupplier, StreamsBuilder};
 
 use crate::{driver, s, step};
 
@@ -224,4 +224,51 @@ fn a_processed_stream_is_repartitioned_before_its_key_is_used() {
     let b = StreamsBuilder::new();
     b.stream::<String, String>("a").process(|| Route).group_by_key().count();
     assert_eq!(b.build().unwrap().internal_topics().len(), 1);
+}
+
+/// Keeps what it gets.
+#[derive(Default)]
+struct Copy(Option<StoreHandle<KeyValueStore<String, i64>>>);
+
+impl Processor for Copy {
+    type KIn = String;
+    type VIn = Option<i64>;
+    type KOut = ();
+    type VOut = ();
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.0 = Some(cx.store("sums")?);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, Option<i64>>,
+        cx: &mut Context<'_, (), ()>,
+    ) -> Result<(), ProcessError> {
+        cx.store(self.0.unwrap()).put(record.key, record.value, record.timestamp)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_read_only_store_or_a_global_one_is_filled_from_a_topic_by_a_processor() {
+    for is_global in [false, true] {
+        let b = StreamsBuilder::new();
+        match is_global {
+            true => b.add_global_store(sums(), "r", Consumed::default(), Copy::default),
+            false => b.add_read_only_state_store(sums(), "r", Consumed::default(), Copy::default),
+        };
+        let topology = b.build().unwrap();
+        assert!(topology.stores()["sums"].changelog.is_none());
+        assert_eq!(topology.has_globals(), is_global);
+        let driver = TopologyTestDriver::new(topology).unwrap();
+        let input = driver.input_topic::<String, Option<i64>>("r");
+        input.pipe(s("a"), Some(1), 1).unwrap();
+        input.pipe(s("b"), Some(2), 1).unwrap();
+        input.pipe(s("a"), None, 2).unwrap();
+        let store = driver.key_value_store::<String, i64>("sums").unwrap();
+        assert_eq!(store.all().unwrap(), [(s("b"), 2)]);
+        assert!(driver.produced_topic_names().is_empty());
+    }
 }

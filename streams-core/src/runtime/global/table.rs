@@ -266,7 +266,8 @@ impl GlobalTable {
             stream_time: -1,
             others: Vec::new(),
         };
-        let store = TaskStore { changelog: None, engine: self.engine.clone(), position };
+        let store =
+            TaskStore { changelog: None, follows: None, engine: self.engine.clone(), position };
         Ok(Task::new(built, queues.collect(), vec![store], WrittenTopics::default()))
     }
 

@@ -28,6 +28,8 @@ pub(super) struct TaskPart {
     /// Of each store that was written: its last changelog batch in the commit, and how many
     /// offsets that takes.
     changelogs: Vec<(usize, usize, Offset)>,
+    /// Of each store that follows an input: how far it has come.
+    followed: Vec<(usize, Offset)>,
     /// What stores have to write as of this commit, once it is synced.
     flushes: Vec<Snapshot>,
     /// Consumed internal input, to be deleted.
@@ -208,8 +210,8 @@ impl StreamThread {
                     flush.last = now;
                 }
             }
-            let left_out = sealed.left_out;
-            parts.push(TaskPart { task: *id, changelogs, flushes, purge, left_out });
+            let (followed, left_out) = (sealed.followed, sealed.left_out);
+            parts.push(TaskPart { task: *id, changelogs, followed, flushes, purge, left_out });
         }
         if !offsets.is_empty() {
             let group = self.env.settings.application_id.clone();
@@ -304,6 +306,11 @@ impl StreamThread {
                 if let (Some(store), Some(base)) = (stores.get_mut(store), base_offsets.get(batch))
                 {
                     store.position.next_offset = base + span;
+                }
+            }
+            for &(store, offset) in &part.followed {
+                if let Some(store) = stores.get_mut(store) {
+                    store.position.next_offset = offset;
                 }
             }
             for snapshot in &mut part.flushes {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use broker_api::{
-    CommittedOffset, Error, Horizon, Offset, OffsetSpec, Start, TaskId, TopicId, TopicPartition,
+    CommittedOffset, Error, Horizon, Offset, OffsetSpec, Start, TaskId, TopicDescription, TopicId,
+    TopicPartition,
 };
 use futures::future::BoxFuture;
 
@@ -104,11 +105,16 @@ impl StreamThread {
             let position = engine.position()?;
             let Some(changelog) = changelog else {
                 let next = self.unlogged(position);
-                restoring.stores.push(TaskStore { changelog: None, engine, position: next });
+                restoring.stores.push(TaskStore {
+                    changelog: None,
+                    follows: None,
+                    engine,
+                    position: next,
+                });
                 continue;
             };
             let name = &part.stores[index];
-            let topic = self.env.plan.changelog(name).ok_or_else(|| BuildError::Unknown {
+            let (logged, topic) = self.env.log_of(name).ok_or_else(|| BuildError::Unknown {
                 node: name.clone(),
                 missing: "its changelog".into(),
             })?;
@@ -138,8 +144,11 @@ impl StreamThread {
                 restoring.replays.insert(partition.clone(), replay);
             }
             // Its number among the outputs is known when the nodes are built.
-            let changelog = Some((usize::MAX, partition));
-            restoring.stores.push(TaskStore { changelog, engine, position: next });
+            let (changelog, follows) = match logged {
+                true => (Some((usize::MAX, partition)), None),
+                false => (None, Some(partition)),
+            };
+            restoring.stores.push(TaskStore { changelog, follows, engine, position: next });
         }
         if !starts.is_empty() {
             self.restore_fetcher.assign(&starts)?;
@@ -415,6 +424,14 @@ fn own_times(inputs: &[Input], offsets: &[(TopicPartition, CommittedOffset)]) ->
     times
 }
 
+impl ThreadEnv {
+    /// The topic from which a store is restored, and whether it is a changelog of its own.
+    fn log_of(&self, store: &str) -> Option<(bool, &TopicDescription)> {
+        let changelog = self.plan.changelog(store).map(|topic| (true, topic));
+        changelog.or_else(|| self.plan.source_of(&self.topology, store).map(|t| (false, t)))
+    }
+}
+
 /// Asks the broker what a task needs to know.
 async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, StreamsError> {
     let admin = env.broker.admin();
@@ -423,19 +440,23 @@ async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, StreamsError> {
     let part = &env.topology.subtopologies()[id.subtopology as usize];
     let mut changelogs = Vec::new();
     for store in &part.stores {
-        changelogs.push(match env.plan.changelog(store) {
+        let log = env.log_of(store).filter(|(_, topic)| id.partition < topic.partitions);
+        changelogs.push(match log {
             None => None,
-            Some(topic) => {
+            Some((logged, topic)) => {
                 let partition = TopicPartition::new(topic.name.clone(), id.partition);
                 // Also what is applied but not durable: the task's commits may still be on their way.
                 let ends = admin.offsets(&[(partition.clone(), OffsetSpec::Latest)]).await?;
                 let horizon = admin.horizon(&partition).await?;
-                Some(Changelog {
-                    cluster_id: env.plan.cluster_id.clone(),
-                    topic_id: topic.id,
-                    horizon,
-                    end: ends.first().copied().unwrap_or(0),
-                })
+                let mut end = ends.first().copied().unwrap_or(0);
+                if !logged {
+                    // What lies behind is processed as input.
+                    let mut consumed = offsets.iter().filter(|(input, _)| *input == partition);
+                    let consumed = consumed.next().map_or(horizon.log_start, |(_, at)| at.offset);
+                    end = end.min(consumed);
+                }
+                let cluster_id = env.plan.cluster_id.clone();
+                Some(Changelog { cluster_id, topic_id: topic.id, horizon, end })
             }
         });
     }
