@@ -24,7 +24,7 @@ use bytes::Bytes;
 use super::entry_codec::EntryCodec;
 use super::key_value::{DEFAULT_BUDGET, Forward};
 use super::ordered::OrderedCache;
-use super::windowed_keys::{Kind, Layout, Parts, WindowedFormat};
+use super::windowed_keys::{Kind, Layout, NO_TIME, Parts, WindowedFormat};
 use super::{ChangelogFormat, ChangelogWriter, EntryBatch, Expiry, RawEntry, Store, StoreEngine};
 use crate::error::StateError;
 use crate::record::{Data, Headers};
@@ -341,36 +341,60 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
 
     /// What begins (a session: ends) between two times, both included, whatever its key and whether
     /// it has expired or not; ordered by this time and then by key bytes. The store must be found by
-    /// time. Stops when `visit` breaks off.
+    /// time. No more than `at_most` of it, the first ones, or those that come `after` one that was found
+    /// before. If they are fewer, that is all.
     ///
     /// # Errors
-    /// [`StateError`], also that of `visit`.
-    pub fn visit_by_time(
+    /// [`StateError`].
+    pub fn find_by_time(
         &mut self,
         from: Timestamp,
         to: Timestamp,
-        mut visit: impl FnMut(Found<K, V>) -> ControlFlow<()>,
-    ) -> Result<(), StateError> {
-        let Entries::Ordered(cache) = &mut self.entries else { return Ok(()) };
-        let mut keys = Vec::new();
+        after: Option<&Windowed<K>>,
+        at_most: usize,
+    ) -> Result<Vec<Found<K, V>>, StateError> {
         let (mut begin, mut end) = (Vec::new(), Vec::new());
         self.layout.put_time(from, &mut begin);
         self.layout.put_time(to.saturating_add(1), &mut end);
-        cache.visit(&begin, Some(&end), from, |key, _, _| {
-            keys.push(Bytes::copy_from_slice(key));
-            ControlFlow::Continue(())
-        })?;
-        for by_time in keys {
+        if let Some(Windowed { key, window }) = after {
             let mut by_key = Vec::new();
-            self.layout.put_by_key(&by_time, &mut by_key).ok_or_else(|| self.corrupt(&by_time))?;
+            self.layout.begin(&mut by_key);
+            self.codec.put_key(key, &mut by_key)?;
+            self.layout.kind.put_suffix(window.start, window.end, 0, &mut by_key);
+            begin.clear();
+            self.layout.put_by_time(&by_key, &mut begin).ok_or_else(|| self.corrupt(&by_key))?;
+            begin.push(0); // the next key that there can be
+        }
+        let mut found = Vec::new();
+        while found.len() < at_most {
             let Entries::Ordered(cache) = &mut self.entries else { break };
-            let Some((value, timestamp)) = cache.get(&by_key)? else { continue };
-            let windowed = self.windowed(&by_key.into())?;
-            if visit((windowed, self.codec.value(&value)?, timestamp)).is_break() {
+            let (mut keys, wanted) = (Vec::new(), at_most - found.len());
+            cache.visit(&begin, Some(&end), from, |key, _, _| {
+                keys.push(Bytes::copy_from_slice(key));
+                match keys.len() < wanted {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+            let is_all = keys.len() < wanted;
+            for by_time in keys {
+                let mut by_key = Vec::new();
+                let is_key = self.layout.put_by_key(&by_time, &mut by_key);
+                is_key.ok_or_else(|| self.corrupt(&by_time))?;
+                begin.clear();
+                begin.extend_from_slice(&by_time);
+                begin.push(0);
+                let Entries::Ordered(cache) = &mut self.entries else { break };
+                // Of what is of no more use, one entry may vanish before the other.
+                let Some((value, timestamp)) = cache.get(&by_key)? else { continue };
+                let windowed = self.windowed(&by_key.into())?;
+                found.push((windowed, self.codec.value(&value)?, timestamp));
+            }
+            if is_all {
                 break;
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// All windows that have not expired, ordered by key bytes and then by time.
@@ -514,7 +538,10 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             if self.layout.put_by_time(bytes, &mut by_time).is_none() {
                 return Err(self.corrupt(&self.scratch.0));
             }
-            cache.put(&by_time, value.is_some().then(Bytes::new), timestamp)?;
+            // It only says that there is a value, whichever.
+            if cache.get(&by_time)?.is_some() != value.is_some() {
+                cache.put(&by_time, value.is_some().then(Bytes::new), NO_TIME)?;
+            }
         }
         cache.put(bytes, value, timestamp)?;
         self.changed.clone_from(&self.scratch.0);

@@ -50,6 +50,9 @@ pub(super) struct Parts {
     pub(super) number: u32,
 }
 
+/// The time of all entries by time: they do not change with the value.
+pub(super) const NO_TIME: Timestamp = 0;
+
 const BY_KEY: u8 = 0;
 const BY_TIME: u8 = 1;
 const TIME: usize = 8;
@@ -214,11 +217,7 @@ impl ChangelogFormat for WindowedFormat {
                         reason: format!("record {} has a key of no window", record.offset),
                     })
                 },
-                |value| {
-                    Ok(record
-                        .value
-                        .map(|_| value.extend_from_slice(&record.timestamp.to_be_bytes())))
-                },
+                |value| Ok(record.value.map(|_| value.extend_from_slice(&NO_TIME.to_be_bytes()))),
             )?;
         }
         out.put_with(

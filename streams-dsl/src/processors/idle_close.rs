@@ -1,6 +1,5 @@
 //! Windows that close by the wall clock: when no record has come for long, stream time goes on with it.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use streams_core::processor::{Context, InitContext, OperatorTime, PunctuationKind, StoreHandle};
@@ -57,12 +56,7 @@ impl IdleClose {
         let time = then.saturating_add(idle_for).max(known);
         let closed = time.saturating_sub(closed_after);
         let from = cx.operator_time(emitted).saturating_add(1);
-        let mut any = false;
-        cx.store(store).visit_by_time(from, closed, |_| {
-            any = true;
-            ControlFlow::Break(())
-        })?;
-        if any {
+        if !cx.store(store).find_by_time(from, closed, None, 1)?.is_empty() {
             *cx.operator_time(stream_time) = time;
             emit_closed(store, emitted, closed, &Headers::default(), cx)?;
         }

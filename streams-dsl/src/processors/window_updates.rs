@@ -1,8 +1,6 @@
 //! The store of a table of windows: which of them are closed, and how updates go on - at once, at
 //! the seal, or when a window closes.
 
-use std::ops::ControlFlow;
-
 use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
 use streams_core::state::{WindowKind, WindowStore, WindowedStore};
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
@@ -230,6 +228,9 @@ pub(crate) fn drain<K: Data, A: Data, W: WindowKind>(
     Ok(())
 }
 
+/// How many closed windows are taken out of a store at once.
+const AT_ONCE: usize = 1024;
+
 /// Forwards what begins (of sessions: ends) after what was `emitted` before, up to what is `closed` now.
 pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
     store: StoreHandle<WindowedStore<K, A, W>>,
@@ -242,14 +243,18 @@ pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
     if closed < from {
         return Ok(());
     }
-    let mut found = Vec::new();
-    cx.store(store).visit_by_time(from, closed, |window| {
-        found.push(window);
-        ControlFlow::Continue(())
-    })?;
-    for (key, value, timestamp) in found {
-        let value = Change::new(Some(value), None);
-        cx.forward(Record { key, value, timestamp, headers: headers.clone() });
+    let mut last = None;
+    loop {
+        let found = cx.store(store).find_by_time(from, closed, last.as_ref(), AT_ONCE)?;
+        let is_all = found.len() < AT_ONCE;
+        last = found.last().map(|(key, ..)| key.clone());
+        for (key, value, timestamp) in found {
+            let value = Change::new(Some(value), None);
+            cx.forward(Record { key, value, timestamp, headers: headers.clone() });
+        }
+        if is_all {
+            break;
+        }
     }
     *cx.operator_time(emitted) = closed;
     cx.store(store).release(closed);

@@ -283,12 +283,9 @@ impl<W: Kind> World<W> {
             return;
         }
         let from = (self.now.released + 1).max(self.now.time - RETENTION - SLACK);
-        let mut found = Vec::new();
-        let visit = |(w, v, _): Found<String, i64>| {
-            found.push(((w.key, w.window.start, w.window.end), v));
-            ControlFlow::Continue(())
-        };
-        self.store.visit_by_time(from, Timestamp::MAX - 1, visit).unwrap();
+        let found = self.store.find_by_time(from, Timestamp::MAX - 1, None, usize::MAX).unwrap();
+        let row = |(w, v, _): Found<String, i64>| ((w.key, w.window.start, w.window.end), v);
+        let mut found: Vec<_> = found.into_iter().map(row).collect();
         found.sort();
         let expected = self.now.entries.iter().filter(|(key, _)| W::first(key) >= from);
         let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), *value)).collect();

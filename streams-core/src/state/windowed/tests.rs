@@ -51,6 +51,24 @@ fn sessions(engine: &LossyEngine, by_time: bool) -> SessionStore<String, i64> {
     SessionStore::<_, _>::new("s", key, value, open(engine), options(by_time))
 }
 
+/// Found by time, a few at once.
+fn all_by_time<W: WindowKind>(
+    store: &mut WindowedStore<String, i64, W>,
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<Found<String, i64>> {
+    let mut all: Vec<Found<String, i64>> = Vec::new();
+    loop {
+        let last = all.last().map(|(windowed, ..)| windowed.clone());
+        let found = store.find_by_time(from, to, last.as_ref(), 3).unwrap();
+        let is_all = found.len() < 3;
+        all.extend(found);
+        if is_all {
+            return all;
+        }
+    }
+}
+
 fn flush<W: WindowKind>(
     store: &mut WindowedStore<String, i64, W>,
     engine: &LossyEngine,
@@ -193,18 +211,15 @@ fn check(ops: Vec<Op>, is_session: bool, by_points: bool) {
                     .map(|(key, value)| (first(key), key.1, key.0.clone(), *value))
                     .collect();
                 expected.sort();
-                let mut found = Vec::new();
-                let mut visit = |(windowed, value, _): Found<String, i64>| {
-                    let Window { start, end } = windowed.window;
-                    let first = if is_session { end } else { start };
-                    found.push((first, start, windowed.key, value));
-                    ControlFlow::Continue(())
+                let found = match is_session {
+                    true => all_by_time(&mut sessions, from, to),
+                    false => all_by_time(&mut windows, from, to),
                 };
-                match is_session {
-                    true => sessions.visit_by_time(from, to, &mut visit).unwrap(),
-                    false => windows.visit_by_time(from, to, &mut visit).unwrap(),
-                }
-                assert_eq!(found, expected);
+                let row = |(windowed, value, _): Found<String, i64>| {
+                    let Window { start, end } = windowed.window;
+                    (if is_session { end } else { start }, start, windowed.key, value)
+                };
+                assert_eq!(found.into_iter().map(row).collect::<Vec<_>>(), expected);
             }
             Op::Flush => {
                 let flushed = match is_session {
@@ -280,12 +295,8 @@ fn what_was_not_released_is_found_by_time_however_old() {
     store.release(1);
     flush(&mut store, &engine);
     store.set_budget(0);
-    let mut found = Vec::new();
-    let visit = |(windowed, ..): Found<String, i64>| {
-        found.push(windowed.window.start);
-        ControlFlow::Continue(())
-    };
-    store.visit_by_time(0, Timestamp::MAX - 1, visit).unwrap();
+    let found = all_by_time(&mut store, 0, Timestamp::MAX - 1);
+    let found: Vec<_> = found.iter().map(|(windowed, ..)| windowed.window.start).collect();
     assert_eq!(found, [2, 1000]);
     assert_eq!(store.get(&"k".into(), 2).unwrap(), None, "it has expired");
 }
