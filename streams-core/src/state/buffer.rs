@@ -155,8 +155,8 @@ impl<K: Data, V: Data> BufferStore<K, V> {
             self.oldest.insert(class, before);
         }
         taken.sort_unstable_by(|(a, ..), (b, ..)| {
-            let order = |key: &Bytes| (time_of(key), key[0]);
-            (order(a), &a[HEAD..]).cmp(&(order(b), &b[HEAD..]))
+            let order = |key: &Bytes| (time_of(key), key.first().copied());
+            (order(a), a.get(HEAD..)).cmp(&(order(b), b.get(HEAD..)))
         });
         taken.truncate(most);
         if let Some((last, ..)) = taken.last().filter(|_| taken.len() == most) {

@@ -7,6 +7,8 @@ mod engine;
 pub mod engine_suite;
 mod entry_codec;
 mod expiry;
+#[cfg(test)]
+mod fuzz_tests;
 mod key_value;
 mod lossy;
 mod ordered;

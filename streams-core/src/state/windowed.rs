@@ -195,10 +195,14 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
         value: V,
         timestamp: Timestamp,
     ) -> Result<bool, StateError> {
-        let mut number = 0;
+        let mut number = Some(0);
         self.visit_key(key, start, start, |parts, _, _| {
-            number = parts.number + 1;
+            number = parts.number.checked_add(1);
             ControlFlow::Continue(())
+        })?;
+        let number = number.ok_or_else(|| StateError::Corrupt {
+            path: PathBuf::from(self.codec.store()),
+            reason: "a window with more than 2^32 values of a key".into(),
         })?;
         self.set(key, (start, start, number), Some(value), timestamp)
     }

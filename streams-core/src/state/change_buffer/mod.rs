@@ -27,6 +27,7 @@ mod tests;
 use std::any::Any;
 use std::hash::Hash;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker_api::Timestamp;
@@ -107,7 +108,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
             let held = slot.get_or_insert(Held { time, old, ..Held::default() });
             (held.new, held.headers) = (new, headers);
             if let Some(waiting) = &mut waiting {
-                waiting.bytes -= held.bytes;
+                waiting.bytes = waiting.bytes.saturating_sub(held.bytes);
                 scratch.clear();
                 measured = codec.put_value(held, scratch);
                 held.bytes = scratch.len();
@@ -206,6 +207,12 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
 
     /// Takes out the update at a place, which has one.
     fn take(&mut self, place: &Bytes) -> Result<Option<Record<K, Change<V>>>, StateError> {
+        if place.len() < HEAD {
+            return Err(StateError::Corrupt {
+                path: PathBuf::from(self.codec.store()),
+                reason: "a place that is too short".into(),
+            });
+        }
         let key = self.codec.key(&place.slice(HEAD..))?;
         let found = self.updates.get(&key)?.map(|(held, timestamp)| (held.clone(), timestamp));
         let timestamp = found.as_ref().map_or(0, |(_, timestamp)| *timestamp);
@@ -213,8 +220,8 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         let Some((held, timestamp)) = found else { return Ok(None) };
         self.updates.put(key.clone(), None, timestamp)?;
         if let Some(waiting) = &mut self.waiting {
-            waiting.keys -= 1;
-            waiting.bytes -= held.bytes + place.len() - HEAD;
+            waiting.keys = waiting.keys.saturating_sub(1);
+            waiting.bytes = waiting.bytes.saturating_sub(held.bytes + place.len() - HEAD);
         }
         Ok(Some(held.into_record(key, timestamp)))
     }
