@@ -32,7 +32,7 @@ const OUTPUT: &str = "output";
 const RECORDS: u64 = 20_000;
 const CHILD: &str = "VLTAVA_CHILD";
 
-const APPLICATIONS: [(&str, Application); 11] = [
+const APPLICATIONS: [(&str, Application); 12] = [
     ("windowed-counts", applications::every_count),
     ("final-counts", applications::last_count),
     ("slides", applications::every_slide),
@@ -43,6 +43,7 @@ const APPLICATIONS: [(&str, Application); 11] = [
     ("versions", applications::as_of),
     ("late-versions", applications::as_of_a_little_later),
     ("final-pairs", applications::last_pairs),
+    ("held-back", applications::some_updates),
     (FOREIGN_KEY, |input| applications::by_foreign_key(input, true)),
 ];
 

@@ -151,6 +151,12 @@ pub(crate) fn last_pairs(input: Input) -> Output {
         .map(|key, pairs| (text(&key), pairs))
 }
 
+/// The last update of each key within a time, or before there are too many.
+pub(crate) fn some_updates(input: Input) -> Output {
+    let limit = Suppressed::until_time_limit(millis(25), BufferConfig::max_records(3));
+    input.to_table().suppress(limit).to_stream()
+}
+
 /// Orders (`l`) joined with the customers (`r`) that they refer to, `>` in front of the key.
 pub(crate) fn by_foreign_key(input: Input, caching: bool) -> Output {
     // Through a topic of its own, as tables are partitioned by their keys, and the input is not.

@@ -178,6 +178,11 @@ fn sessions_survive_everything() {
 }
 
 #[test]
+fn what_is_held_back_survives_everything() {
+    survive("suppressed", &[applications::some_updates]);
+}
+
+#[test]
 fn versioned_tables_survive_everything() {
     survive("versions", &[applications::as_of, applications::as_of_a_little_later]);
 }
