@@ -51,6 +51,9 @@ impl<K: Data, V: Data> Children<K, V> {
 
     /// Hands a record to all children; the last gets the original.
     pub fn forward(&mut self, record: Record<K, V>, task: &mut TaskCore) {
+        if task.is_traced() {
+            return self.forward_traced(record, task);
+        }
         if let Some(((_, last), others)) = self.nodes.split_last_mut() {
             for (_, child) in others {
                 child.push(record.clone(), task);
@@ -59,11 +62,22 @@ impl<K: Data, V: Data> Children<K, V> {
         }
     }
 
+    #[cold]
+    fn forward_traced(&mut self, record: Record<K, V>, task: &mut TaskCore) {
+        for (name, child) in &mut self.nodes {
+            task.trace_enter(name);
+            child.push(record.clone(), task);
+            task.trace_leave();
+        }
+    }
+
     /// Hands a record to the child of this name; `false` if there is none.
     pub fn forward_to(&mut self, name: &str, record: Record<K, V>, task: &mut TaskCore) -> bool {
         match self.nodes.iter_mut().find(|(child, _)| &**child == name) {
-            Some((_, child)) => {
+            Some((name, child)) => {
+                task.trace_enter(name);
                 child.push(record, task);
+                task.trace_leave();
                 true
             }
             None => false,

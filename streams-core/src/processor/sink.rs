@@ -9,7 +9,7 @@ use crate::error::{ProcessError, SerdeError};
 use crate::failure::Stage;
 use crate::record::{Data, Record};
 use crate::serde::{DynSerde, encode};
-use crate::task::TaskCore;
+use crate::task::{TaskCore, record_text};
 
 /// Which partitions of its topic a record goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +122,11 @@ impl<K: Data, V: Data> SinkNode<K, V> {
         task.touch();
         let headers = record.headers.as_slice();
         partitions.iter().try_for_each(|&partition| {
+            if task.is_traced() {
+                let to = task.outputs_mut().topic(output).to_string();
+                let text = record_text(key, value, record.timestamp);
+                task.trace_note(|| format!("-> {to}-{partition}: {text}"));
+            }
             let outputs = task.outputs_mut();
             outputs.send(output, partition, record.timestamp, key, value, headers)
         })

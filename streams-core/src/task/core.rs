@@ -8,6 +8,7 @@ use std::task::Waker;
 use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 
 use super::calls::{Calls, Held, Origin};
+use super::trace::Trace;
 use super::{Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
 use crate::executor::{Executor, RunToEnd};
@@ -79,6 +80,7 @@ pub struct TaskCore {
     sealed_times: Vec<Timestamp>,
     wall_clock: Timestamp,
     commit_requested: bool,
+    trace: Option<Box<Trace>>,
     dropped: BTreeMap<&'static str, u64>,
 }
 
@@ -121,6 +123,7 @@ impl TaskCore {
             sealed_times: Vec::new(),
             wall_clock: 0,
             commit_requested: false,
+            trace: None,
             dropped: BTreeMap::new(),
         }
     }
@@ -479,8 +482,55 @@ impl TaskCore {
         std::mem::take(&mut self.commit_requested)
     }
 
+    /// The ways of records are noted from now on, or not.
+    pub fn set_tracing(&mut self, on: bool) {
+        match on {
+            true => drop(self.trace.get_or_insert_default()),
+            false => self.trace = None,
+        }
+    }
+
+    /// Whether they are.
+    #[inline]
+    pub fn is_traced(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// A record comes to a node.
+    #[cold]
+    pub fn trace_enter(&mut self, node: &str) {
+        if let Some(trace) = &mut self.trace {
+            trace.enter(node);
+        }
+    }
+
+    /// And has been on all its ways from there.
+    #[cold]
+    pub fn trace_leave(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.leave();
+        }
+    }
+
+    /// Something happens to it.
+    #[cold]
+    pub fn trace_note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.enter(&what());
+            trace.leave();
+        }
+    }
+
+    /// The ways of records since the last call.
+    pub fn take_trace(&mut self) -> String {
+        self.trace.as_mut().map(|trace| trace.take()).unwrap_or_default()
+    }
+
     /// Counts a record that was left out.
     pub fn drop_record(&mut self, reason: &'static str) {
+        if self.is_traced() {
+            self.trace_note(|| format!("left out: {reason}"));
+        }
         *self.dropped.entry(reason).or_default() += 1;
     }
 

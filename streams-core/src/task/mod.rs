@@ -10,6 +10,7 @@ mod record_queue;
 mod schedules;
 mod settling;
 mod stores;
+mod trace;
 
 pub use self::calls::Held;
 pub use self::core::{TaskCore, TaskSettings, TopicLookup};
@@ -21,3 +22,4 @@ pub use outputs::{OutputTopic, Outputs};
 pub use record_queue::{HeadTime, RecordQueue};
 pub use schedules::Schedules;
 pub use stores::Stores;
+pub(crate) use trace::record_text;

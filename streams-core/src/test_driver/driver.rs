@@ -1,51 +1,53 @@
-//! The driver itself: one task for each sub-topology, and the records between them.
+//! The driver itself: the tasks of each sub-topology, the logs between them, and their commits.
+//!
+//! What is written stays in a log for each partition, one record in a batch; a task reads its inputs
+//! from there, and a crash opens it again where its commits ended, with stores made from their
+//! changelogs. A generation that is given up because a handler has left something out is such a crash.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_api::{Batch, Offset, TaskId, Timestamp, TopicId, TopicPartition};
+use broker_api::partitioner::partition_of;
+use broker_api::{Batch, CommittedOffset, TaskId, Timestamp, TopicPartition};
 
+use super::opening::{Opener, position};
 use super::{TestDriverError, TestDriverSettings};
-use crate::error::BuildError;
+use crate::error::ProcessError;
+use crate::failure::{Halt, LeftOut, Stage};
 use crate::processor::PunctuationKind;
-use crate::state::{LossyEngine, Position, StateEngine, Store, StoreEngine};
-use crate::task::{
-    Globals, OutputTopic, RecordQueue, SharedTask, Task, TaskSettings, TaskStore, WrittenTopics,
-};
-use crate::topology::{NodeKind, Pattern, SubTopology, Topology};
+use crate::state::{Store, StoreEngine};
+use crate::task::{Globals, SharedTask, Task, TaskStore, record_text};
+use crate::topology::Topology;
 
-/// All partitions have this number.
-const PARTITION: u32 = 0;
+/// What was written to a partition: one record in each batch, and when it came.
+pub(super) type Log = Vec<(u64, Batch)>;
 
 /// See the module above.
 pub(super) struct Driver {
-    /// Of each sub-topology that has one.
-    tasks: Vec<Task>,
+    opener: Opener,
+    tasks: BTreeMap<TaskId, Task>,
     /// What fills global stores, by topic.
-    globals: BTreeMap<Arc<str>, Global>,
-    /// Sources that read topics by a pattern: the task, and the number of the source in it.
-    patterns: Vec<(Pattern, usize, usize)>,
-    /// Records of topics that the topology reads, one in a batch.
-    waiting: BTreeMap<Arc<str>, Waiting>,
+    globals: BTreeMap<Arc<str>, SharedTask>,
+    /// The inputs of the tasks, and how many of their records were handed over.
+    inputs: BTreeMap<TopicPartition, (TaskId, usize)>,
+    logs: BTreeMap<TopicPartition, Log>,
+    committed: BTreeMap<TopicPartition, CommittedOffset>,
     /// What was written and not read yet.
-    pub(super) outputs: BTreeMap<Arc<str>, VecDeque<Batch>>,
+    pub(super) outputs: BTreeMap<Arc<str>, VecDeque<(u32, Batch)>>,
     arrivals: u64,
     now: Timestamp,
-}
-
-/// What fills a global store.
-struct Global {
-    task: SharedTask,
-    next_offset: Offset,
-}
-
-/// The input of a topic.
-struct Waiting {
-    task: usize,
-    next_offset: Offset,
-    records: VecDeque<(u64, Batch)>,
+    /// Of tasks that are processed again: what they leave out.
+    left_out: Vec<(TaskId, LeftOut)>,
+    /// Records processed since the last commit, and the task of the last one.
+    uncommitted: usize,
+    last: Option<TaskId>,
+    /// After every record there is a commit, until what waits is done.
+    careful: bool,
+    /// The ways of records, if somebody asks for them.
+    trace: Option<String>,
+    /// The partition whose stores are looked into.
+    looking_at: u32,
 }
 
 impl Driver {
@@ -53,149 +55,269 @@ impl Driver {
         topology: Topology,
         settings: TestDriverSettings,
     ) -> Result<Self, TestDriverError> {
-        let names = TopicNames { topology: &topology, application: &settings.application_id };
-        let mut waiting = BTreeMap::new();
-        let mut tasks = Vec::new();
-        let mut patterns = Vec::new();
-        let mut globals = BTreeMap::new();
-        let id = |number: usize| TaskId { subtopology: number as u32, partition: PARTITION };
-        let parts = || topology.subtopologies().iter().enumerate();
-        for (number, part) in parts().filter(|(_, part)| part.is_global) {
-            let none = Globals::default();
-            let task = task(&topology, part, id(number), &settings, &names, none)?;
-            let task = SharedTask::new(task);
-            for topic in &part.sources {
-                globals.insert(names.full(topic), Global { task: task.clone(), next_offset: 0 });
-            }
-        }
-        let shared = Globals::of(globals.values().map(|global| &global.task));
-        for (number, part) in parts().filter(|(_, part)| !part.is_global) {
-            let task = task(&topology, part, id(number), &settings, &names, shared.clone())?;
-            let nodes = part.nodes.iter().map(|&node| &topology.nodes()[node]);
-            let sources = nodes.filter(|node| matches!(node.kind, NodeKind::Source { .. }));
-            for (source, node) in sources.enumerate() {
-                patterns.extend(node.pattern.clone().map(|pattern| (pattern, tasks.len(), source)));
-            }
-            for topic in &part.sources {
-                let input = Waiting { task: tasks.len(), next_offset: 0, records: VecDeque::new() };
-                waiting.insert(names.full(topic), input);
-            }
-            tasks.push(task);
-        }
-        let outputs = BTreeMap::new();
-        Ok(Self { tasks, globals, patterns, waiting, outputs, arrivals: 0, now: settings.start })
+        let now = settings.start;
+        let mut driver = Self {
+            opener: Opener::new(topology, settings),
+            tasks: BTreeMap::new(),
+            globals: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            arrivals: 0,
+            now,
+            left_out: Vec::new(),
+            uncommitted: 0,
+            last: None,
+            careful: false,
+            trace: None,
+            looking_at: 0,
+        };
+        driver.open()?;
+        Ok(driver)
     }
 
-    /// Hands a record to the topology, and works until nothing waits any more.
-    pub(super) fn pipe(&mut self, topic: &str, batch: Batch) -> Result<(), TestDriverError> {
-        self.follow(topic);
-        if !self.enqueue(topic, batch)? {
-            let known = self.waiting.keys().chain(self.globals.keys());
-            let known: Vec<&str> = known.map(|topic| &**topic).collect();
-            return Err(TestDriverError::UnknownTopic {
-                topic: topic.into(),
-                known: known.join(", "),
-            });
+    /// Opens all tasks where their commits ended.
+    fn open(&mut self) -> Result<(), TestDriverError> {
+        self.tasks.clear();
+        self.globals.clear();
+        self.inputs.clear();
+        self.uncommitted = 0;
+        for id in self.opener.global_tasks() {
+            let task =
+                self.opener.open(id, Globals::default(), &BTreeMap::new(), &self.logs, self.now)?;
+            let partitions: Vec<_> = task.queues().iter().map(|q| q.partition().clone()).collect();
+            let task = SharedTask::new(task);
+            for partition in partitions {
+                self.globals.insert(partition.topic.clone(), task.clone());
+                for (_, batch) in self.logs.get(&partition).into_iter().flatten() {
+                    fill(&task, &partition, batch.clone(), self.now)?;
+                }
+            }
         }
+        let globals = Globals::of(self.globals.values());
+        for id in self.opener.tasks() {
+            let mut task =
+                self.opener.open(id, globals.clone(), &self.committed, &self.logs, self.now)?;
+            for queue in task.queues() {
+                self.inputs.insert(queue.partition().clone(), (id, queue.position() as usize));
+            }
+            for (_, what) in self.left_out.iter().filter(|(of, _)| *of == id) {
+                task.leave_out(what.clone())?;
+            }
+            self.tasks.insert(id, task);
+        }
+        Ok(())
+    }
+
+    /// Everything that is not committed is lost, and the files of the stores with it; what waits is
+    /// processed again.
+    pub(super) fn crash(&mut self) -> Result<(), TestDriverError> {
+        self.left_out.clear();
+        self.open()?;
+        self.work()
+    }
+
+    /// Hands a record to the topology, and works until nothing waits any more. Without a partition,
+    /// its key decides.
+    pub(super) fn pipe(
+        &mut self,
+        topic: &str,
+        partition: Option<u32>,
+        batch: Batch,
+    ) -> Result<(), TestDriverError> {
+        self.follow(topic);
+        let known = || self.inputs.keys().map(|tp| &tp.topic).chain(self.globals.keys());
+        let Some(topic) = known().find(|known| ***known == *topic).cloned() else {
+            let mut names: Vec<&str> = known().map(|topic| &**topic).collect();
+            names.dedup();
+            let (topic, known) = (topic.into(), names.join(", "));
+            return Err(TestDriverError::UnknownTopic { topic, known });
+        };
+        let partitions = self.opener.partitions_of(&topic);
+        let key = batch.records().next().transpose()?.and_then(|record| record.key);
+        let partition = partition.unwrap_or_else(|| match key {
+            Some(key) => partition_of(key, partitions),
+            None => (self.arrivals % u64::from(partitions)) as u32,
+        });
+        if partition >= partitions {
+            let topic = topic.to_string();
+            return Err(broker_api::Error::UnknownPartition { topic, partition, partitions }.into());
+        }
+        self.append(TopicPartition { topic, partition }, batch)?;
         self.work()
     }
 
     /// Reads a topic that nobody has named, if a pattern is like it.
     fn follow(&mut self, topic: &str) {
-        if self.waiting.contains_key(topic) || self.globals.contains_key(topic) {
+        if self.inputs.keys().any(|tp| *tp.topic == *topic) || self.globals.contains_key(topic) {
             return;
         }
-        let mut patterns = self.patterns.iter();
-        if let Some((_, task, source)) = patterns.find(|(pattern, ..)| pattern.matches(topic)) {
-            let mut queue = RecordQueue::new(TopicPartition::new(topic, PARTITION), *source, 0, -1);
-            queue.add(Vec::new(), 0, true);
-            self.tasks[*task].add_input(queue);
-            let input = Waiting { task: *task, next_offset: 0, records: VecDeque::new() };
-            self.waiting.insert(topic.into(), input);
+        for (id, queue) in self.opener.follow(topic) {
+            self.inputs.insert(queue.partition().clone(), (id, 0));
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.add_input(queue);
+            }
         }
     }
 
-    /// Keeps a record until its turn comes; one of a global store's topic is processed at once. Answers
-    /// whether the topology reads the topic.
-    fn enqueue(&mut self, topic: &str, batch: Batch) -> Result<bool, TestDriverError> {
-        if let Some(global) = self.globals.get_mut(topic) {
-            let batch = batch.assigned(global.next_offset, self.now);
-            global.next_offset = batch.next_offset();
-            let mut task = global.task.lock();
-            task.core_mut().set_wall_clock(self.now);
-            if let Some(queue) = task.queue_mut(&TopicPartition::new(topic, PARTITION)) {
-                queue.add(vec![batch], global.next_offset, true);
-            }
-            task.process(1)?;
-            flush(&mut task)?;
-            return Ok(true);
-        }
-        let Some(input) = self.waiting.get_mut(topic) else {
-            return Ok(false);
-        };
-        let batch = batch.assigned(input.next_offset, self.now);
-        input.next_offset = batch.next_offset();
-        input.records.push_back((self.arrivals, batch));
+    fn append(&mut self, to: TopicPartition, batch: Batch) -> Result<(), TestDriverError> {
+        let log = self.logs.entry(to.clone()).or_default();
+        let batch = batch.assigned(log.len() as i64, self.now);
+        log.push((self.arrivals, batch.clone()));
         self.arrivals += 1;
-        Ok(true)
+        if let Some(task) = self.globals.get(&to.topic) {
+            fill(task, &to, batch, self.now)?;
+        }
+        Ok(())
     }
 
     fn work(&mut self) -> Result<(), TestDriverError> {
-        while let Some((topic, task, batch)) = self.next() {
+        while let Some((partition, id, batch)) = self.next() {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
             let end = batch.next_offset();
-            let running = &mut self.tasks[task];
-            running.core_mut().set_wall_clock(self.now);
-            if let Some(queue) = running.queue_mut(&TopicPartition::new(topic, PARTITION)) {
-                queue.add(vec![batch], end, true);
+            task.core_mut().set_wall_clock(self.now);
+            task.core_mut().set_tracing(self.trace.is_some());
+            if let Some(queue) = task.queue_mut(&partition) {
+                queue.add(vec![batch.clone()], end, true);
             }
-            running.process(1)?;
-            self.seal(task)?;
+            (self.last, self.uncommitted) = (Some(id), self.uncommitted + 1);
+            let processed = task.process(1);
+            let asked = task.core_mut().take_commit_request() || task.wants_seal();
+            if let Some(trace) = &mut self.trace {
+                trace.push_str(&head(&partition, &batch));
+                trace.push_str(&task.core_mut().take_trace());
+            }
+            match processed {
+                Ok(_) if !self.opener.settings.caching => self.seal(id)?,
+                Ok(_) if self.careful || asked => self.seal_all()?,
+                Ok(_) => {}
+                Err(halt) => self.halted(id, halt)?,
+            }
         }
+        self.careful = false;
         Ok(())
     }
 
     /// The oldest record that waits; of several, the one that came first.
-    fn next(&mut self) -> Option<(Arc<str>, usize, Batch)> {
-        let oldest = |(_, input): &(&Arc<str>, &mut Waiting)| {
-            input.records.front().map(|(arrival, batch)| (batch.max_timestamp(), *arrival))
-        };
-        let waiting = self.waiting.iter_mut().filter(|(_, input)| !input.records.is_empty());
-        let (topic, input) = waiting.min_by_key(oldest)?;
-        let (_, batch) = input.records.pop_front()?;
-        Some((topic.clone(), input.task, batch))
+    fn next(&mut self) -> Option<(TopicPartition, TaskId, Batch)> {
+        let logs = &self.logs;
+        let waiting = self.inputs.iter_mut().filter_map(|(partition, (id, next))| {
+            let (arrival, batch) = logs.get(partition)?.get(*next)?;
+            Some(((batch.max_timestamp(), *arrival), partition, id, next, batch))
+        });
+        let (_, partition, id, next, batch) = waiting.min_by_key(|(oldest, ..)| *oldest)?;
+        *next += 1;
+        Some((partition.clone(), *id, batch.clone()))
     }
 
-    /// Flushes a task's caches, and takes what it has written.
-    fn seal(&mut self, task: usize) -> Result<(), TestDriverError> {
-        for (to, batch) in flush(&mut self.tasks[task])? {
-            for single in singles(&batch)? {
-                self.enqueue(&to.topic, single.clone())?;
-                self.outputs.entry(to.topic.clone()).or_default().push_back(single);
+    /// Commits everything, and what follows from it.
+    pub(super) fn commit(&mut self) -> Result<(), TestDriverError> {
+        loop {
+            self.work()?;
+            if !self.tasks.values_mut().any(Task::has_uncommitted) {
+                return Ok(());
             }
+            self.seal_all()?;
+        }
+    }
+
+    fn seal_all(&mut self) -> Result<(), TestDriverError> {
+        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            let uncommitted = self.tasks.get_mut(&id).is_some_and(Task::has_uncommitted);
+            if uncommitted && !self.try_seal(id)? {
+                return Ok(()); // all tasks are opened anew
+            }
+        }
+        self.uncommitted = 0;
+        Ok(())
+    }
+
+    /// Commits what one task has done.
+    fn seal(&mut self, id: TaskId) -> Result<(), TestDriverError> {
+        if self.try_seal(id)? {
+            self.uncommitted = 0;
         }
         Ok(())
     }
 
-    /// Flushes the task that has a store.
-    pub(super) fn seal_store(&mut self, store: &str) -> Result<(), TestDriverError> {
-        if let Some(task) = self.tasks.iter().position(|task| has(task, store)) {
-            return self.seal(task);
+    /// Whether it could be sealed; if not, all tasks were opened anew.
+    fn try_seal(&mut self, id: TaskId) -> Result<bool, TestDriverError> {
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(true) };
+        if let Err(halt) = drain(task) {
+            return self.halted(id, halt).map(|()| false);
         }
-        match self.global_of(store) {
-            Some(task) => flush(&mut task.lock()).map(|_| ()),
-            None => Err(self.unknown(store)),
+        let sealed = match task.seal() {
+            Ok(sealed) => sealed,
+            Err(error) => return self.sealing_failed(id, error).map(|()| false),
+        };
+        if let Some(trace) = &mut self.trace {
+            trace.push_str(&task.core_mut().take_trace()); // what caches had held back
         }
+        write_stores(task)?;
+        self.left_out.retain(|(of, what)| *of != id || !sealed.left_out.contains(&what.place));
+        self.committed.extend(sealed.offsets);
+        for (to, batch) in sealed.batches {
+            for single in singles(&batch)? {
+                self.append(to.clone(), single.clone())?;
+                let output = self.outputs.entry(to.topic.clone()).or_default();
+                output.push_back((to.partition, single));
+            }
+        }
+        Ok(true)
+    }
+
+    fn halted(&mut self, id: TaskId, halt: Halt) -> Result<(), TestDriverError> {
+        match halt {
+            Halt::Fail { error, .. } => Err(TestDriverError::Process(*error)),
+            Halt::AtSeal(error) => self.sealing_failed(id, *error),
+            Halt::LeaveOut(what) => {
+                self.left_out.push((id, what));
+                self.open()?;
+                // Punctuations by the wall clock that were left out have letters already.
+                if self.tasks.values().any(Task::wants_seal) { self.seal_all() } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Which record was the cause shows when each has a commit of its own.
+    fn sealing_failed(&mut self, id: TaskId, error: ProcessError) -> Result<(), TestDriverError> {
+        if !error.is_of_processing() {
+            return Err(TestDriverError::Process(error));
+        }
+        if self.uncommitted > 1 {
+            self.careful = true;
+            return self.open();
+        }
+        let by_record = self.uncommitted == 1;
+        let id = self.last.filter(|_| by_record).unwrap_or(id);
+        let Some(task) = self.tasks.get_mut(&id) else { return Ok(()) };
+        let halt = task.settle_sealing(Stage::Processing, error, by_record);
+        self.halted(id, halt)
     }
 
     pub(super) fn advance(&mut self, by: Duration) -> Result<(), TestDriverError> {
         let by = Timestamp::try_from(by.as_millis()).unwrap_or(Timestamp::MAX);
         self.now = self.now.saturating_add(by);
-        for task in 0..self.tasks.len() {
-            self.tasks[task].core_mut().set_wall_clock(self.now);
-            self.tasks[task].punctuate(PunctuationKind::WallClock, self.now)?;
-            self.seal(task)?;
+        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            task.core_mut().set_wall_clock(self.now);
+            match task.punctuate(PunctuationKind::WallClock, self.now) {
+                Ok(_) if !self.opener.settings.caching => self.seal(id)?,
+                Ok(_) => {}
+                Err(halt) => self.halted(id, halt)?,
+            }
         }
         self.work()
+    }
+
+    /// From now on the ways of records are noted, or not.
+    pub(super) fn set_tracing(&mut self, on: bool) {
+        self.trace = on.then(|| self.trace.take().unwrap_or_default());
+    }
+
+    pub(super) fn take_trace(&mut self) -> String {
+        self.trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(super) fn store_names(&mut self) -> Vec<String> {
@@ -203,19 +325,16 @@ impl Driver {
             let stores = task.core_mut().stores_mut().iter_mut();
             stores.map(|store| store.name().to_string()).collect()
         };
-        let mut all: Vec<String> = self.tasks.iter_mut().flat_map(names).collect();
-        all.extend(self.globals.values().flat_map(|global| names(&mut global.task.lock())));
+        let mut all: Vec<String> = self.tasks.values_mut().flat_map(names).collect();
+        all.extend(self.globals.values().flat_map(|task| names(&mut task.lock())));
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|name| seen.insert(name.clone()));
         all
     }
 
-    fn unknown(&mut self, store: &str) -> TestDriverError {
-        let known = self.store_names().join(", ");
-        TestDriverError::UnknownStore { store: store.into(), known }
-    }
-
-    fn global_of(&self, store: &str) -> Option<SharedTask> {
-        let tasks = self.globals.values().map(|global| &global.task);
-        tasks.into_iter().find(|task| has(&task.lock(), store)).cloned()
+    /// From now on stores are those of this partition.
+    pub(super) fn look_at(&mut self, partition: u32) {
+        self.looking_at = partition;
     }
 
     /// Works on a store.
@@ -224,13 +343,36 @@ impl Driver {
         name: &str,
         work: impl FnOnce(&mut dyn Store) -> Result<R, TestDriverError>,
     ) -> Result<R, TestDriverError> {
-        if let Some(task) = self.tasks.iter_mut().find(|task| has(task, name)) {
-            return work(store_of(task, name));
+        let partition = self.looking_at;
+        let its = |(id, task): &(&TaskId, &mut Task)| {
+            id.partition == partition && task.core().stores().position(name).is_some()
+        };
+        if let Some(store) = self.tasks.iter_mut().find(its).and_then(|(_, t)| store_of(t, name)) {
+            return work(store);
         }
-        match self.global_of(name) {
-            Some(task) => work(store_of(&mut task.lock(), name)),
-            None => Err(self.unknown(name)),
+        for task in self.globals.values() {
+            if let Some(store) = store_of(&mut task.lock(), name) {
+                return work(store);
+            }
         }
+        let known = self.store_names().join(", ");
+        Err(TestDriverError::UnknownStore { store: name.into(), known })
+    }
+
+    /// A test has changed a store: that is committed, unless the test wants to do so itself.
+    pub(super) fn seal_store(&mut self, name: &str) -> Result<(), TestDriverError> {
+        for task in self.globals.values() {
+            let mut task = task.lock();
+            if store_of(&mut task, name).is_some() {
+                task.seal()?;
+                return write_stores(&mut task);
+            }
+        }
+        if self.opener.settings.caching {
+            return Ok(());
+        }
+        self.seal_all()?;
+        self.work()
     }
 
     pub(super) fn dropped(&self) -> BTreeMap<&'static str, u64> {
@@ -240,33 +382,63 @@ impl Driver {
                 *all.entry(*reason).or_default() += count;
             }
         };
-        self.tasks.iter().for_each(&mut add);
-        self.globals.values().for_each(|global| add(&global.task.lock()));
+        self.tasks.values().for_each(&mut add);
+        self.globals.values().for_each(|task| add(&task.lock()));
         all
     }
 }
 
-fn has(task: &Task, store: &str) -> bool {
-    task.core().stores().position(store).is_some()
+/// The line of a record that enters.
+fn head(partition: &TopicPartition, batch: &Batch) -> String {
+    let record = batch.records().next().and_then(Result::ok);
+    record.map_or_else(String::new, |record| {
+        let text = record_text(record.key, record.value, record.timestamp);
+        format!("{partition} offset {}: {text}\n", record.offset)
+    })
 }
 
-/// The store of this name, which the task has.
-fn store_of<'a>(task: &'a mut Task, name: &str) -> &'a mut dyn Store {
-    let stores = task.core_mut().stores_mut();
-    let index = stores.position(name).unwrap_or_default();
-    stores.at(index)
-}
-
-/// Flushes a task's caches and stores; answers what it has written.
-fn flush(task: &mut Task) -> Result<Vec<(TopicPartition, Batch)>, TestDriverError> {
+/// Waits for the calls of async operators, also those that follow from draining caches.
+fn drain(task: &mut Task) -> Result<(), Halt> {
     loop {
-        task.prepare_seal()?;
+        task.prepare_seal().map_err(|error| Halt::AtSeal(Box::new(error)))?;
         if task.calls_in_flight() == 0 {
-            break;
+            return Ok(());
         }
         task.release()?;
     }
-    let sealed = task.seal()?;
+}
+
+fn store_of<'a>(task: &'a mut Task, name: &str) -> Option<&'a mut dyn Store> {
+    let stores = task.core_mut().stores_mut();
+    let index = stores.position(name)?;
+    Some(stores.at(index))
+}
+
+/// Hands a record to the task of a global store.
+fn fill(
+    task: &SharedTask,
+    partition: &TopicPartition,
+    batch: Batch,
+    now: Timestamp,
+) -> Result<(), TestDriverError> {
+    let mut task = task.lock();
+    task.core_mut().set_wall_clock(now);
+    let end = batch.next_offset();
+    if let Some(queue) = task.queue_mut(partition) {
+        queue.add(vec![batch], end, true);
+    }
+    match task.process(1) {
+        Err(Halt::Fail { error, .. } | Halt::AtSeal(error)) => {
+            return Err(TestDriverError::Process(*error));
+        }
+        Err(Halt::LeaveOut(_)) | Ok(_) => {}
+    }
+    task.seal()?;
+    write_stores(&mut task)
+}
+
+/// What the stores of a sealed task hold goes to their engines.
+fn write_stores(task: &mut Task) -> Result<(), TestDriverError> {
     let engines: Vec<_> = task.stores_mut().iter().map(engine_of).collect();
     for (store, engine) in task.core_mut().stores_mut().iter_mut().zip(engines) {
         engine.apply(&mut store.begin_flush()?, &position(store.time()))?;
@@ -276,83 +448,11 @@ fn flush(task: &mut Task) -> Result<Vec<(TopicPartition, Batch)>, TestDriverErro
         engine.flush()?;
         store.flushed();
     }
-    Ok(sealed.batches)
+    Ok(())
 }
 
 fn engine_of(store: &TaskStore) -> Arc<dyn StoreEngine> {
     store.engine.clone()
-}
-
-/// Where a store stands. Nothing is ever restored, so it says nothing but the time.
-fn position(stream_time: Timestamp) -> Position {
-    Position {
-        cluster_id: "test".into(),
-        topic_id: TopicId(0),
-        next_offset: 0,
-        others: Vec::new(),
-        stream_time,
-    }
-}
-
-/// The names of topics as the application has them.
-struct TopicNames<'a> {
-    topology: &'a Topology,
-    application: &'a str,
-}
-
-impl TopicNames<'_> {
-    fn full(&self, topic: &str) -> Arc<str> {
-        if self.topology.internal_topics().contains_key(topic) {
-            format!("{}-{topic}", self.application).into()
-        } else {
-            topic.into()
-        }
-    }
-}
-
-fn task(
-    topology: &Topology,
-    part: &SubTopology,
-    id: TaskId,
-    settings: &TestDriverSettings,
-    names: &TopicNames<'_>,
-    globals: Globals,
-) -> Result<Task, TestDriverError> {
-    let stores: Vec<&str> = part.stores.iter().map(String::as_str).collect();
-    let engines = LossyEngine::new().open(Path::new(&id.to_string()), &stores)?;
-    let task_settings = TaskSettings {
-        application_id: settings.application_id.as_str().into(),
-        handlers: settings.handlers.clone(),
-        topics: Arc::new(|topic| Some(OutputTopic::unlimited(topic.into(), 1))),
-        globals,
-        ..TaskSettings::default()
-    };
-    let resolve = |topic: &str| -> Result<OutputTopic, BuildError> {
-        Ok(OutputTopic::unlimited(names.full(topic), 1))
-    };
-    let mut built = topology.build_task(id, task_settings, engines.clone(), &resolve)?;
-    built.core.start(settings.start);
-
-    let mut task_stores = Vec::new();
-    for (name, engine) in part.stores.iter().zip(engines) {
-        let logged = topology.stores().get(name).is_some_and(|store| store.changelog.is_some());
-        let changelog = logged.then(|| {
-            let topic: Arc<str> = format!("{}-{name}-changelog", settings.application_id).into();
-            let output = built.core.outputs_mut().add(OutputTopic::unlimited(topic.clone(), 1));
-            (output, TopicPartition { topic, partition: PARTITION })
-        });
-        task_stores.push(TaskStore { changelog, follows: None, engine, position: position(-1) });
-    }
-    let mut queues = Vec::new();
-    for (number, source) in built.sources.iter().enumerate() {
-        for topic in &source.topics {
-            let partition = TopicPartition { topic: names.full(topic), partition: PARTITION };
-            let mut queue = RecordQueue::new(partition, number, 0, -1);
-            queue.add(Vec::new(), 0, true); // nothing else is to be waited for
-            queues.push(queue);
-        }
-    }
-    Ok(Task::new(built, queues, task_stores, WrittenTopics::default()))
 }
 
 /// Each record of a batch in a batch of its own.

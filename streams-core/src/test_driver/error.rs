@@ -1,7 +1,6 @@
 //! What a test can do wrong with its driver, and what its topology can.
 
 use crate::error::{BuildError, ProcessError, SerdeError, StateError};
-use crate::failure::Halt;
 
 /// An error of the [`TopologyTestDriver`](super::TopologyTestDriver).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,10 +12,6 @@ pub enum TestDriverError {
     /// Processing a record failed. The driver is of no use any more.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A handler has left out a record that had changed something before it failed. The driver does
-    /// not process such a record's commit again, as an application does.
-    #[error("a record was left out that had changed something before it failed")]
-    LeftOut,
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -57,13 +52,4 @@ pub enum TestDriverError {
     /// A batch is not what was built.
     #[error(transparent)]
     Batch(#[from] broker_api::Error),
-}
-
-impl From<Halt> for TestDriverError {
-    fn from(halt: Halt) -> Self {
-        match halt {
-            Halt::Fail { error, .. } | Halt::AtSeal(error) => Self::Process(*error),
-            Halt::LeaveOut(_) => Self::LeftOut,
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! Testing a topology in process: no broker, no threads, a clock that is advanced by hand.
 //!
 //! A record that is piped into a topic is processed at once, together with everything that it causes:
-//! what is written to a topic that the topology reads is fed back, and caches are flushed after every
+//! what is written to a topic that the topology reads is fed back, and there is a commit after every
 //! record, so that every update is seen. Of several topics with waiting records, the one whose next
-//! record is oldest goes first. Every topic has one partition.
+//! record is oldest goes first. Unless the settings say otherwise, every topic has one partition. Calls
+//! of async operators run to their end at once.
 //!
 //! ```
 //! use streams_core::{HasSerde, TopologyBuilder};
@@ -24,6 +25,7 @@
 
 mod driver;
 mod error;
+mod opening;
 mod store;
 mod topics;
 mod versioned;
@@ -61,11 +63,22 @@ pub struct TestDriverSettings {
     pub start: Timestamp,
     /// What happens to what cannot be handled. Default: fail.
     pub handlers: ErrorHandlers,
+    /// How many partitions each topic has, unless the topology asks for another number. Default: 1.
+    pub partitions: u32,
+    /// Whether updates are merged until [`TopologyTestDriver::commit`]. Nothing that was written can be
+    /// read before. Default: no.
+    pub caching: bool,
 }
 
 impl Default for TestDriverSettings {
     fn default() -> Self {
-        Self { application_id: "test".into(), start: 0, handlers: ErrorHandlers::default() }
+        Self {
+            application_id: "test".into(),
+            start: 0,
+            handlers: ErrorHandlers::default(),
+            partitions: 1,
+            caching: false,
+        }
     }
 }
 
@@ -167,6 +180,53 @@ impl TopologyTestDriver {
         store: &str,
     ) -> Result<TestSessionStore<K, V>, TestDriverError> {
         TestSessionStore::new(self.inner.clone(), store)
+    }
+
+    /// Any store, by its Rust type.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownStore`], [`TestDriverError::StoreType`], and those of `work`.
+    pub fn with_store<S: crate::state::Store, R>(
+        &self,
+        store: &str,
+        work: impl FnOnce(&mut S) -> Result<R, TestDriverError>,
+    ) -> Result<R, TestDriverError> {
+        store::with_store(&self.inner, store, work)
+    }
+
+    /// From now on stores are those of this partition. Default: 0.
+    pub fn look_at_partition(&self, partition: u32) {
+        self.borrow().look_at(partition);
+    }
+
+    /// Commits what was processed, and what follows from that. Only with `caching` there is anything
+    /// to commit.
+    ///
+    /// # Errors
+    /// [`TestDriverError::Process`].
+    pub fn commit(&self) -> Result<(), TestDriverError> {
+        self.borrow().commit()
+    }
+
+    /// The application ends without having been asked, and starts again: what is not committed is
+    /// lost, and all stores with it. They are made anew from their changelogs (those that have none are
+    /// empty), and what was not committed is processed again. What was written stays.
+    ///
+    /// # Errors
+    /// [`TestDriverError::Process`].
+    pub fn crash(&self) -> Result<(), TestDriverError> {
+        self.borrow().crash()
+    }
+
+    /// Notes the ways of records through the topology from now on, or no more.
+    pub fn trace(&self, on: bool) {
+        self.borrow().set_tracing(on);
+    }
+
+    /// The ways of records since [`TopologyTestDriver::trace`] or the last call, to be printed: each
+    /// record that a task took, the nodes that it or what became of it came to, and what was written.
+    pub fn take_trace(&self) -> String {
+        self.borrow().take_trace()
     }
 
     /// The names of all stores.

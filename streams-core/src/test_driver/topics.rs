@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use broker_api::{Batch, BatchBuilder, Timestamp};
+use broker_api::{Batch, BatchBuilder, Header, Timestamp};
 
 use super::TestDriverError;
 use super::driver::Driver;
@@ -42,6 +42,41 @@ impl<K: 'static, V: 'static> TestInputTopic<K, V> {
     /// # Errors
     /// [`TestDriverError::UnknownTopic`], [`TestDriverError::Process`], [`TestDriverError::Serde`].
     pub fn pipe_record(&self, record: Record<K, V>) -> Result<(), TestDriverError> {
+        self.pipe_into(None, record)
+    }
+
+    /// Pipes a record with headers, given as names and values.
+    ///
+    /// # Errors
+    /// As [`TestInputTopic::pipe_record`].
+    pub fn pipe_with_headers(
+        &self,
+        key: K,
+        value: V,
+        timestamp: Timestamp,
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), TestDriverError> {
+        let mut record = Record::new(key, value, timestamp);
+        for (name, value) in headers {
+            let value = Some(bytes::Bytes::copy_from_slice(value));
+            record.headers.push(Header { name: (*name).into(), value });
+        }
+        self.pipe_record(record)
+    }
+
+    /// Pipes a record into this partition, whatever its key.
+    ///
+    /// # Errors
+    /// As [`TestInputTopic::pipe_record`]; [`TestDriverError::Batch`] if there is no such partition.
+    pub fn pipe_to(&self, partition: u32, record: Record<K, V>) -> Result<(), TestDriverError> {
+        self.pipe_into(Some(partition), record)
+    }
+
+    fn pipe_into(
+        &self,
+        partition: Option<u32>,
+        record: Record<K, V>,
+    ) -> Result<(), TestDriverError> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let unfit = |error| TestDriverError::Serde { topic: self.topic.clone(), error };
         let key = encode(&*self.key, &record.key, &mut key).map_err(unfit)?;
@@ -49,7 +84,7 @@ impl<K: 'static, V: 'static> TestInputTopic<K, V> {
         let mut builder = BatchBuilder::new();
         builder.push(record.timestamp, key, value, record.headers.as_slice())?;
         let batch = builder.finish()?;
-        self.driver.borrow_mut().pipe(&self.topic, batch)
+        self.driver.borrow_mut().pipe(&self.topic, partition, batch)
     }
 }
 
@@ -71,7 +106,7 @@ impl<K: 'static, V: 'static> TestOutputTopic<K, V> {
         Self { driver, topic: topic.into(), key, value }
     }
 
-    fn next(&self) -> Option<Batch> {
+    fn next(&self) -> Option<(u32, Batch)> {
         self.driver.borrow_mut().outputs.get_mut(&self.topic)?.pop_front()
     }
 
@@ -80,7 +115,27 @@ impl<K: 'static, V: 'static> TestOutputTopic<K, V> {
     /// # Errors
     /// [`TestDriverError::Serde`] if it does not fit the types.
     pub fn read(&self) -> Result<Option<Record<K, V>>, TestDriverError> {
-        self.next().map(|batch| self.decode(&batch)).transpose()
+        self.next().map(|(_, batch)| self.decode(&batch)).transpose()
+    }
+
+    /// The same, with the partition that the record was written to.
+    ///
+    /// # Errors
+    /// As [`TestOutputTopic::read`].
+    #[allow(clippy::type_complexity)] // each part says what it is
+    pub fn read_with_partition(&self) -> Result<Option<(u32, Record<K, V>)>, TestDriverError> {
+        let next = self.next();
+        next.map(|(partition, batch)| Ok((partition, self.decode(&batch)?))).transpose()
+    }
+
+    /// How many records were not read yet.
+    pub fn len(&self) -> usize {
+        self.driver.borrow().outputs.get(&self.topic).map_or(0, |waiting| waiting.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// All records that were not read yet.
