@@ -55,12 +55,15 @@ pub mod prelude {
     pub use broker_api::client::{Consumer, Producer, TransactionalProducer};
     pub use broker_api::{Broker, TopicConfig, TopicPartition};
     pub use streams_core::BuildError;
+    pub use streams_core::failure::{
+        DeadLetter, Failure, Response, log_and_continue, log_and_fail, log_and_retry_or_fail,
+    };
     pub use streams_core::processor::{
         Context, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, InitContext, Processor,
         PunctuationKind, Schedule, StoreAccess, StoreHandle,
     };
     pub use streams_core::processor::{Partitions, RecordTimes, TimestampExtractor};
-    pub use streams_core::runtime::{Settings, State, Streams, StreamsError};
+    pub use streams_core::runtime::{Settings, State, Streams, StreamsError, Uncaught};
     pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
     pub use streams_core::state::{KeyValueStore, StoreOptions};
     pub use streams_core::topology::{Pattern, StoreSpec};

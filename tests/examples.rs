@@ -4,6 +4,10 @@
 
 use std::error::Error;
 
+#[path = "../examples/async_enrichment.rs"]
+mod async_enrichment;
+#[path = "../examples/dead_letters.rs"]
+mod dead_letters;
 #[path = "../examples/event_sourcing.rs"]
 mod event_sourcing;
 #[path = "../examples/final_results.rs"]
@@ -54,5 +58,31 @@ order 3, in the morning: oolong at 4.50
 order 4, in the morning: sencha at 3.80
 order 5, at night: oolong had no price then";
     assert_eq!(event_sourcing::run(dir.path().into()).await?.join("\n"), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn payments_that_cannot_be_booked_are_dead_letters() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let expected = "\
+anna has 15.28 EUR
+bara, offset 1: Deserialization
+cyril, offset 3: Panic
+dana, offset 5: Deserialization";
+    assert_eq!(dead_letters::run(dir.path().into()).await?.join("\n"), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn orders_get_names_from_a_service_and_keep_their_order() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let expected = "\
+o-1 Cyril
+o-2 Anna
+o-3 Bara
+o-5 Anna
+o-6 Cyril
+dead: o-4 c-9";
+    assert_eq!(async_enrichment::run(dir.path().into()).await?.join("\n"), expected);
     Ok(())
 }

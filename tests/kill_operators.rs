@@ -23,8 +23,9 @@ use support::kills::{Moment, kill_at, random, setting};
 use vltava::Vltava;
 use vltava::broker_api::client::{Consumer, Record, TransactionalProducer};
 use vltava::streams_core::Topology;
+use vltava::streams_core::failure::{ErrorHandlers, log_and_continue};
 use vltava::streams_core::runtime::{Metrics, Settings};
-use vltava::streams_core::test_driver::TopologyTestDriver;
+use vltava::streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use vltava::streams_dsl::StreamsBuilder;
 
 const INPUT: &str = "input";
@@ -45,6 +46,7 @@ const APPLICATIONS: [(&str, Application); 12] = [
     ("final-pairs", applications::last_pairs),
     ("held-back", applications::some_updates),
     (FOREIGN_KEY, |input| applications::by_foreign_key(input, true)),
+    ("calls", applications::some_calls),
 ];
 
 /// Of several stages, so that only the last results are fixed.
@@ -74,7 +76,13 @@ fn input(seed: &mut u64) -> Vec<(String, String, i64)> {
 }
 
 fn expected(application: Application, input: &[(String, String, i64)]) -> Vec<Row> {
-    let driver = TopologyTestDriver::new(topology(application)).unwrap();
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some(OUTPUT.into()),
+        ..ErrorHandlers::default()
+    };
+    let settings = TestDriverSettings { handlers, ..TestDriverSettings::default() };
+    let driver = TopologyTestDriver::with_settings(topology(application), settings).unwrap();
     let topic = driver.input_topic::<String, String>(INPUT);
     for (key, value, time) in input {
         topic.pipe(key.clone(), value.clone(), *time).unwrap();
@@ -135,7 +143,12 @@ async fn the_process_that_is_killed() {
     let (name, dir) = child.split_once(' ').unwrap();
     let (_, application) = APPLICATIONS.iter().find(|(known, _)| *known == name).unwrap();
     let vltava = Vltava::open(dir).unwrap();
-    let settings = Settings { flush_interval: Duration::from_millis(20), ..vltava.settings("app") };
+    let settings = Settings {
+        flush_interval: Duration::from_millis(20),
+        processing_handler: log_and_continue(),
+        dead_letter_topic: Some(OUTPUT.into()),
+        ..vltava.settings("app")
+    };
     let streams = vltava.start(topology(*application), settings).await.unwrap();
     let progress = async {
         let mut tick = tokio::time::interval(Duration::from_millis(1));

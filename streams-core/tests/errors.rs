@@ -419,3 +419,18 @@ fn to_retry_what_cannot_succeed_is_to_fail() {
     assert!(matches!(error, StreamsError::Process { .. }), "{error}");
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
+
+/// Found by the simulation: the partition was paused for ever, because its last batch was done with
+/// only after the seal, when nobody looked.
+#[test]
+fn a_paused_partition_goes_on_after_its_last_record_was_left_out() {
+    let mut world = world();
+    world.settings.input_buffer_bytes = 1;
+    let mut thread = world.thread();
+    for round in 1..4 {
+        world.write(&[("a", b"-"), ("x", b"late")]);
+        world.run(&mut thread).unwrap();
+        assert_eq!(world.read("out").len(), round);
+        assert!(thread.is_caught_up());
+    }
+}

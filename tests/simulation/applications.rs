@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use streams_core::Windowed;
 use streams_dsl::{
-    BufferConfig, EmitStrategy, JoinWindows, Joined, KStream, Materialized, SessionWindows,
-    SlidingWindows, Suppressed, TimeWindows,
+    AsyncConfig, BufferConfig, EmitStrategy, JoinWindows, Joined, KStream, Materialized,
+    SessionWindows, SlidingWindows, Suppressed, TimeWindows,
 };
 
 /// Two kinds of records: those whose values begin with `l`, and those with `r`.
@@ -188,4 +188,20 @@ pub(crate) fn refers_to(value: &str) -> Option<String> {
 
 pub(crate) fn joined(left: &str, right: Option<&str>) -> String {
     format!("{left}+{}", right.unwrap_or_default())
+}
+
+/// Asks for each value, and counts the answers; some are errors.
+pub(crate) fn some_calls(input: Input) -> Output {
+    let config = AsyncConfig::new().concurrency(3);
+    let answered = input.map_values_async_with(
+        |_, value: String| async move {
+            let refused = value.bytes().map(u32::from).sum::<u32>() % 7 == 0;
+            if refused { Err("nobody knows") } else { Ok(format!("answer to {value}")) }
+        },
+        config,
+    );
+    let counts = Materialized::named("counts").with_caching_disabled();
+    let counted = answered.group_by_key().count_with(counts).to_stream_present();
+    let counted = counted.map_values(|_, count| Some(count.to_string()));
+    answered.map_values(|_, answer| Some(answer)).merge(&counted)
 }

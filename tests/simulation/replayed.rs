@@ -11,7 +11,8 @@ use broker_api::partitioner::partition_of;
 use broker_api::sim::Dice;
 use broker_api::{CommittedOffset, TopicPartition};
 use streams_core::Topology;
-use streams_core::test_driver::TopologyTestDriver;
+use streams_core::failure::{ErrorHandlers, log_and_continue};
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_dsl::StreamsBuilder;
 
 use crate::Failure;
@@ -58,7 +59,13 @@ impl Subject for Replayed {
     ) -> Result<(), Failure> {
         for p in 0..partitions {
             let input = consumed(history, offsets, INPUT, p);
-            let driver = TopologyTestDriver::new(self.topology())?;
+            let handlers = ErrorHandlers {
+                processing: log_and_continue(),
+                dead_letter_topic: Some(OUTPUT.into()),
+                ..ErrorHandlers::default()
+            };
+            let settings = TestDriverSettings { handlers, ..TestDriverSettings::default() };
+            let driver = TopologyTestDriver::with_settings(self.topology(), settings)?;
             let topic = driver.input_topic::<String, String>(INPUT);
             for record in input {
                 let value = record.text().unwrap_or_default();

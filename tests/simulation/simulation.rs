@@ -11,6 +11,7 @@
 
 mod applications;
 mod broken;
+mod failing;
 mod history;
 mod host;
 mod oracle;
@@ -197,6 +198,17 @@ fn a_join_by_a_foreign_key_survives_everything() {
 #[test]
 fn a_left_join_of_streams_and_suppressed_results_survive_everything() {
     survive("left join", &[applications::every_pair, applications::last_pairs]);
+}
+
+/// Records that are left out leave nothing behind but one dead letter.
+#[test]
+fn records_that_fail_survive_everything() {
+    survive("records that fail", &[failing::some_fail]);
+}
+
+#[test]
+fn calls_survive_everything() {
+    survive("calls", &[applications::some_calls]);
 }
 
 /// Nothing goes wrong at all: the first thing to try when something does.

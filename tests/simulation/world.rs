@@ -14,11 +14,13 @@ use broker_api::{
     BatchBuilder, Broker, Clock, ManualClock, NewTopic, Producer, ProducerEvent, Ticket,
     TopicConfig, TopicPartition,
 };
-use streams_core::Topology;
+use futures::future::BoxFuture;
+use streams_core::failure::log_and_continue;
 use streams_core::runtime::{
     Background, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv,
 };
 use streams_core::state::LossyEngine;
+use streams_core::{Executor, Topology};
 
 use crate::Failure;
 use crate::history::History;
@@ -74,13 +76,22 @@ impl Wake for Flag {
     }
 }
 
-/// Store flushes that wait for their turn.
+/// Store flushes, and calls of async operators, that wait for their turn.
 #[derive(Default)]
 struct Jobs(Mutex<VecDeque<Box<dyn FnOnce() + Send>>>);
 
 impl Background for Jobs {
     fn run(&self, job: Box<dyn FnOnce() + Send>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+    }
+}
+
+impl Executor for Jobs {
+    fn spawn(&self, mut call: BoxFuture<'static, ()>) {
+        self.run(Box::new(move || {
+            let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_ready(), "a call that waits for something else");
+        }));
     }
 }
 
@@ -121,6 +132,7 @@ impl World {
         let mut host = host(clock.clone(), &mut dice);
         let partitions = dice.within(1..4) as u32;
         let subject = make(&mut dice);
+        let jobs = Arc::<Jobs>::default();
         let millis = |ms: u64| Duration::from_millis(ms);
         let settings = Settings {
             threads: dice.within(1..3) as usize,
@@ -130,6 +142,9 @@ impl World {
             input_buffer_bytes: dice.pick(&[1, 1 << 20]),
             seal_bytes: dice.pick(&[100, 1 << 20]),
             purge_interval: millis(dice.pick(&[0, 50])),
+            processing_handler: log_and_continue(),
+            dead_letter_topic: Some(OUTPUT.into()),
+            executor: Some(jobs.clone()),
             ..Settings::new(NAME, STATE)
         };
         for topic in [INPUT, OUTPUT] {
@@ -151,7 +166,7 @@ impl World {
             clock,
             wrap,
             engine: LossyEngine::new(),
-            jobs: Arc::default(),
+            jobs,
             topology,
             settings: Arc::new(settings),
             history: History::new(&topics, changelogs, partitions),

@@ -135,8 +135,20 @@ impl Opener {
                 let partition = TopicPartition { topic, partition: id.partition };
                 (built.core.outputs_mut().add(output), partition, spec)
             });
-            if let Some((_, partition, spec)) = &changelog {
-                for (_, batch) in logs.get(partition).into_iter().flatten() {
+            let source = spec.and_then(|spec| Some((spec, spec.source_topic.as_ref()?)));
+            let log = match (&changelog, source) {
+                (Some((_, partition, spec)), _) => Some((*spec, partition.clone(), usize::MAX)),
+                // What lies behind is processed as input.
+                (None, Some((spec, topic))) => {
+                    let topic = self.full(topic);
+                    let partition = TopicPartition { topic, partition: id.partition };
+                    let consumed = committed.get(&partition).map_or(0, |at| at.offset as usize);
+                    Some((spec, partition, consumed))
+                }
+                (None, None) => None,
+            };
+            if let Some((spec, partition, end)) = log {
+                for (_, batch) in logs.get(&partition).into_iter().flatten().take(end) {
                     let mut entries = EntryBatch::new();
                     for record in batch.records() {
                         spec.format.entries(&record?, &mut entries)?;
@@ -146,7 +158,7 @@ impl Opener {
                 engine.flush()?;
             }
             let changelog = changelog.map(|(output, partition, _)| (output, partition));
-            stores.push(TaskStore { changelog, engine, position: position(-1) });
+            stores.push(TaskStore { changelog, follows: None, engine, position: position(-1) });
         }
         let mut queues = Vec::new();
         let mut own_times = OwnTimes::default();

@@ -59,9 +59,8 @@ impl StreamThread {
         if done == 0 {
             done = self.process_some(now, false)?;
         }
-        if done > 0 {
-            self.resume_inputs();
-        }
+        // Also when nothing was processed: a batch may have been done with only now.
+        let resumed = self.resume_inputs();
         let punctuated = self.punctuate(now)?;
         if self.since.is_none()
             && (done > 0 || punctuated)
@@ -69,7 +68,7 @@ impl StreamThread {
         {
             self.since = Some(self.env.clock.monotonic());
         }
-        Ok(done > 0 || punctuated)
+        Ok(done > 0 || punctuated || resumed)
     }
 
     /// Forwards the results of calls that have ended.
@@ -136,9 +135,11 @@ impl StreamThread {
         }
     }
 
-    fn resume_inputs(&mut self) {
-        if self.paused.is_empty() {
-            return;
+    /// Answers whether there were any to resume.
+    fn resume_inputs(&mut self) -> bool {
+        let paused = self.paused.len();
+        if paused == 0 {
+            return false;
         }
         let (running, inputs) = (&mut self.running, &self.inputs);
         let limit = self.env.settings.input_buffer_bytes / 2;
@@ -151,6 +152,7 @@ impl StreamThread {
             }
             bytes > limit
         });
+        self.paused.len() < paused
     }
 
     fn punctuate(&mut self, now: i64) -> Result<bool, StreamsError> {
