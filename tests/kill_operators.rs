@@ -33,7 +33,7 @@ const OUTPUT: &str = "output";
 const RECORDS: u64 = 20_000;
 const CHILD: &str = "VLTAVA_CHILD";
 
-const APPLICATIONS: [(&str, Application); 12] = [
+const APPLICATIONS: [(&str, Application); 13] = [
     ("windowed-counts", applications::every_count),
     ("final-counts", applications::last_count),
     ("slides", applications::every_slide),
