@@ -14,6 +14,7 @@ mod optimization;
 mod processors;
 mod sessions;
 mod sources_and_sinks;
+mod stream_joins;
 mod stream_table_joins;
 mod suppress;
 mod table_joins;
