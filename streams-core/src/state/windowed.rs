@@ -183,6 +183,39 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
         self.set(key, (start, start, 0), value, timestamp)
     }
 
+    /// Changes the value of a key in a window, without copying it where the store has it as it is.
+    /// `change` gets the value and its time, and answers the new time. Answers as [`WindowStore::put`]; if
+    /// the window has expired, `change` is not called.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn update(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
+    ) -> Result<bool, StateError> {
+        self.advance_time(start);
+        if !self.is_live(start) {
+            return Ok(false);
+        }
+        if matches!(self.entries, Entries::Ordered(_)) {
+            let (mut value, before) = self.value(key, start, start)?.unzip();
+            let timestamp = change(&mut value, before);
+            return self.set(key, (start, start, 0), value, timestamp);
+        }
+        self.encode(key, (start, start, 0))?;
+        let Self { entries, scratch, codec, .. } = self;
+        if let Entries::Points(points) = entries {
+            points.update(scratch, |value, before| {
+                let timestamp = change(value, before);
+                *value = value.take().filter(|value| !codec.is_null(value));
+                timestamp
+            })?;
+        }
+        Ok(true)
+    }
+
     /// Adds a value beside those that the key has in this window already. Answers as
     /// [`WindowStore::put`].
     ///

@@ -116,7 +116,8 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         Ok(cx.store(self.handles()?.store).fetch(key, from, to)?)
     }
 
-    /// Changes the aggregate of a record's key in the window that begins at `start`.
+    /// Changes the aggregate of a record's key in the window that begins at `start`. The result has the
+    /// later of its time and the record's.
     pub(crate) fn update(
         &self,
         record: &Record<K, ()>,
@@ -124,12 +125,28 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         step: impl FnOnce(Option<A>) -> Option<A>,
         cx: &mut Windows<'_, K, A>,
     ) -> Result<(), ProcessError> {
-        let found = cx.store(self.handles()?.store).get(&record.key, start)?;
-        self.change(record, start, found, step, cx)
+        let store = cx.store(self.handles()?.store);
+        let mut change = None;
+        let is_taken = store.update(&record.key, start, |aggregate, time| {
+            let so_far = aggregate.take();
+            let old = self.old(&so_far);
+            *aggregate = step(so_far);
+            let timestamp = self.result_time(record, aggregate.is_none(), time);
+            if self.forwards == Forwards::AtOnce {
+                change = Some((Change::new(aggregate.clone(), old), timestamp));
+            }
+            timestamp
+        })?;
+        if is_taken && self.forwards == Forwards::AtSeal {
+            store.forward_with(record.headers.clone());
+        }
+        if let Some((change, timestamp)) = change {
+            self.forward(record, start, change, timestamp, cx);
+        }
+        Ok(())
     }
 
-    /// The same where the aggregate and its time are known. The result has the later of this time and
-    /// the record's.
+    /// The same where the aggregate and its time are known.
     pub(crate) fn change(
         &self,
         record: &Record<K, ()>,
@@ -139,14 +156,22 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         cx: &mut Windows<'_, K, A>,
     ) -> Result<(), ProcessError> {
         let (so_far, time) = found.unzip();
-        let forwards_old = self.sends_old_values && self.forwards == Forwards::AtOnce;
-        let old = if forwards_old { so_far.clone() } else { None };
+        let old = self.old(&so_far);
         let new = step(so_far);
-        let own = record.timestamp;
-        // The cache no longer knows the time of an aggregate that is gone, as in Kafka.
-        let forgets = new.is_none() && self.forwards == Forwards::AtSeal;
-        let timestamp = time.filter(|_| !forgets).map_or(own, |time| time.max(own));
+        let timestamp = self.result_time(record, new.is_none(), time);
         self.put(record, start, Change::new(new, old), timestamp, cx)
+    }
+
+    /// What is forwarded as the value before.
+    fn old(&self, so_far: &Option<A>) -> Option<A> {
+        let is_forwarded = self.sends_old_values && self.forwards == Forwards::AtOnce;
+        if is_forwarded { so_far.clone() } else { None }
+    }
+
+    /// The cache no longer knows the time of an aggregate that is gone, as in Kafka.
+    fn result_time(&self, record: &Record<K, ()>, is_gone: bool, time: Option<i64>) -> i64 {
+        let forgets = is_gone && self.forwards == Forwards::AtSeal;
+        time.filter(|_| !forgets).map_or(record.timestamp, |time| time.max(record.timestamp))
     }
 
     /// Puts an aggregate, and forwards it if that is done at once.
@@ -167,9 +192,21 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
             return Ok(());
         }
         store.put(key, start, value.new.clone(), timestamp)?;
+        self.forward(record, start, value, timestamp, cx);
+        Ok(())
+    }
+
+    fn forward(
+        &self,
+        record: &Record<K, ()>,
+        start: i64,
+        value: Change<A>,
+        timestamp: i64,
+        cx: &mut Windows<'_, K, A>,
+    ) {
+        let Record { key, headers, .. } = record;
         let key = Windowed::new(key.clone(), start, start.saturating_add(self.size));
         cx.forward(Record { key, value, timestamp, headers: headers.clone() });
-        Ok(())
     }
 
     /// Forwards what was held back until the seal.

@@ -73,11 +73,18 @@ impl<V: Data> Points<V> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<(), StateError> {
-        self.store.update(key, |present, _| {
+        self.update(key, |present, _| {
             *present = value;
             timestamp
-        })?;
-        Ok(())
+        })
+    }
+
+    pub(super) fn update(
+        &mut self,
+        key: &WindowKey,
+        change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
+    ) -> Result<(), StateError> {
+        self.store.update(key, change).map(|_| ())
     }
 
     /// As [`OrderedCache::visit`](crate::state::ordered::OrderedCache::visit).
