@@ -12,6 +12,8 @@ mod dead_letters;
 mod event_sourcing;
 #[path = "../examples/final_results.rs"]
 mod final_results;
+#[path = "../examples/fraud.rs"]
+mod fraud;
 #[path = "../examples/sessions.rs"]
 mod sessions;
 
@@ -84,5 +86,18 @@ o-5 Anna
 o-6 Cyril
 dead: o-4 c-9";
     assert_eq!(async_enrichment::run(dir.path().into()).await?.join("\n"), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn payments_far_from_the_phone() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let expected = "\
+3105  08:16 phones in VN, 899.00: the phone is in DE
+3105  08:17 watches in VN, 649.00: the phone is in DE
+4711  08:19 fuel in PT, 159.00: the phone is in CZ
+7120  08:21 jeweller in IT, 3100.00: the phone is silent
+8283  08:46 tickets in PL, 520.00: the phone is in CZ";
+    assert_eq!(fraud::run(dir.path().into()).await?.join("\n"), expected);
     Ok(())
 }

@@ -64,8 +64,3 @@ pub use windows::{
     EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows,
     Windows,
 };
-
-/// The examples of the guide are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/dsl.md")]
-struct Guide;
