@@ -286,6 +286,41 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         self.encoded(&from, to.as_deref())?.into_iter().map(decode).collect()
     }
 
+    /// The entries whose encoded key begins with these bytes, in the order of their encoded keys.
+    /// Uncommitted ones are included.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn prefix_scan(&mut self, prefix: &[u8]) -> Result<Vec<(K, V, Timestamp)>, StateError> {
+        // The first key that is above all with this prefix.
+        let end = prefix.iter().rposition(|byte| *byte < u8::MAX).map(|last| {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            end
+        });
+        let decode = |(key, (timestamp, value)): (Bytes, (Timestamp, Bytes))| {
+            Ok((self.codec.key(&key)?, self.codec.value(&value)?, timestamp))
+        };
+        self.encoded(prefix, end.as_deref())?.into_iter().map(decode).collect()
+    }
+
+    /// Sets the value of a key that has none. Answers what it has otherwise, and its time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put_if_absent(
+        &mut self,
+        key: K,
+        value: V,
+        timestamp: Timestamp,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
+        let present = self.get(&key)?.map(|(value, timestamp)| (value.clone(), timestamp));
+        if present.is_none() {
+            self.put(key, Some(value), timestamp)?;
+        }
+        Ok(present)
+    }
+
     /// The encoded entries of memory and engine with `from <= key < end`.
     pub(super) fn encoded(
         &self,

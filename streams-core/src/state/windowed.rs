@@ -439,11 +439,40 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
     /// # Errors
     /// [`StateError`].
     pub fn all(&mut self) -> Result<Vec<Found<K, V>>, StateError> {
-        let shown = self.shown()?;
-        let decode = |(key, value, timestamp): (Bytes, Bytes, Timestamp)| {
-            Ok((self.windowed(&key)?, self.codec.value(&value)?, timestamp))
+        self.range(None, None, 0, Timestamp::MAX)
+    }
+
+    /// The windows of the keys between two, both included, by the order of their encoded bytes (`None`:
+    /// without bound), that begin (sessions: end) between `first` and `last`, both included, and have
+    /// not expired. Ordered as by [`WindowedStore::all`]; looks at all entries of the store.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn range(
+        &mut self,
+        from: Option<&K>,
+        to: Option<&K>,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> Result<Vec<Found<K, V>>, StateError> {
+        let bound = |key: Option<&K>| {
+            let encode = |key| {
+                let mut bytes = Vec::new();
+                self.codec.put_key(key, &mut bytes).map(|()| bytes)
+            };
+            key.map(encode).transpose()
         };
-        shown.into_iter().map(decode).collect()
+        let (from, to) = (bound(from)?.unwrap_or_default(), bound(to)?);
+        let mut found = Vec::new();
+        for (bytes, value, timestamp) in self.shown()? {
+            let parts = self.layout.parts(&bytes).ok_or_else(|| self.corrupt(&bytes))?;
+            let key = &bytes[parts.key.clone()];
+            let in_keys = key >= &from[..] && to.as_ref().is_none_or(|to| key <= &to[..]);
+            if in_keys && (first..=last).contains(&parts.end) {
+                found.push((self.windowed(&bytes)?, self.codec.value(&value)?, timestamp));
+            }
+        }
+        Ok(found)
     }
 
     /// The change that was made last is to be forwarded at the seal with these headers, unless the same

@@ -487,3 +487,47 @@ impl ChangelogWriter for Count {
         Ok(())
     }
 }
+
+#[test]
+fn keys_are_found_by_what_they_begin_with() {
+    let engine = LossyEngine::new();
+    let mut store = KeyValueStore::<Vec<u8>, i64>::new(
+        "s",
+        HasSerde::serde(),
+        i64::serde(),
+        open(&engine),
+        UNCACHED,
+    );
+    let keys: [&[u8]; 7] =
+        [&[1], &[1, 2], &[1, 2, 255], &[1, 255], &[1, 255, 255, 3], &[2], &[255, 255]];
+    for (number, key) in keys.iter().enumerate() {
+        store.put(key.to_vec(), Some(number as i64), 1).unwrap();
+        if number == 3 {
+            store.seal(&mut NoLog).unwrap();
+            let mut batch = store.begin_flush().unwrap();
+            open(&engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
+            store.flushed();
+        }
+    }
+    let mut found = |prefix: &[u8]| {
+        let found = store.prefix_scan(prefix).unwrap();
+        found.into_iter().map(|(_, value, _)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[]), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(found(&[1]), [0, 1, 2, 3, 4]);
+    assert_eq!(found(&[1, 2]), [1, 2]);
+    assert_eq!(found(&[1, 255]), [3, 4]);
+    assert_eq!(found(&[255]), [6]);
+    assert!(found(&[1, 3]).is_empty());
+    assert_eq!(store.put_if_absent(vec![2], 9, 2).unwrap(), Some((5, 1)));
+    assert_eq!(store.put_if_absent(vec![3], 9, 2).unwrap(), None);
+    assert_eq!(store.get(&vec![3]).unwrap(), Some((&9, 2)));
+}
+
+struct NoLog;
+
+impl ChangelogWriter for NoLog {
+    fn put(&mut self, _: &[u8], _: Option<&[u8]>, _: Timestamp) -> Result<(), StateError> {
+        Ok(())
+    }
+}

@@ -325,6 +325,37 @@ fn what_has_expired_leaves_the_engine_unless_it_is_to_be_read_by_time() {
     }
 }
 
+#[test]
+fn windows_and_sessions_are_found_by_ranges_of_keys_and_times() {
+    let engine = LossyEngine::new();
+    for by_points in [false, true] {
+        let mut store = if by_points { points(&engine) } else { windows(&engine, true) };
+        for (key, start) in [("a", 3), ("b", 1), ("b", 5), ("b", 9), ("c", 5), ("d", 5)] {
+            store.put(&key.into(), start, Some(start), start).unwrap();
+        }
+        let mut range = |from: Option<&str>, to: Option<&str>, first, last| {
+            let (from, to) = (from.map(String::from), to.map(String::from));
+            let found = store.range(from.as_ref(), to.as_ref(), first, last).unwrap();
+            found.into_iter().map(|(w, ..)| format!("{}{}", w.key, w.window.start)).collect()
+        };
+        let found: [Vec<String>; 3] = [
+            range(Some("b"), Some("c"), 2, 9),
+            range(None, None, 5, 5),
+            range(Some("c"), Some("b"), 0, 99),
+        ];
+        assert_eq!(found[0], ["b5", "b9", "c5"]);
+        assert_eq!(found[1], ["b5", "c5", "d5"]);
+        assert!(found[2].is_empty());
+    }
+    let mut store = sessions(&LossyEngine::new(), false);
+    for (key, start, end) in [("a", 1, 4), ("a", 6, 9), ("b", 2, 8)] {
+        store.put(&key.into(), Window { start, end }, Some(end), end).unwrap();
+    }
+    let ends = |found: Vec<Found<String, i64>>| found.iter().map(|f| f.1).collect::<Vec<_>>();
+    assert_eq!(ends(store.range(None, None, 5, 9).unwrap()), [9, 8]);
+    assert_eq!(ends(store.range(None, Some(&"a".into()), 0, 99).unwrap()), [4, 9]);
+}
+
 /// What a store wrote to its changelog makes the very entries that it wrote to its engine.
 #[test]
 fn the_changelog_gives_the_same_entries_as_the_store() {
