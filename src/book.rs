@@ -27,6 +27,7 @@ chapters! {
     ExactlyOnce: "../docs/exactly-once.md",
     Guarantees: "../docs/guarantees.md",
     Sessions: "../docs/operators/sessions.md",
+    Stores: "../docs/operators/stores.md",
     StreamTableJoins: "../docs/operators/stream-table-joins.md",
     Suppress: "../docs/operators/suppress.md",
     Tables: "../docs/operators/tables.md",
