@@ -33,13 +33,15 @@ const OUTPUT: &str = "output";
 const RECORDS: u64 = 20_000;
 const CHILD: &str = "VLTAVA_CHILD";
 
-const APPLICATIONS: [(&str, Application); 13] = [
+const APPLICATIONS: [(&str, Application); 15] = [
     ("windowed-counts", applications::every_count),
     ("final-counts", applications::last_count),
     ("slides", applications::every_slide),
     ("final-slides", applications::last_slide),
     ("sessions", applications::every_session),
     ("final-sessions", applications::last_session),
+    ("looked-up", applications::as_last_said),
+    ("reports", applications::every_report),
     ("pairs", applications::every_pair),
     ("versions", applications::as_of),
     ("late-versions", applications::as_of_a_little_later),

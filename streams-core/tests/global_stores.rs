@@ -157,6 +157,10 @@ fn look_up(world: &World, instance: &mut Instance, keys: &[&str]) -> Vec<i64> {
 #[test]
 fn tasks_begin_when_the_global_store_has_what_was_in_all_partitions() {
     let world = world(3);
+    // More than a few fetches bring.
+    for n in 0..20 {
+        name(&world, 2, &format!("k{n}"), &"-".repeat(400_000));
+    }
     for (partition, key) in ["a", "b", "c"].into_iter().enumerate() {
         name(&world, partition as u32, key, "name");
     }
@@ -262,6 +266,29 @@ fn a_store_whose_topic_was_deleted_in_front_of_it_is_rebuilt_and_the_tasks_wait(
     now(&world.broker, world.broker.admin().delete_records(&partition, 2)).unwrap();
     instance.run(&world);
     assert_eq!(look_up(&world, &mut instance, &["a", "b"]), [-1, 3]);
+    assert_eq!(world.metrics().rebuilt, 1);
+}
+
+#[test]
+fn a_store_that_lags_and_so_misses_a_deletion_is_rebuilt() {
+    let world = world(1);
+    name(&world, 0, "a", "1");
+    let mut instance = Instance::start(&world);
+    instance.run(&world);
+    // More than one fetch brings, and then a deletion.
+    for n in 0..5 {
+        name(&world, 0, &format!("k{n}"), &"-".repeat(400_000));
+    }
+    delete(&world, "a");
+    name(&world, 0, "z", "22");
+    while instance.global.processed() < 2 {
+        world.broker.step();
+        instance.global.step().unwrap();
+    }
+    assert!(instance.global.processed() < 6, "the deletion is not read yet");
+    world.broker.inject(Fault::Compact { partition: TopicPartition::new("names", 0) });
+    instance.run(&world);
+    assert_eq!(look_up(&world, &mut instance, &["a", "z"]), [-1, 2]);
     assert_eq!(world.metrics().rebuilt, 1);
 }
 

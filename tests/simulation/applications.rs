@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
-use streams_core::Windowed;
+use streams_core::processor::{
+    Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
+};
+use streams_core::state::{KeyValueStore, StoreOptions};
+use streams_core::topology::StoreSpec;
+use streams_core::{BuildError, HasSerde, ProcessError, Record, Windowed};
 use streams_dsl::{
     AsyncConfig, BufferConfig, EmitStrategy, JoinWindows, Joined, KStream, Materialized,
-    SessionWindows, SlidingWindows, Suppressed, TimeWindows,
+    ProcessorSupplier, SessionWindows, SlidingWindows, Suppressed, TimeWindows,
 };
 
 /// Two kinds of records: those whose values begin with `l`, and those with `r`.
@@ -113,6 +118,79 @@ fn pairs(input: &Input) -> KStream<String, String> {
     };
     let windows = JoinWindows::of(millis(15)).grace(millis(10));
     side('l').left_join(&side('r'), pair, windows)
+}
+
+/// What a table, made of the right side, says when a record of the left one comes.
+pub(crate) fn as_last_said(input: Input) -> Output {
+    let side = |name: char| input.filter(move |_, value| value.starts_with(name));
+    let right = side('r').map_values(|_, value| (!value.ends_with('7')).then_some(value));
+    let table = right.to_table_with::<String>(Materialized::named("last"));
+    side('l').left_join_table(&table, |_, left, right| {
+        Some(format!("{left}+{}", right.map_or("", String::as_str)))
+    })
+}
+
+/// What came last of each key, reported as stream time passes.
+pub(crate) fn every_report(input: Input) -> Output {
+    input.process(Reports)
+}
+
+struct Reports;
+
+impl ProcessorSupplier for Reports {
+    type Processor = Report;
+
+    fn processor(&self) -> Report {
+        Report::default()
+    }
+
+    fn stores(&self) -> Vec<StoreSpec> {
+        let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+        vec![StoreSpec::key_value("last", String::serde(), String::serde(), options)]
+    }
+}
+
+#[derive(Default)]
+struct Report(Option<StoreHandle<KeyValueStore<String, String>>>);
+
+impl Report {
+    fn last(&self) -> Result<StoreHandle<KeyValueStore<String, String>>, ProcessError> {
+        self.0.ok_or_else(|| ProcessError::user("it has no store"))
+    }
+}
+
+impl Processor for Report {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = Option<String>;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.0 = Some(cx.store("last")?);
+        cx.schedule(millis(10), PunctuationKind::StreamTime)?;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut Context<'_, String, Option<String>>,
+    ) -> Result<(), ProcessError> {
+        cx.store(self.last()?).put(record.key, Some(record.value), record.timestamp)?;
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Schedule,
+        now: i64,
+        cx: &mut Context<'_, String, Option<String>>,
+    ) -> Result<(), ProcessError> {
+        for (key, value, _) in cx.store(self.last()?).all()? {
+            cx.forward(Record::new(key, Some(format!("{value} at {now}")), now));
+        }
+        Ok(())
+    }
 }
 
 /// What a versioned table, made of the right side, said at the time of each record of the left one; or,

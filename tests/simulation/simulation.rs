@@ -184,6 +184,11 @@ fn what_is_held_back_survives_everything() {
 }
 
 #[test]
+fn tables_that_are_looked_into_and_processors_written_by_hand_survive_everything() {
+    survive("looked up", &[applications::as_last_said, applications::every_report]);
+}
+
+#[test]
 fn versioned_tables_survive_everything() {
     survive("versions", &[applications::as_of, applications::as_of_a_little_later]);
 }

@@ -1,7 +1,7 @@
 //! Punctuations: what is due when.
 //!
 //! A stream-time schedule first fires with the first record, then at each multiple of its
-//! interval; a wall-clock schedule first fires one interval from its start. An anchored one fires at
+//! interval, whatever restarts there are; a wall-clock schedule first fires one interval from its start. An anchored one fires at
 //! its start and whole intervals after it, and never for a moment that lies behind when it is made.
 //! However late the check comes, a schedule fires once, and is due again at the next multiple.
 
@@ -38,6 +38,14 @@ impl Entry {
         }
     }
 
+    /// The first call of a task that goes on at a stream time: those up to there were in its last commit.
+    fn resumed(&self, stream_time: Timestamp) -> Timestamp {
+        match self.anchor {
+            Some(start) if start > stream_time => start,
+            anchor => self.after(anchor.unwrap_or(0), stream_time),
+        }
+    }
+
     /// The first moment beyond `now` that is whole intervals from `start`.
     fn after(&self, start: Timestamp, now: Timestamp) -> Timestamp {
         let passed = now.saturating_sub(start) / self.interval + 1;
@@ -71,10 +79,11 @@ impl Schedules {
     /// Tells where the times stand when the task starts.
     pub fn start(&mut self, wall_clock: Timestamp, stream_time: Timestamp) {
         for entry in self.all.values_mut().filter(|entry| entry.next.is_none()) {
-            entry.next = Some(entry.first(match entry.kind {
-                PunctuationKind::StreamTime => stream_time,
-                PunctuationKind::WallClock => wall_clock,
-            }));
+            entry.next = Some(match entry.kind {
+                PunctuationKind::StreamTime if stream_time >= 0 => entry.resumed(stream_time),
+                PunctuationKind::StreamTime => entry.first(stream_time),
+                PunctuationKind::WallClock => entry.first(wall_clock),
+            });
         }
     }
 
@@ -150,6 +159,21 @@ mod tests {
         let mut late = Schedules::default();
         late.add(10, kind, Some(17), Some(30));
         assert_eq!(due(&mut late, &[30, 36, 37, 46, 47]), [37, 47]);
+    }
+
+    #[test]
+    fn a_task_that_goes_on_calls_nothing_that_its_last_commit_has_called() {
+        let mut schedules = Schedules::default();
+        let kind = PunctuationKind::StreamTime;
+        schedules.add(10, kind, None, None);
+        schedules.start(0, 20);
+        assert_eq!(due(&mut schedules, &[20, 29, 30]), [30]);
+        for (anchor, first) in [(20, 30), (25, 25), (7, 27)] {
+            let mut anchored = Schedules::default();
+            anchored.add(10, kind, Some(anchor), None);
+            anchored.start(0, 20);
+            assert_eq!(due(&mut anchored, &[20, first - 1, first]), [first], "from {anchor}");
+        }
     }
 
     #[test]
