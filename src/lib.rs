@@ -65,7 +65,9 @@ pub mod prelude {
     pub use streams_core::processor::{Partitions, RecordTimes, TimestampExtractor};
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError, Uncaught};
     pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
-    pub use streams_core::state::{KeyValueStore, StoreOptions};
+    pub use streams_core::state::{
+        KeyValueStore, StoreOptions, Version, VersionedOptions, VersionedStore,
+    };
     pub use streams_core::topology::{Pattern, StoreSpec};
     pub use streams_core::{
         HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use broker_api::sim::Fault;
 use broker_api::{BatchBuilder, Broker, NewTopic, TopicConfig, TopicPartition};
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
-use streams_core::state::{KeyValueStore, StoreOptions};
+use streams_core::state::{KeyValueStore, StoreOptions, VersionedOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
@@ -171,4 +171,17 @@ fn a_store_that_missed_deletions_is_rebuilt() {
     world.broker.inject(Fault::Compact { partition: TopicPartition::new("names", 0) });
     assert_eq!(look_up(&world, &["a", "b"]).0, [-1, 2]);
     assert_eq!(world.metrics().rebuilt, 1);
+}
+
+#[test]
+fn a_store_whose_changelog_has_a_form_of_its_own_is_no_copy_of_a_topic() {
+    let mut builder = TopologyBuilder::new();
+    let text = String::serde;
+    let options = VersionedOptions { logged: false, retention: 1_000 };
+    let store = StoreSpec::versioned("names", text(), text(), options);
+    let nullable = Option::<String>::serde();
+    let source = NodeSpec::source("names-in", vec!["names".into()], text(), nullable);
+    let keep = NodeSpec::processor("keep", vec!["names-in".into()], Keep::default);
+    let refused = builder.add_read_only_state_store(store, source, keep).unwrap_err();
+    assert!(refused.to_string().contains("only a key-value store"), "{refused}");
 }

@@ -95,6 +95,10 @@ pub(super) fn split(store: &str, entry: &Bytes) -> Result<(Timestamp, Bytes), St
 pub struct KeyValueFormat;
 
 impl ChangelogFormat for KeyValueFormat {
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {
         let record_key = logged_key(record)?;
         out.put_with(

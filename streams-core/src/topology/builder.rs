@@ -156,7 +156,8 @@ impl TopologyBuilder {
     /// changelog has the same form (a key-value store).
     ///
     /// # Errors
-    /// As [`TopologyBuilder::add`]; [`BuildError::Invalid`] if the source has several topics.
+    /// As [`TopologyBuilder::add`]; [`BuildError::Invalid`] if the source has several topics, or the
+    /// store is of another kind.
     pub fn add_read_only_state_store(
         &mut self,
         store: StoreSpec,
@@ -167,6 +168,13 @@ impl TopologyBuilder {
             NodeKind::Source { topics } if topics.len() == 1 => topics.first().cloned(),
             _ => return Err(invalid(&source.name, "a read-only store is filled from one topic")),
         };
+        if !store.format.is_plain() {
+            return Err(invalid(
+                &store.name,
+                "only a key-value store is a copy of a topic; keep a table of it, or fill this store \
+                 in a processor",
+            ));
+        }
         let writer = processor.name.clone();
         self.add(source)?;
         self.add(processor)?;

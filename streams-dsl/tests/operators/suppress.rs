@@ -287,3 +287,22 @@ fn windows_of_input_that_ended_close_by_the_wall_clock_and_stay_closed() {
     assert_eq!(driver.dropped()["closed window"], 1);
     assert!(pipe(&driver, "k", "", 1_200).is_empty());
 }
+
+/// Kafka sends `C` with the old value `B` here, which nobody has added, and the sum goes wrong.
+#[test]
+fn the_old_value_is_what_was_sent_last_so_that_sums_stay_right() {
+    let b = StreamsBuilder::new();
+    let limit = Suppressed::until_time_limit(millis(5), BufferConfig::unbounded());
+    b.table::<String, String>("a")
+        .suppress(limit)
+        .group_by(|_, v| (s("all"), v))
+        .reduce(|sum, v| format!("{sum}+{v}"), |sum, v| format!("{sum}-{v}"))
+        .to_stream()
+        .to("out");
+    let driver = driver(&b);
+    let out = rows(&driver, &[("k", Some("A"), 0), ("l", Some("X"), 5)]);
+    assert_eq!(out, [(s("all"), some("A"), 0)]);
+    assert_eq!(rows(&driver, &[("k", Some("B"), 6), ("k", Some("C"), 7)]), []);
+    let out = rows(&driver, &[("m", Some("Y"), 11)]);
+    assert_eq!(out, [(s("all"), some("A+X"), 5), (s("all"), some("A+X-A+C"), 7)]);
+}

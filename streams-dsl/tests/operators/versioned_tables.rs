@@ -186,7 +186,7 @@ fn a_filter_of_a_versioned_table_tells_every_rejection() {
 #[test]
 fn what_is_computed_of_a_versioned_table_can_be_versioned_itself() {
     let b = StreamsBuilder::new();
-    let loud = Materialized::versioned("loud", FIVE_MINUTES);
+    let loud = Materialized::versioned("loud", FIVE_MINUTES).in_memory();
     versioned(&b, "a", FIVE_MINUTES).map_values_with(|_, v| v.to_uppercase(), loud);
     b.stream::<String, String>("s")
         .group_by_key()
