@@ -98,6 +98,9 @@ pub(super) struct OrderedCache {
     complete_from: Option<Timestamp>,
     /// Entries up to this time are of no more use to anybody.
     expired: Timestamp,
+    /// How many entries came into memory since expired ones went, and how many were left then.
+    inserted: usize,
+    left: usize,
     bytes: usize,
     dirty_bytes: usize,
     budget: usize,
@@ -128,6 +131,8 @@ impl OrderedCache {
             flushing: Vec::new(),
             complete_from: None,
             expired: Timestamp::MIN,
+            inserted: 0,
+            left: 0,
             bytes: 0,
             dirty_bytes: 0,
             budget,
@@ -198,6 +203,7 @@ impl OrderedCache {
         match self.slots.entry(Arc::clone(&key)) {
             MapEntry::Vacant(vacant) => {
                 slot.before = self.forwards.then_some(found);
+                self.inserted += 1;
                 self.uncommitted += 1;
                 let weight = slot.weight(&key);
                 self.bytes += weight;
@@ -368,7 +374,27 @@ impl OrderedCache {
                 self.bytes -= weight;
             }
         }
+        self.sweep();
         self.evict();
+    }
+
+    /// Forgets what has expired, when as many entries have come as were left the last time: so each of
+    /// them pays for a look at another.
+    fn sweep(&mut self) {
+        if self.expired == Timestamp::MIN || self.inserted < self.left {
+            return;
+        }
+        let (time_of, expired, bytes) = (self.time_of, self.expired, &mut self.bytes);
+        self.slots.retain(|key, slot| {
+            let goes = slot.state == State::Clean && time_of(key) <= expired;
+            if goes {
+                *bytes -= slot.weight(key);
+            }
+            !goes
+        });
+        (self.left, self.inserted) = (self.slots.len(), 0);
+        let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
+        self.complete_from = Some(complete_from.max(expired.saturating_add(1)));
     }
 
     /// Whether everything from this time on is in memory.

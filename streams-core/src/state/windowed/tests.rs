@@ -356,6 +356,24 @@ fn windows_and_sessions_are_found_by_ranges_of_keys_and_times() {
     assert_eq!(ends(store.range(None, Some(&"a".into()), 0, 99).unwrap()), [4, 9]);
 }
 
+#[test]
+fn what_has_expired_leaves_memory_without_waiting_for_the_budget() {
+    for by_points in [false, true] {
+        let engine = LossyEngine::new();
+        let mut store = if by_points { points(&engine) } else { windows(&engine, false) };
+        let mut most = 0;
+        for start in 0..1_000 {
+            store.put(&"k".into(), start, Some(1), start).unwrap();
+            flush(&mut store, &engine);
+            most = most.max(store.cached_bytes());
+        }
+        let mut one = if by_points { points(&engine) } else { windows(&engine, false) };
+        one.put(&"k".into(), 0, Some(1), 0).unwrap();
+        assert!(most <= 40 * one.cached_bytes(), "{most} bytes of a dozen entries");
+        assert_eq!(store.fetch(&"k".into(), 0, 9_999).unwrap().len(), 12);
+    }
+}
+
 /// What a store wrote to its changelog makes the very entries that it wrote to its engine.
 #[test]
 fn the_changelog_gives_the_same_entries_as_the_store() {
