@@ -16,6 +16,7 @@ chapters! {
     AsyncOperators: "../docs/operators/async.md",
     Errors: "../docs/errors.md",
     Testing: "../docs/testing.md",
+    ComingFromKafkaStreams: "../docs/coming-from-kafka-streams.md",
     Dsl: "../docs/dsl.md",
     Aggregations: "../docs/operators/aggregations.md",
     Stateless: "../docs/operators/stateless.md",

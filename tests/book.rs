@@ -1,0 +1,76 @@
+//! The book is whole: every page can be found, its examples are tests, its links lead somewhere.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+use std::fs::{read_dir, read_to_string};
+use std::path::{Path, PathBuf};
+
+#[test]
+fn every_page_is_in_the_summary() {
+    let summary = read("docs/SUMMARY.md");
+    for page in pages() {
+        let path = page.strip_prefix("docs").unwrap().display().to_string();
+        let listed = summary.contains(&format!("]({path})"));
+        assert!(listed || path == "SUMMARY.md", "docs/SUMMARY.md does not list {path}");
+    }
+}
+
+#[test]
+fn every_page_with_rust_is_tested() {
+    let tested = read("src/book.rs");
+    for page in pages() {
+        if read(&page).lines().any(|line| line.starts_with("```rust")) {
+            let page = page.display();
+            assert!(tested.contains(&format!("\"../{page}\"")), "src/book.rs leaves out {page}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
+    for page in pages().into_iter().chain(others) {
+        for target in read(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.starts_with("http") {
+                continue;
+            }
+            let found = root().join(&page).parent().unwrap().join(file).exists();
+            assert!(found, "{} links to {target}, which does not exist", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_example_is_in_the_table() {
+    let table = read("docs/examples.md");
+    for example in files("examples", "rs") {
+        let name = example.file_name().unwrap().display().to_string();
+        assert!(table.contains(&format!("| `{name}` |")), "docs/examples.md leaves out {name}");
+    }
+}
+
+/// The pages of `docs/`.
+fn pages() -> Vec<PathBuf> {
+    let pages = ["docs", "docs/tutorial", "docs/operators"].into_iter();
+    pages.flat_map(|folder| files(folder, "md")).collect()
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let names = read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+    let paths = names.map(|name| Path::new(folder).join(name));
+    let mut files: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    files.sort();
+    assert!(!files.is_empty(), "nothing in {folder}");
+    files
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
