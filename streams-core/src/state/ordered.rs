@@ -28,6 +28,8 @@ const OVERHEAD: usize = size_of::<Slot>() + 96;
 
 /// How many places of the order may be out of date before it is tidied, however few count.
 const ORDER_SLACK: usize = if cfg!(test) { 4 } else { 4096 };
+/// How many entries are not worth a look for expired ones.
+const SWEEP_SLACK: usize = if cfg!(test) { 4 } else { 4096 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -98,9 +100,8 @@ pub(super) struct OrderedCache {
     complete_from: Option<Timestamp>,
     /// Entries up to this time are of no more use to anybody.
     expired: Timestamp,
-    /// How many entries came into memory since expired ones went, and how many were left then.
-    inserted: usize,
-    left: usize,
+    /// With so many entries it is time to look for expired ones.
+    sweep_at: usize,
     bytes: usize,
     dirty_bytes: usize,
     budget: usize,
@@ -131,8 +132,7 @@ impl OrderedCache {
             flushing: Vec::new(),
             complete_from: None,
             expired: Timestamp::MIN,
-            inserted: 0,
-            left: 0,
+            sweep_at: SWEEP_SLACK,
             bytes: 0,
             dirty_bytes: 0,
             budget,
@@ -203,7 +203,6 @@ impl OrderedCache {
         match self.slots.entry(Arc::clone(&key)) {
             MapEntry::Vacant(vacant) => {
                 slot.before = self.forwards.then_some(found);
-                self.inserted += 1;
                 self.uncommitted += 1;
                 let weight = slot.weight(&key);
                 self.bytes += weight;
@@ -325,7 +324,37 @@ impl OrderedCache {
         self.forwarded_to = 0;
         self.uncommitted = 0;
         self.uncommitted_bytes = 0;
+        self.sweep();
         Ok(())
+    }
+
+    /// Forgets what has expired, unless it is uncommitted: when as many entries have come as were left the
+    /// last time, so that each of them pays for a look at another. Not only at flushes, which come at
+    /// long intervals in which much of what happens can expire: a large tree is a slow one.
+    fn sweep(&mut self) {
+        if self.expired == Timestamp::MIN || self.slots.len() < self.sweep_at {
+            return;
+        }
+        let (time_of, expired) = (self.time_of, self.expired);
+        let (bytes, dirty_bytes) = (&mut self.bytes, &mut self.dirty_bytes);
+        self.slots.retain(|key, slot| {
+            let goes = match slot.state {
+                State::Clean | State::Committed => time_of(key) <= expired,
+                State::Uncommitted | State::Flushing => false,
+            };
+            if goes {
+                let weight = slot.weight(key);
+                *bytes -= weight;
+                if slot.state == State::Committed {
+                    *dirty_bytes -= weight;
+                }
+            }
+            !goes
+        });
+        self.committed.retain(|key| self.slots.contains_key(key));
+        self.sweep_at = self.slots.len() * 2 + SWEEP_SLACK;
+        let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
+        self.complete_from = Some(complete_from.max(expired.saturating_add(1)));
     }
 
     /// All committed entries, for the engine. To be called right after [`OrderedCache::commit`], and
@@ -376,25 +405,6 @@ impl OrderedCache {
         }
         self.sweep();
         self.evict();
-    }
-
-    /// Forgets what has expired, when as many entries have come as were left the last time: so each of
-    /// them pays for a look at another.
-    fn sweep(&mut self) {
-        if self.expired == Timestamp::MIN || self.inserted < self.left {
-            return;
-        }
-        let (time_of, expired, bytes) = (self.time_of, self.expired, &mut self.bytes);
-        self.slots.retain(|key, slot| {
-            let goes = slot.state == State::Clean && time_of(key) <= expired;
-            if goes {
-                *bytes -= slot.weight(key);
-            }
-            !goes
-        });
-        (self.left, self.inserted) = (self.slots.len(), 0);
-        let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
-        self.complete_from = Some(complete_from.max(expired.saturating_add(1)));
     }
 
     /// Whether everything from this time on is in memory.

@@ -259,6 +259,22 @@ fn what_has_expired_leaves_memory_and_is_not_written() {
 }
 
 #[test]
+fn what_expires_leaves_memory_at_commits_long_before_a_flush() {
+    let engine = LossyEngine::default();
+    let mut cache = cache(&engine, false);
+    for time in 0..200u8 {
+        cache.put(&key(1, time), Some(Bytes::from_static(b"v")), time.into()).unwrap();
+        cache.expire(Timestamp::from(time) - 10);
+        cache.commit(|_, _, _| Ok(())).unwrap();
+        assert!(cache.slots.len() < 40, "{} entries, of which 10 matter", cache.slots.len());
+    }
+    assert!(cache.committed.len() < 40, "{} keys are listed", cache.committed.len());
+    assert_eq!(shown(&mut cache, &key(1, 190), None, 190).len(), 10);
+    flush(&mut cache, &engine);
+    assert_eq!(cache.dirty_bytes(), 0);
+}
+
+#[test]
 fn a_visitor_may_break_off() {
     let engine = LossyEngine::new();
     let mut cache = cache(&engine, false);
