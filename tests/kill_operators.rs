@@ -122,10 +122,12 @@ async fn output(dir: &Path) -> Vec<Row> {
     records
 }
 
-/// The last value of each key, without its time.
+/// The last value of each key that has one, without its time. What came and went between two commits is
+/// not told of, so a deletion may be missing where there was nothing to delete.
 fn last(rows: Vec<Row>) -> Vec<Row> {
     let last: BTreeMap<_, _> = rows.into_iter().map(|(key, value, _)| (key, value)).collect();
-    last.into_iter().map(|(key, value)| (key, value, 0)).collect()
+    let present = last.into_iter().filter(|(_, value)| value.is_some());
+    present.map(|(key, value)| (key, value, 0)).collect()
 }
 
 fn start(name: &str, dir: &Path) -> Child {
