@@ -17,8 +17,9 @@ use crate::config::{Given, Materialized};
 use crate::getter::{self, JoinTables, LookUp, MakeGetter};
 use crate::graph::{NodeId, Nodes, Plan, TableKind};
 use crate::processors::{
-    AnswerSubscribers, AnswerSubscription, ForeignKey, KeepSubscription, Nulls, Resolve, Response,
-    RowHash, Subscribe, Subscribers, Subscription, responses, subscribers, subscriptions,
+    AnswerSubscribers, AnswerSubscription, ForeignKey, KeepSubscription, Nulls, Outstanding,
+    Resolve, Response, RowHash, Subscribe, Subscribers, Subscription, responses, subscribers,
+    subscriptions,
 };
 use crate::table::{KTable, TableSourceNode};
 
@@ -361,12 +362,13 @@ where
     fn subscribe(&self, plan: &Plan<'_>) -> NodeSpec {
         let foreign_key = self.rule.foreign_key.clone();
         let (null_keys, value) = (Nulls::of(&self.other_key), self.value.clone());
-        let is_left = self.rule.is_left;
+        let (is_left, outstanding) = (self.rule.is_left, Outstanding::new(&self.names.resolve));
         NodeSpec::processor(&self.names.subscribe, plan.parents(), move || Subscribe {
             foreign_key: foreign_key.clone(),
             null_keys: null_keys.clone(),
             hash: RowHash::new(&value),
             is_left,
+            outstanding: outstanding.clone(),
         })
     }
 
@@ -457,11 +459,14 @@ where
     fn resolve(&self, plan: &Plan<'_>, builder: &mut TopologyBuilder) -> Result<(), BuildError> {
         let Names { resolve: name, response_source, .. } = &self.names;
         let (rows, value, join) = (self.rows.0.clone(), self.value.clone(), self.rule.join.clone());
+        let outstanding = Outstanding::new(name);
         builder.copartition(plan.topics());
         let make = move || Resolve {
             rows: LookUp::new(&rows),
             hash: RowHash::new(&value),
+            outstanding: outstanding.clone(),
             join: join.clone(),
+            deletions: Vec::new(),
         };
         let spec = NodeSpec::processor(name, vec![response_source.clone()], make);
         builder.add(spec.with_stores(&self.rows.1))

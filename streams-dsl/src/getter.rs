@@ -114,7 +114,7 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for Stored<K, V> {
         _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        let found = stores.store(self.0).get(key)?;
+        let found = stores.store(self.0).look_up(key)?;
         Ok(found.map(|(value, time)| (value.clone(), time)))
     }
 }

@@ -10,7 +10,7 @@ use streams_core::state::{KeyValueStore, StoreOptions};
 use streams_core::topology::StoreSpec;
 use streams_core::{BuildError, HasSerde, ProcessError, Record, Windowed};
 use streams_dsl::{
-    AsyncConfig, BufferConfig, EmitStrategy, JoinWindows, Joined, KStream, Materialized,
+    AsyncConfig, BufferConfig, EmitStrategy, JoinWindows, Joined, KStream, KTable, Materialized,
     ProcessorSupplier, SessionWindows, SlidingWindows, Suppressed, TimeWindows,
 };
 
@@ -213,6 +213,19 @@ fn versions(input: &Input, joined: Joined<String, String, String>) -> Output {
         Some(format!("{left}+{}", right.map_or("", String::as_str)))
     };
     side('l').left_join_table_with(&right.to_table_with::<String>(history), pair, joined)
+}
+
+/// An outer join of two tables.
+pub(crate) fn every_row(input: Input) -> Output {
+    let table = |side: char, store| -> KTable<String, String> {
+        let rows = input.filter(move |_, value| value.starts_with(side));
+        let rows = rows.map_values(|_, value| (!value.ends_with('7')).then_some(value));
+        rows.to_table_with(Materialized::named(store).with_caching_disabled())
+    };
+    let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+    table('l', "left")
+        .outer_join(&table('r', "right"), move |_, l, r| format!("{}+{}", text(l), text(r)))
+        .to_stream()
 }
 
 /// The pairs of each window, suppressed until it closes: two operators that wait, one behind the other.

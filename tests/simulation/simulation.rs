@@ -12,6 +12,7 @@
 mod applications;
 mod broken;
 mod failing;
+mod foreign_keys;
 mod history;
 mod host;
 mod oracle;
@@ -32,6 +33,7 @@ use streams_core::{BuildError, StateError};
 
 use crate::applications::Application;
 use crate::broken::{Broken, Promise};
+use crate::foreign_keys::ForeignKeys;
 use crate::host::{Embedded, Fickle, Host};
 use crate::replayed::Replayed;
 use crate::settled::ForeignKey;
@@ -214,6 +216,19 @@ fn records_that_fail_survive_everything() {
 #[test]
 fn calls_survive_everything() {
     survive("calls", &[applications::some_calls]);
+}
+
+#[test]
+fn an_outer_join_of_tables_survives_everything() {
+    survive("outer join of tables", &[applications::every_row]);
+}
+
+/// Four stages of two sub-topologies that answer each other.
+#[test]
+fn rows_and_those_that_they_refer_to_survive_everything() {
+    let subject = &ForeignKeys::subject;
+    all_seeds("foreign keys", 8, |seed| World::new(seed, subject, nothing_between, synced)?.run());
+    all_seeds("foreign keys", 8, |seed| World::new(seed, subject, nothing_between, early)?.run());
 }
 
 /// Nothing goes wrong at all: the first thing to try when something does.

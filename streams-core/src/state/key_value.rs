@@ -154,6 +154,18 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
     }
 
+    /// As [`KeyValueStore::get`], for an operator that makes something of it that a later update has to
+    /// correct: should the key be deleted before its value was forwarded, the deletion is forwarded.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn look_up(&mut self, key: &K) -> Result<Option<(&V, Timestamp)>, StateError> {
+        if let Some(slot) = self.cache.find(key) {
+            self.cache.seen(slot);
+        }
+        self.get(key)
+    }
+
     /// Sets the value of a key; `None` deletes it. Returns the value before, if old values are kept
     /// and updates are not forwarded at the seal; otherwise what is not in memory is not read.
     ///

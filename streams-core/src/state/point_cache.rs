@@ -303,6 +303,15 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         entry.state == State::Uncommitted && entry.last as usize == place
     }
 
+    /// Somebody has seen the value of an entry: should it be deleted before it was forwarded, that is to
+    /// be told all the same.
+    pub(super) fn seen(&mut self, slot: Slot) {
+        let entry = self.at_mut(slot);
+        if entry.value.is_some() {
+            entry.forwarded = Presence::Present;
+        }
+    }
+
     /// The next entry in the order that changed since it was last forwarded: its slot, the value
     /// then (where kept), and whether it had one.
     pub(super) fn next_forward(&mut self) -> Option<(Slot, Option<V>, Presence)> {

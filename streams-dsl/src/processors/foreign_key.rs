@@ -9,7 +9,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
+use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
 use streams_core::serde::DynSerde;
 use streams_core::state::SortedStore;
 use streams_core::{BuildError, Change, Data, ProcessError, Record, SerdeError};
@@ -54,6 +54,73 @@ fn failed(what: &str, error: SerdeError) -> ProcessError {
     ProcessError::user(format!("{what} of a foreign-key join: {error}"))
 }
 
+/// Whether answers are on the way that delete a result, perhaps. If the row changes before such an
+/// answer comes, it is dropped, and then the row's next answer has to say so instead: it must come, also
+/// if there is nothing to join with. (Kafka does not ask for it, and keeps results that are over.)
+///
+/// What is counted rides with the committed offsets, so it is known after a crash.
+#[derive(Clone)]
+pub(crate) struct Outstanding {
+    name: String,
+    times: Option<Times>,
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    /// How many answers are waited for, and how many of them came.
+    due: OperatorTime,
+    came: OperatorTime,
+    /// How many were dropped, and for how many of them the rows that changed have been looked at:
+    /// those of a cached table are only at the seal.
+    dropped: OperatorTime,
+    settled: OperatorTime,
+}
+
+impl Outstanding {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), times: None }
+    }
+
+    fn init(&mut self, cx: &mut InitContext<'_>) {
+        let mut time = |what: &str| cx.operator_time(&format!("{}-{what}", self.name));
+        self.times = Some(Times {
+            due: time("due"),
+            came: time("came"),
+            dropped: time("dropped"),
+            settled: time("settled"),
+        });
+    }
+
+    /// An answer will come.
+    fn ask<K: Data, V: Data>(&self, cx: &mut Context<'_, K, V>) {
+        if let Some(times) = self.times {
+            *cx.operator_time(times.due) += 1;
+        }
+    }
+
+    /// It came.
+    fn came<K: Data, V: Data>(&self, is_stale: bool, cx: &mut Context<'_, K, V>) {
+        if let Some(times) = self.times {
+            *cx.operator_time(if is_stale { times.dropped } else { times.came }) += 1;
+        }
+    }
+
+    /// All rows that have changed so far were looked at.
+    fn settle<K: Data, V: Data>(&self, cx: &mut Context<'_, K, V>) {
+        if let Some(times) = self.times {
+            *cx.operator_time(times.settled) = *cx.operator_time(times.dropped);
+        }
+    }
+
+    fn are_there<K: Data, V: Data>(&self, cx: &mut Context<'_, K, V>) -> bool {
+        self.times.is_some_and(|times| {
+            // They begin at -1.
+            let count = |time, cx: &mut Context<'_, K, V>| *cx.operator_time(time) + 1;
+            count(times.due, cx) > count(times.came, cx) + count(times.settled, cx)
+        })
+    }
+}
+
 /// Tells the right side of the rows of the left one.
 pub(crate) struct Subscribe<K, V, KO> {
     pub(crate) foreign_key: Arc<ForeignKey<K, V, KO>>,
@@ -61,6 +128,7 @@ pub(crate) struct Subscribe<K, V, KO> {
     pub(crate) hash: RowHash<V>,
     /// Whether rows without a partner have results too.
     pub(crate) is_left: bool,
+    pub(crate) outstanding: Outstanding,
 }
 
 impl<K: Data, V: Data, KO: Data + Eq> Processor for Subscribe<K, V, KO> {
@@ -68,6 +136,19 @@ impl<K: Data, V: Data, KO: Data + Eq> Processor for Subscribe<K, V, KO> {
     type VIn = Change<V>;
     type KOut = Option<KO>;
     type VOut = Subscription<K>;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.outstanding.init(cx);
+        Ok(())
+    }
+
+    fn before_seal(
+        &mut self,
+        cx: &mut Context<'_, Option<KO>, Subscription<K>>,
+    ) -> Result<(), ProcessError> {
+        self.outstanding.settle(cx);
+        Ok(())
+    }
 
     fn process(
         &mut self,
@@ -85,7 +166,12 @@ impl<K: Data, V: Data, KO: Data + Eq> Processor for Subscribe<K, V, KO> {
         let (to, from) = (foreign_key(new.as_ref()), foreign_key(old.as_ref()));
         let hash = self.hash.of(new.as_ref())?;
         let partition = cx.task_id().partition;
+        let must_answer = !self.is_left && self.outstanding.are_there(cx);
+        let outstanding = &self.outstanding;
         let mut send = |to, instruction| {
+            if matches!(instruction, Instruction::Answer | Instruction::ForgetAndAnswer) {
+                outstanding.ask(cx);
+            }
             let value = Subscription { instruction, partition, key: key.clone(), hash };
             cx.forward(Record { key: to, value, timestamp, headers: headers.clone() });
         };
@@ -104,6 +190,8 @@ impl<K: Data, V: Data, KO: Data + Eq> Processor for Subscribe<K, V, KO> {
             (from, None) => {
                 if from.is_some() {
                     send(from, Instruction::ForgetAndAnswer);
+                } else if must_answer && (new.is_some() || old.is_some()) {
+                    send(None, Instruction::Answer);
                 }
                 if new.is_some() {
                     cx.drop_record("null foreign key");
@@ -114,6 +202,7 @@ impl<K: Data, V: Data, KO: Data + Eq> Processor for Subscribe<K, V, KO> {
                 // That there is no partner now deletes the result that there perhaps was.
                 send(Some(to), Instruction::Answer);
             }
+            (_, to) if must_answer => send(to, Instruction::Answer),
             (_, to) => send(to, Instruction::AnswerIfFound),
         }
         Ok(())
@@ -210,6 +299,7 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscription<K, KO, VO> {
         if let Some((_, time)) = &found {
             timestamp = timestamp.max(*time);
         }
+        let is_due = matches!(instruction, Instruction::Answer | Instruction::ForgetAndAnswer);
         let value = found.map(|(value, _)| value);
         let value = match instruction {
             Instruction::Forget => return Ok(()),
@@ -218,7 +308,7 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscription<K, KO, VO> {
             Instruction::AnswerIfFound if value.is_none() => return Ok(()),
             Instruction::AnswerIfFound => value,
         };
-        let value = Response { partition, hash, value };
+        let value = Response { partition, hash, value, is_due };
         cx.forward(Record { key, value, timestamp, headers });
         Ok(())
     }
@@ -262,8 +352,12 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscribers<K, KO, VO> {
             for (combined, Subscriber { partition, hash }) in found {
                 let key = self.subscribers.key.get(&combined[key_at..], &combined);
                 let key = key.map_err(|error| failed("a subscriber", error))?;
-                let value =
-                    Response { partition, hash: Some(hash), value: record.value.new.clone() };
+                let value = Response {
+                    partition,
+                    hash: Some(hash),
+                    value: record.value.new.clone(),
+                    is_due: false,
+                };
                 let (timestamp, headers) = (record.timestamp, record.headers.clone());
                 cx.forward(Record { key, value, timestamp, headers });
                 from = combined.into();
@@ -276,11 +370,18 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscribers<K, KO, VO> {
     }
 }
 
+/// Why an answer is left out to what a row is not any more.
+const STALE: &str = "stale answer of a foreign-key join";
+
 /// Makes results of the answers to rows that have not changed since.
 pub(crate) struct Resolve<K, V, VO, O> {
     pub(crate) rows: LookUp<K, V>,
     pub(crate) hash: RowHash<V>,
+    pub(crate) outstanding: Outstanding,
     pub(crate) join: Arc<JoinTables<K, V, VO, O>>,
+    /// Deletions of rows that are there again, until the seal: a cached table says nothing of a row that
+    /// came and went in between.
+    pub(crate) deletions: Vec<Record<K, Option<O>>>,
 }
 
 impl<K: Data + Eq + Hash, V: Data, VO: Data, O: Data> Processor for Resolve<K, V, VO, O> {
@@ -290,6 +391,7 @@ impl<K: Data + Eq + Hash, V: Data, VO: Data, O: Data> Processor for Resolve<K, V
     type VOut = Option<O>;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.outstanding.init(cx);
         self.rows.init(cx)
     }
 
@@ -298,14 +400,35 @@ impl<K: Data + Eq + Hash, V: Data, VO: Data, O: Data> Processor for Resolve<K, V
         record: Record<K, Response<VO>>,
         cx: &mut Context<'_, K, Option<O>>,
     ) -> Result<(), ProcessError> {
-        let Record { key, value: Response { hash, value, .. }, timestamp, headers } = record;
+        let Record { key, value, timestamp, headers } = record;
+        let Response { hash, value, is_due, .. } = value;
         let row = self.rows.get(&key, cx)?.map(|(row, _)| row);
-        if self.hash.of(row.as_ref())? != hash {
-            cx.drop_record("stale answer of a foreign-key join");
+        let is_stale = self.hash.of(row.as_ref())? != hash;
+        if is_stale && is_due && hash.is_none() {
+            self.deletions.push(Record { key, value: None, timestamp, headers });
+            return Ok(());
+        }
+        if is_due {
+            self.outstanding.came(is_stale, cx);
+        }
+        if is_stale {
+            cx.drop_record(STALE);
             return Ok(());
         }
         let value = (self.join)(&key, row.as_ref(), value.as_ref());
         cx.forward(Record { key, value, timestamp, headers });
+        Ok(())
+    }
+
+    fn before_seal(&mut self, cx: &mut Context<'_, K, Option<O>>) -> Result<(), ProcessError> {
+        for deletion in std::mem::take(&mut self.deletions) {
+            let is_stale = self.rows.get(&deletion.key, cx)?.is_some();
+            self.outstanding.came(is_stale, cx);
+            match is_stale {
+                true => cx.drop_record(STALE),
+                false => cx.forward(deletion),
+            }
+        }
         Ok(())
     }
 }

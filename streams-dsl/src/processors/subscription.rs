@@ -9,6 +9,7 @@ use streams_core::{Data, SerdeError};
 const VERSION: u8 = 1;
 const HAS_HASH: u8 = 1;
 const HAS_VALUE: u8 = 2;
+const IS_DUE: u8 = 4;
 
 /// A row of the left table tells the right side which key it refers to, or does not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub(crate) struct Response<V> {
     pub(crate) hash: Option<u128>,
     /// `None`: there is none.
     pub(crate) value: Option<V>,
+    /// Whether the left side waits for it, whatever it says.
+    pub(crate) is_due: bool,
 }
 
 /// The serde of subscriptions: version, instruction, flags, partition, the hash if there is one, the key.
@@ -100,20 +103,21 @@ struct Responses<V>(DynSerde<V>);
 
 impl<V: Data> Serde<Response<V>> for Responses<V> {
     fn put(&self, response: &Response<V>, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-        out.extend([VERSION, flags(response.hash.is_some(), response.value.is_some())]);
+        let due = u8::from(response.is_due) * IS_DUE;
+        out.extend([VERSION, flags(response.hash.is_some(), response.value.is_some()) | due]);
         put_head(response.partition, response.hash, out);
         response.value.as_ref().map_or(Ok(()), |value| self.0.put(value, out))
     }
 
     fn get(&self, bytes: &[u8], owner: &Bytes) -> Result<Response<V>, SerdeError> {
         let mut from = Reader::new(bytes)?;
-        let flags = from.flags(HAS_HASH | HAS_VALUE)?;
+        let flags = from.flags(HAS_HASH | HAS_VALUE | IS_DUE)?;
         let (partition, hash) = (from.u32()?, from.hash(flags)?);
         let value = match flags & HAS_VALUE != 0 {
             true => Some(self.0.get(from.rest, owner)?),
             false => from.end().map(|()| None)?,
         };
-        Ok(Response { partition, hash, value })
+        Ok(Response { partition, hash, value, is_due: flags & IS_DUE != 0 })
     }
 
     fn weight(&self, response: &Response<V>) -> usize {
@@ -285,13 +289,15 @@ mod tests {
         let serde = responses(String::serde());
         let response = |hash, value: Option<&str>| {
             let value = value.map(str::to_string);
-            Response { partition: 7, hash, value }
+            Response { partition: 7, hash, value, is_due: false }
         };
         let bytes = joined(&[&[1, 3, 0, 0, 0, 7], &hash, b"value"]);
         golden(&serde, &response(Some(HASH), Some("value")), &bytes);
         golden(&serde, &response(Some(HASH), None), &joined(&[&[1, 1, 0, 0, 0, 7], &hash]));
         golden(&serde, &response(None, Some("")), &[1, 2, 0, 0, 0, 7]);
         golden(&serde, &response(None, None), &[1, 0, 0, 0, 0, 7]);
+        let due = Response { is_due: true, ..response(None, None) };
+        golden(&serde, &due, &[1, 4, 0, 0, 0, 7]);
 
         let subscriber = Subscriber { partition: 7, hash: HASH };
         golden(&subscribers(), &subscriber, &joined(&[&[1, 0, 0, 0, 7], &hash]));
@@ -317,7 +323,7 @@ mod tests {
             assert!(serde.get(bytes, &Bytes::new()).is_err(), "{bytes:?}");
         }
         let bad: [&[u8]; 4] =
-            [b"\x01\x04\0\0\0\x07", b"\x01\x00\0\0\0\x07more", b"\x01\x01\0\0\0\x07", b"\x01\x02"];
+            [b"\x01\x08\0\0\0\x07", b"\x01\x00\0\0\0\x07more", b"\x01\x01\0\0\0\x07", b"\x01\x02"];
         for bytes in bad {
             assert!(responses(String::serde()).get(bytes, &Bytes::new()).is_err(), "{bytes:?}");
         }

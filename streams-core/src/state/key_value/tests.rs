@@ -341,6 +341,20 @@ fn forwards_come_in_the_order_of_last_updates_with_the_last_forwarded_value() {
 }
 
 #[test]
+fn a_key_that_somebody_has_seen_is_said_to_be_deleted() {
+    for options in [CACHED, WITH_OLD] {
+        let mut store = store(&LossyEngine::new(), options);
+        store.put(1, Some(5), 7).unwrap();
+        assert_eq!(store.look_up(&1).unwrap(), Some((&5, 7)));
+        store.put(1, None, 8).unwrap();
+        let (new, old, headers) = (None, None, Headers::default());
+        let expected = Forward { key: 1, new, old, timestamp: 8, headers };
+        assert_eq!(forwards(&mut store), [expected]);
+        assert_eq!(store.look_up(&1).unwrap(), None);
+    }
+}
+
+#[test]
 fn a_key_created_and_deleted_between_two_forwards_gives_nothing() {
     for options in [CACHED, WITH_OLD] {
         let mut store = store(&LossyEngine::new(), options);
