@@ -240,3 +240,19 @@ fn the_names_of_windowed_cogroups_are_those_of_plain_ones() {
         assert!(text.contains(expected), "{expected}\n is not in\n{text}");
     }
 }
+
+#[test]
+fn a_grouping_that_is_cogrouped_twice_has_both_aggregators_called() {
+    let b = StreamsBuilder::new();
+    let texts = b.stream::<String, String>("a").group_by_key();
+    texts
+        .cogroup(|_, text, so_far: String| so_far + &text)
+        .cogroup(&texts, |_, text, so_far| format!("{so_far}<{text}>"))
+        .aggregate(String::new)
+        .to_stream_present()
+        .to("out");
+    let driver = driver(&b);
+    driver.input_topic::<String, String>("a").pipe(s("k"), s("x"), 1).unwrap();
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    assert_eq!(out.iter().map(|r| r.value.as_str()).collect::<Vec<_>>(), ["x<x>"]);
+}
