@@ -341,6 +341,8 @@ pub enum MembershipEvent {
     },
     /// The member was taken for dead and owns nothing; its commits are refused. Join anew.
     Lost,
+    /// A member has asked all that were there to stop.
+    Stop,
 }
 
 /// A place among the members that share an application's tasks. Dropping it leaves.
@@ -350,6 +352,10 @@ pub trait Membership: Send {
 
     /// The revoked tasks are given up: their last commits are submitted.
     fn ack(&mut self, tasks: &[TaskId]);
+
+    /// Asks all present members of the application to stop, this one too. It is up to them to do so;
+    /// who joins later is not concerned.
+    fn stop_application(&mut self);
 
     /// How far each task is from the end of its inputs or changelogs, in records.
     fn progress(&mut self, lags: &[(TaskId, u64)]);

@@ -40,6 +40,8 @@ struct Member {
     assigned: Option<MemberToken>,
     /// To be told after that: give these up.
     revoke: BTreeSet<TaskId>,
+    /// To be told before anything else: stop.
+    stop: bool,
     waker: Waker,
 }
 
@@ -178,6 +180,7 @@ impl EmbeddedMembership {
                 told: None,
                 assigned: None,
                 revoke: BTreeSet::new(),
+                stop: false,
                 waker,
             };
             coordinator.members.insert(id, member);
@@ -199,6 +202,9 @@ impl Membership for EmbeddedMembership {
             let told = std::mem::replace(&mut self.lost, true);
             return if told { Poll::Pending } else { Poll::Ready(MembershipEvent::Lost) };
         };
+        if std::mem::take(&mut member.stop) {
+            return Poll::Ready(MembershipEvent::Stop);
+        }
         if let Some(token) = member.assigned.take() {
             member.told = Some(token);
             member.must_be_told = false;
@@ -229,6 +235,16 @@ impl Membership for EmbeddedMembership {
                 member.must_be_told = true;
             }
             settle(sequencer, &self.group, wakes);
+        });
+    }
+
+    fn stop_application(&mut self) {
+        self.client.core().with(|sequencer, wakes| {
+            let Some(coordinator) = sequencer.coordinators.get_mut(&self.group) else { return };
+            for member in coordinator.members.values_mut() {
+                member.stop = true;
+                wakes.push(member.waker.clone());
+            }
         });
     }
 

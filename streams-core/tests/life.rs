@@ -204,5 +204,38 @@ fn who_listens_is_told_how_a_store_is_restored() {
         ]
     );
     assert_eq!(world.read("out"), counts(&[("a", 1), ("b", 1), ("a", 2)]));
-    world.clock.advance(Duration::from_secs(1));
+}
+
+#[test]
+fn an_instance_that_fails_can_stop_the_whole_application() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut world = world(&dir);
+    world.delete_topic("in");
+    let topic = NewTopic { name: "in".into(), partitions: 2, config: TopicConfig::default() };
+    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.topology = Arc::new(tired(0));
+    world.settings.uncaught_handler = Arc::new(|_| Uncaught::StopApplication);
+    let first = start(&world);
+    world.block_on(first.running()).unwrap();
+    world.topology = Arc::new(tired(9));
+    world.settings.state_dir = other.path().into();
+    world.clock.advance(Duration::from_secs(1)); // for another process id
+    let second = start(&world);
+    world.block_on(second.running()).unwrap();
+    for partition in 0..2 {
+        world.write_to(TopicPartition::new("in", partition), &[("b", VALUE)]);
+    }
+    let error = world.block_on(second.ended()).unwrap_err();
+    assert!(error.to_string().contains("tired"), "{error}");
+    assert_eq!(world.block_on(first.ended()), Err(StreamsError::Stopped));
+    assert_eq!((first.state(), second.state()), (State::Error, State::Error));
+    world.block_on(first.close()).unwrap_err();
+    world.block_on(second.close()).unwrap_err();
+
+    // Who starts later is not concerned.
+    world.topology = Arc::new(tired(0));
+    let third = start(&world);
+    world.block_on(third.caught_up()).unwrap();
+    assert_eq!(world.read("out").len(), 2);
+    world.block_on(third.close()).unwrap();
 }

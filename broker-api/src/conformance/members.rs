@@ -45,6 +45,7 @@ fn handle(members: &mut [Member], i: usize, event: MembershipEvent) {
             members[i].revoked.extend(tasks);
         }
         MembershipEvent::Lost => panic!("a member was lost"),
+        MembershipEvent::Stop => panic!("nobody has asked to stop"),
     }
 }
 
@@ -245,4 +246,23 @@ pub(super) fn members_with_other_tasks_are_refused(check: &mut Check<'_>) {
     members.clear();
     members.push(join(check, &tasks(3)).expect("nobody runs the old tasks any more"));
     negotiate(check, &mut members, balanced(3));
+}
+
+pub(super) fn all_members_are_told_to_stop_and_later_ones_are_not(check: &mut Check<'_>) {
+    let tasks = tasks(2);
+    let mut members = vec![];
+    for _ in 0..2 {
+        members.push(join(check, &tasks).expect("joins"));
+    }
+    negotiate(check, &mut members, balanced(2));
+    members[0].membership.stop_application();
+    let mut later = vec![join(check, &tasks).expect("joins")];
+    for member in &mut members {
+        check.until("a member to be told", || match member.membership.poll() {
+            Poll::Ready(MembershipEvent::Stop) => Some(()),
+            _ => None,
+        });
+    }
+    drop(members);
+    negotiate(check, &mut later, balanced(2)); // which panics if it is told, too
 }

@@ -157,6 +157,7 @@ checks! {
         members_that_leave_free_their_tasks,
         stale_members_are_refused,
         a_member_that_keeps_its_tasks_keeps_committing,
+        all_members_are_told_to_stop_and_later_ones_are_not,
         members_with_other_tasks_are_refused;
     crashes:
         what_is_synced_survives_a_crash,

@@ -16,6 +16,8 @@ struct Member {
     revoked: BTreeSet<TaskId>,
     /// It has to hear what it owns.
     to_assign: bool,
+    /// It has to hear that it should stop.
+    to_stop: bool,
     /// The epoch of its valid token.
     epoch: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl Application {
             to_revoke: BTreeSet::new(),
             revoked: BTreeSet::new(),
             to_assign: false,
+            to_stop: false,
             epoch: None,
         };
         self.members.insert(number, member);
@@ -94,6 +97,9 @@ impl Application {
             self.lost.remove(place);
             return Some(MembershipEvent::Lost);
         };
+        if std::mem::take(&mut member.to_stop) {
+            return Some(MembershipEvent::Stop);
+        }
         // Who is busy giving up tasks hears what is left to it afterwards.
         if !member.revoked.is_empty() {
             return None;
@@ -110,6 +116,14 @@ impl Application {
         }
         member.revoked = std::mem::take(&mut member.to_revoke);
         Some(MembershipEvent::Revoke { tasks: member.revoked.iter().copied().collect() })
+    }
+
+    /// Tells all members to stop.
+    pub(super) fn stop(&mut self, to_wake: &mut Vec<Waker>) {
+        for member in self.members.values_mut() {
+            member.to_stop = true;
+            to_wake.push(member.waker.clone());
+        }
     }
 
     pub(super) fn ack(&mut self, number: u64, tasks: &[TaskId], to_wake: &mut Vec<Waker>) {

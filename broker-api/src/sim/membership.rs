@@ -62,6 +62,10 @@ impl Membership for SimMembership {
         self.application(|application, to_wake| application.ack(self.number, tasks, to_wake));
     }
 
+    fn stop_application(&mut self) {
+        self.application(|application, to_wake| application.stop(to_wake));
+    }
+
     fn progress(&mut self, _lags: &[(TaskId, u64)]) {
         // Tasks are not moved for being far behind: the contract leaves that to the broker.
     }

@@ -115,6 +115,12 @@ pub enum StreamsError {
         /// Why.
         reason: String,
     },
+    /// A thread of this or another instance has failed, and its `uncaught_handler` has stopped the whole
+    /// application.
+    #[error(
+        "an instance of the application has failed and has asked all of them to stop; its own error says why"
+    )]
+    Stopped,
     /// A thread could not be started.
     #[error("a stream thread could not be started: {reason}")]
     Thread {

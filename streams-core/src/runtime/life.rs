@@ -227,9 +227,16 @@ pub(super) fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, cell: &A
         let Err(error) = result else { break };
         tracing::error!(thread = cell.number, %error, "a stream thread has failed");
         let handler = &env.settings.uncaught_handler;
-        let asked = catch_unwind(AssertUnwindSafe(|| handler(&error)));
-        let replace = matches!(asked, Ok(Uncaught::ReplaceThread));
-        if !replace || cell.stop.load(Ordering::Acquire) {
+        let asked = match error {
+            StreamsError::Stopped => Uncaught::StopClient,
+            _ => catch_unwind(AssertUnwindSafe(|| handler(&error))).unwrap_or(Uncaught::StopClient),
+        };
+        if asked == Uncaught::StopApplication
+            && let Err(failure) = StreamThread::stop_application(env)
+        {
+            tracing::error!(%failure, "the other instances cannot be asked to stop");
+        }
+        if asked != Uncaught::ReplaceThread || cell.stop.load(Ordering::Acquire) {
             shared.fail(error);
             break;
         }

@@ -15,6 +15,9 @@ pub enum Uncaught {
     ReplaceThread,
     /// All threads of this instance stop, and its state is [`super::State::Error`].
     StopClient,
+    /// All threads of all instances of the application stop: the others end with
+    /// [`StreamsError::Stopped`].
+    StopApplication,
 }
 
 /// Decides what follows when a stream thread has failed.

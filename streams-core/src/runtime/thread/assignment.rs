@@ -6,15 +6,17 @@ use std::task::Poll;
 use broker_api::{MembershipConfig, MembershipEvent, TaskId};
 
 use super::opening::Opening;
-use super::{StreamThread, StreamsError};
+use super::{StreamThread, StreamsError, ThreadEnv};
+
+/// How a thread joins the application.
+pub(super) fn member_of(env: &ThreadEnv) -> MembershipConfig {
+    let application = env.settings.application_id.clone();
+    MembershipConfig { application, tasks: env.plan.tasks.clone(), warm: Vec::new() }
+}
 
 impl StreamThread {
     pub(super) fn join(&mut self) -> Result<(), StreamsError> {
-        let config = MembershipConfig {
-            application: self.env.settings.application_id.clone(),
-            tasks: self.env.plan.tasks.clone(),
-            warm: Vec::new(),
-        };
+        let config = member_of(&self.env);
         self.membership = Some(self.env.broker.membership(config, self.waker.clone())?);
         Ok(())
     }
@@ -34,6 +36,7 @@ impl StreamThread {
                         self.give_up(task);
                     }
                 }
+                MembershipEvent::Stop => return Err(StreamsError::Stopped),
                 MembershipEvent::Lost => {
                     tracing::warn!(thread = %self.transactional_id, "the thread lost its tasks and joins again");
                     self.start_over()?;

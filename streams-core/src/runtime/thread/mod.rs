@@ -283,6 +283,16 @@ impl StreamThread {
         self.stopping = true;
     }
 
+    /// Asks all members of the application to stop: for a thread that has failed, and is gone.
+    ///
+    /// # Errors
+    /// [`StreamsError::Broker`].
+    pub(super) fn stop_application(env: &ThreadEnv) -> Result<(), StreamsError> {
+        let config = assignment::member_of(env);
+        env.broker.membership(config, Waker::noop().clone())?.stop_application();
+        Ok(())
+    }
+
     /// Processes nothing while `on`. What was processed is committed, and tasks come and go as ever.
     pub fn pause(&mut self, on: bool) {
         self.suspended = on;
