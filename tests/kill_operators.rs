@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+#[allow(dead_code)] // the simulations run more of them
 #[path = "simulation/applications.rs"]
 mod applications;
 mod support;
