@@ -99,7 +99,7 @@ impl Processor for Warnings {
 }
 
 fn topology() -> Result<Topology, BuildError> {
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     let builder = StreamsBuilder::new();
     let (key, value) = (String::serde(), Gauge::serde());
     builder.add_state_store(StoreSpec::key_value("gauges", key, value, options));

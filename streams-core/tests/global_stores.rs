@@ -77,7 +77,7 @@ fn topology() -> Topology {
     let text = String::serde;
     let source =
         |name: &str, topic: &str| NodeSpec::source(name, vec![topic.to_string()], text(), text());
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     let store = StoreSpec::key_value("names", text(), text(), options);
     let keep = NodeSpec::processor("keep", vec!["names-in".into()], Keep::default);
     builder.add_global_store(store, source("names-in", "names"), keep).unwrap();

@@ -21,7 +21,7 @@ const REPARTITION: &str = "app-words-repartition";
 fn repartitioned(extra_store: bool) -> Topology {
     let mut builder = TopologyBuilder::new();
     let (text, count) = (String::serde(), i64::serde());
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     let topic = "words-repartition";
     builder.add_internal_topic(topic, InternalTopic::default());
     builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();

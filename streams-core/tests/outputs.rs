@@ -64,7 +64,8 @@ fn records_that_are_processed_again_are_counted_once() {
 #[test]
 fn a_generation_of_cached_updates_is_sealed_before_its_commit_is_too_large() {
     let mut world = World::new(8 << 20);
-    world.topology = Arc::new(topology_with(StoreOptions::default()));
+    world.topology =
+        Arc::new(topology_with(StoreOptions { forward_on_seal: true, ..StoreOptions::default() }));
     world.settings.commit_interval = Duration::from_secs(60);
     let keys: Vec<String> = (0..1_000).map(|n| format!("{n:010000}")).collect();
     let records: Vec<(&str, &[u8])> = keys.iter().map(|key| (&**key, &b"-"[..])).collect();

@@ -73,7 +73,7 @@ impl Processor for LookUp {
 fn topology() -> Topology {
     let mut builder = TopologyBuilder::new();
     let text = String::serde;
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     let store = StoreSpec::key_value("names", text(), text(), options);
     let nullable = Option::<String>::serde();
     let source = NodeSpec::source("names-in", vec!["names".into()], text(), nullable);

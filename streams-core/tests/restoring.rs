@@ -46,7 +46,7 @@ impl Processor for Keep {
 fn topology() -> Topology {
     let mut builder = TopologyBuilder::new();
     let text = String::serde();
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
     builder.add(NodeSpec::processor("keep", vec!["in".into()], Keep::default)).unwrap();
     let store = StoreSpec::key_value("counts", text.clone(), text, options);

@@ -114,7 +114,7 @@ fn a_crash_after_any_record_changes_nothing() {
     let keys = ["a", "b", "a", "c", "a", "b"];
     let run = |crash_after: Option<usize>, caching: bool| {
         let settings = TestDriverSettings { caching, ..TestDriverSettings::default() };
-        let topology = topology_with(StoreOptions { forward_on_seal: false, ..Default::default() });
+        let topology = topology_with(StoreOptions::default());
         let driver = TopologyTestDriver::with_settings(topology, settings).unwrap();
         let input = driver.input_topic::<String, String>("in");
         for (number, key) in keys.iter().enumerate() {
@@ -139,7 +139,7 @@ fn a_crash_after_any_record_changes_nothing() {
 #[test]
 fn keys_choose_partitions_and_each_partition_has_its_store() {
     let settings = TestDriverSettings { partitions: 4, ..TestDriverSettings::default() };
-    let topology = topology_with(StoreOptions { forward_on_seal: false, ..Default::default() });
+    let topology = topology_with(StoreOptions::default());
     let driver = TopologyTestDriver::with_settings(topology, settings).unwrap();
     let input = driver.input_topic::<String, String>("in");
     for key in ["a", "b", "c", "d", "e", "a"] {

@@ -145,7 +145,7 @@ impl ProcessorSupplier for Reports {
     }
 
     fn stores(&self) -> Vec<StoreSpec> {
-        let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+        let options = StoreOptions::default();
         vec![StoreSpec::key_value("last", String::serde(), String::serde(), options)]
     }
 }

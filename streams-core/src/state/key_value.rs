@@ -45,9 +45,9 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// Logged, forwarded at the seal, without old values.
+    /// Logged; an operator forwards what it wants, when it wants.
     fn default() -> Self {
-        Self { logged: true, forward_on_seal: true, keep_old: false }
+        Self { logged: true, forward_on_seal: false, keep_old: false }
     }
 }
 

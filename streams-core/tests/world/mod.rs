@@ -99,7 +99,7 @@ impl Count {
 }
 
 pub fn topology() -> Topology {
-    topology_with(StoreOptions { forward_on_seal: false, ..StoreOptions::default() })
+    topology_with(StoreOptions::default())
 }
 
 pub fn topology_with(options: StoreOptions) -> Topology {

@@ -135,7 +135,7 @@ impl FixedKeyProcessor for Sum {
 }
 
 fn sums() -> StoreSpec {
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     StoreSpec::key_value("sums", String::serde(), i64::serde(), options)
 }
 

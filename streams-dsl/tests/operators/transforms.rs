@@ -41,7 +41,7 @@ impl ValueTransformer for Counting {
 
 fn store() -> StoreSpec {
     // Nobody forwards what is put into it.
-    let options = StoreOptions { forward_on_seal: false, ..StoreOptions::default() };
+    let options = StoreOptions::default();
     StoreSpec::key_value("asked", String::serde(), i64::serde(), options)
 }
 
