@@ -54,6 +54,17 @@ fn vltava_answers_what_kafka_streams_answers() -> Result<(), Failure> {
     Ok(())
 }
 
+#[test]
+fn the_book_tells_of_every_difference() -> Result<(), Failure> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coming-from-kafka-streams.md");
+    let page = std::fs::read_to_string(page)?;
+    for (model, _) in models::DIFFERENCES {
+        let named = page.lines().any(|l| l.starts_with('|') && l.contains(&format!("`{model}`")));
+        assert!(named, "no row of the table names the model {model}");
+    }
+    Ok(())
+}
+
 /// Also where no operator has made it: from the nodes as they are drawn.
 #[test]
 fn describe_draws_every_topology_as_kafka_does() -> Result<(), Failure> {
