@@ -66,7 +66,8 @@ pub mod prelude {
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError, Uncaught};
     pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
     pub use streams_core::state::{
-        KeyValueStore, StoreOptions, Version, VersionedOptions, VersionedStore,
+        KeyValueStore, SessionStore, StoreOptions, Version, VersionedOptions, VersionedStore,
+        WindowStore, WindowedOptions,
     };
     pub use streams_core::topology::{Pattern, StoreSpec};
     pub use streams_core::{
@@ -75,8 +76,9 @@ pub mod prelude {
     pub use streams_dsl::{
         AsyncConfig, CogroupedKStream, Consumed, EmitStrategy, Grouped, JoinWindows,
         KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Optimization,
-        Produced, Repartitioned, SessionWindowedKStream, SessionWindows, SlidingWindows,
-        StreamsBuilder, TableJoined, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
+        Produced, Repartitioned, SessionWindowedCogroupedKStream, SessionWindowedKStream,
+        SessionWindows, SlidingWindows, StreamJoined, StreamsBuilder, TableJoined,
+        TimeWindowedCogroupedKStream, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
         ValueTransformer,
     };
     pub use streams_dsl::{BufferConfig, Suppressed};

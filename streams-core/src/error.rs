@@ -63,7 +63,7 @@ pub enum BuildError {
     },
     /// A node uses a store that it is not connected to.
     #[error(
-        "'{node}' uses store '{store}' but is not connected to it; connect it (connect_processor_and_state_stores)"
+        "'{node}' uses store '{store}' but is not connected to it; name the store where the operator is declared (process_with(supplier, &[\"{store}\"], name)), or call connect_processor_and_state_stores of the TopologyBuilder"
     )]
     NotConnected {
         /// The node.

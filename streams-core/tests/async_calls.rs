@@ -237,8 +237,8 @@ fn calls_below_a_cache_come_back_before_the_commit() {
     let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
     builder.add(source).unwrap();
     builder.add(NodeSpec::processor("count", vec!["source".into()], || Count::new(true))).unwrap();
-    let store =
-        StoreSpec::key_value("counts", text.clone(), count.clone(), StoreOptions::default());
+    let options = StoreOptions { forward_on_seal: true, ..StoreOptions::default() };
+    let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
     builder.add_state_store(store, &["count"]).unwrap();
     let call: AsyncCall<String, i64, String, i64> =
         Arc::new(|key, count| async move { Ok((key, count * 10)) }.boxed());

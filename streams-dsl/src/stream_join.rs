@@ -400,7 +400,6 @@ impl<K: Data, V: Data> Kept<K, V> {
     fn spec(&self) -> StoreSpec {
         let options = WindowedOptions {
             logged: self.logging,
-            forward_on_seal: false,
             duplicates: true,
             ..WindowedOptions::new(self.retention)
         };

@@ -81,7 +81,8 @@ pub type DynSerde<T> = Arc<dyn Serde<T>>;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no serde, so its values cannot be written or read",
     label = "needs a serde for `{Self}`",
-    note = "declare one (`vltava::serde!({Self} => json)`), implement `HasSerde` for `{Self}`, or give a serde by hand: the `_with` form of the operator takes one"
+    note = "for a type of your own declare one (`vltava::serde!({Self} => json)`) or implement `HasSerde`",
+    note = "for a tuple, a collection or a type of another crate make a struct of your own, or give a serde by hand: the `_with` form of the operator takes one, for instance `json()`"
 )]
 pub trait HasSerde: Sized + 'static {
     /// The serde.

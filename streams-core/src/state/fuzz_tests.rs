@@ -81,14 +81,17 @@ fn all_stores<K: Data + Eq + std::hash::Hash, V: Data>(
     let some = || Some(value.clone());
     {
         let (k, v) = serdes();
-        let mut s = KeyValueStore::new("s", k, v, engine(entries), StoreOptions::default());
+        let options = StoreOptions { forward_on_seal: true, ..StoreOptions::default() };
+        let mut s = KeyValueStore::new("s", k, v, engine(entries), options);
         let _ = (s.get(&key).is_ok(), s.all(), s.range(Some(&key), None));
         let _ = s.put(key.clone(), some(), time);
         while let Ok(Some(_)) = s.next_forward() {}
         store(&mut s, 0);
     }
     for (by_time, points) in [(false, false), (true, false), (false, true)] {
-        let options = WindowedOptions { by_time, points, ..WindowedOptions::new(20) };
+        let forward_on_seal = true;
+        let options =
+            WindowedOptions { by_time, points, forward_on_seal, ..WindowedOptions::new(20) };
         let (k, v) = serdes();
         let mut s = WindowStore::<K, V>::new("s", k, v, engine(entries), 10, options);
         let _ = (s.get(&key, time), s.fetch(&key, 0, time), s.all());

@@ -37,8 +37,9 @@ pub const DEFAULT_BUDGET: usize = 32 << 20;
 pub struct StoreOptions {
     /// Changes are written to a changelog.
     pub logged: bool,
-    /// Updates are forwarded at the seal, merged by key (caching). Otherwise the operator forwards
-    /// each at once.
+    /// Updates are forwarded at the seal, merged by key (caching): the processor of the store has to
+    /// take them from [`KeyValueStore::next_forward`] in `before_seal`. Otherwise it forwards what it
+    /// wants, when it wants.
     pub forward_on_seal: bool,
     /// Updates come with the value before.
     pub keep_old: bool,

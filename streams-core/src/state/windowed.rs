@@ -37,7 +37,8 @@ use points::{Points, WindowKey};
 pub struct WindowedOptions {
     /// Changes are written to a changelog.
     pub logged: bool,
-    /// Changes are forwarded at the seal, merged by key and window (caching).
+    /// Changes are forwarded at the seal, merged by key and window (caching), as with
+    /// [`StoreOptions::forward_on_seal`](super::StoreOptions::forward_on_seal).
     pub forward_on_seal: bool,
     /// Forwarded changes come with the value before.
     pub keep_old: bool,
@@ -58,12 +59,12 @@ pub struct WindowedOptions {
 const DAY: Timestamp = 24 * 60 * 60 * 1000;
 
 impl WindowedOptions {
-    /// Logged, forwarded at the seal, without old values, not found by time; kept for `retention`
+    /// Logged, not forwarded at the seal, without old values, not found by time; kept for `retention`
     /// milliseconds.
     pub fn new(retention: Timestamp) -> Self {
         Self {
             logged: true,
-            forward_on_seal: true,
+            forward_on_seal: false,
             keep_old: false,
             retention,
             by_time: false,

@@ -144,12 +144,7 @@ struct World<W: Kind> {
 
 impl<W: Kind> World<W> {
     fn new(by_time: bool, points: bool) -> Self {
-        let options = WindowedOptions {
-            by_time,
-            points,
-            forward_on_seal: false,
-            ..WindowedOptions::new(RETENTION)
-        };
+        let options = WindowedOptions { by_time, points, ..WindowedOptions::new(RETENTION) };
         let engine = LossyEngine::new();
         let known = Known { entries: BTreeMap::new(), time: -1, released: -1 };
         Self {

@@ -72,7 +72,8 @@ fn windowed_count_speed() {
             keys,
             |engine| {
                 let (key, value) = serdes();
-                KeyValueStore::new("s", key, value, engine, StoreOptions::default())
+                let options = StoreOptions { forward_on_seal: true, ..StoreOptions::default() };
+                KeyValueStore::new("s", key, value, engine, options)
             },
             |store, key, time| {
                 let one = |value: &mut Option<i64>, _: Option<Timestamp>| {
@@ -89,7 +90,11 @@ fn windowed_count_speed() {
                 keys,
                 |engine| {
                     let (key, value) = serdes();
-                    let options = WindowedOptions { points, ..WindowedOptions::new(2 * MINUTE) };
+                    let options = WindowedOptions {
+                        points,
+                        forward_on_seal: true,
+                        ..WindowedOptions::new(2 * MINUTE)
+                    };
                     WindowStore::<String, i64>::new("s", key, value, engine, MINUTE, options)
                 },
                 |store, key, time| {

@@ -33,7 +33,12 @@ fn open(engine: &LossyEngine) -> Arc<dyn StoreEngine> {
 }
 
 fn options(by_time: bool) -> WindowedOptions {
-    WindowedOptions { by_time, keep_old: true, ..WindowedOptions::new(RETENTION) }
+    WindowedOptions {
+        by_time,
+        forward_on_seal: true,
+        keep_old: true,
+        ..WindowedOptions::new(RETENTION)
+    }
 }
 
 fn windows(engine: &LossyEngine, by_time: bool) -> WindowStore<String, i64> {
