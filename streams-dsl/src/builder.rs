@@ -121,11 +121,13 @@ impl StreamsBuilder {
         let source = nodes.new_name("KSTREAM-SOURCE-");
         let source = consumed.name.as_ref().map_or(source, |name| format!("{name}-source"));
         let name = nodes.name_or(consumed.name, "KTABLE-SOURCE-");
+        // Times that are not the records' own would come back otherwise than they went.
+        let copied = consumed.extractor.is_the_records_own().then(|| topic.clone());
         let extractor = consumed.extractor.nullable();
         let source =
             NodeSpec::source_with(&source, vec![topic.clone()], key, nullable(value), extractor);
         let kept_in = store.name.clone();
-        let table = TableSourceNode { name: name.clone(), store };
+        let table = TableSourceNode { name: name.clone(), store, topic: copied };
         let node = nodes.add(vec![], &name, move |plan, builder| {
             let parent = source.name.to_string();
             builder.add(source.clone())?;

@@ -224,7 +224,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         }
         nodes.send_old_values(other.node, true);
         nodes.send_old_values(self.node, true);
-        let result = TableSourceNode { name: names.result.clone(), store };
+        let result = TableSourceNode { name: names.result.clone(), store, topic: None };
         let parts = Arc::new(Parts {
             names,
             rule,

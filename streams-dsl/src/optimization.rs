@@ -25,12 +25,23 @@ pub struct Optimization {
     pub merge_repartition_topics: bool,
     /// A stream that is joined with itself is kept once. Kafka's `single.store.self.join`.
     pub single_store_self_join: bool,
+    /// A table's topic stands in for the changelog of its store. The topic must keep what the table has
+    /// (`cleanup.policy=compact`). Not for versioned tables. Kafka's `reuse.ktable.source.topics`.
+    pub reuse_source_topics: bool,
 }
 
 impl Optimization {
     /// None of them.
-    pub const NONE: Self = Self { merge_repartition_topics: false, single_store_self_join: false };
+    pub const NONE: Self = Self {
+        merge_repartition_topics: false,
+        single_store_self_join: false,
+        reuse_source_topics: false,
+    };
 
     /// All of them.
-    pub const ALL: Self = Self { merge_repartition_topics: true, single_store_self_join: true };
+    pub const ALL: Self = Self {
+        merge_repartition_topics: true,
+        single_store_self_join: true,
+        reuse_source_topics: true,
+    };
 }

@@ -507,7 +507,7 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
         let is_named = materialized.name.is_some();
         let store = materialized.store(&mut nodes, "KSTREAM-TOTABLE-", &key, &value);
         let kept_in = store.name.clone();
-        let table = TableSourceNode { name: name.clone(), store };
+        let table = TableSourceNode { name: name.clone(), store, topic: None };
         let node = if self.rekeyed {
             let repartition = Repartition {
                 names: Names::new(&mut nodes, &name),

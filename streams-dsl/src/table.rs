@@ -265,6 +265,8 @@ pub(crate) struct Derived<K, V> {
 pub(crate) struct TableSourceNode<K, V> {
     pub(crate) name: String,
     pub(crate) store: TableStore<K, V>,
+    /// The topic whose records it puts as they are.
+    pub(crate) topic: Option<String>,
 }
 
 impl<K: Data + Eq + Hash, V: Data> TableSourceNode<K, V> {
@@ -295,11 +297,16 @@ impl<K: Data + Eq + Hash, V: Data> TableSourceNode<K, V> {
             marker: PhantomData,
         };
         builder.add(NodeSpec::processor(&self.name, parents, supplier))?;
-        match plan.is_materialized() {
-            true => {
-                builder.add_state_store(self.store.spec(plan.sends_old_values()), &[&self.name])
-            }
-            false => Ok(()),
+        if !plan.is_materialized() {
+            return Ok(());
         }
+        let store = self.store.spec(plan.sends_old_values());
+        let store = match &self.topic {
+            Some(topic) if plan.optimization().reuse_source_topics && self.store.is_copy() => {
+                store.copy_of(topic)?
+            }
+            _ => store,
+        };
+        builder.add_state_store(store, &[&self.name])
     }
 }

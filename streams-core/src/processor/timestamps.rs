@@ -81,6 +81,11 @@ impl<K, V> TimestampExtractor<K, V> {
         Self(Kind::Own(Arc::new(extract)))
     }
 
+    /// Whether it goes by the records' own times, and leaves none of them out.
+    pub fn is_the_records_own(&self) -> bool {
+        matches!(self.0, Kind::Record(OnInvalid::Fail))
+    }
+
     /// Whether a record without an event time is left out.
     pub(super) fn skips(&self) -> bool {
         match self.0 {

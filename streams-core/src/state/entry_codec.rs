@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{ChangelogFormat, EntryBatch};
 use crate::error::{SerdeError, StateError};
+use crate::record::Data;
 use crate::serde::DynSerde;
 
 const TIMESTAMP: usize = 8;
@@ -95,10 +96,6 @@ pub(super) fn split(store: &str, entry: &Bytes) -> Result<(Timestamp, Bytes), St
 pub struct KeyValueFormat;
 
 impl ChangelogFormat for KeyValueFormat {
-    fn is_plain(&self) -> bool {
-        true
-    }
-
     fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {
         let record_key = logged_key(record)?;
         out.put_with(
@@ -108,6 +105,30 @@ impl ChangelogFormat for KeyValueFormat {
             },
             |value| Ok(put_logged_value(record, value)),
         )
+    }
+}
+
+/// A topic that stands in for the changelog of a [`KeyValueStore`](super::KeyValueStore). Its records were
+/// not written by us: those that the application left out when it read them are left out here too.
+pub struct TopicFormat<K, V> {
+    key: DynSerde<K>,
+    value: DynSerde<V>,
+}
+
+impl<K, V> TopicFormat<K, V> {
+    /// Of a topic that is read with these serdes.
+    pub fn new(key: DynSerde<K>, value: DynSerde<V>) -> Self {
+        Self { key, value }
+    }
+}
+
+impl<K: Data, V: Data> ChangelogFormat for TopicFormat<K, V> {
+    fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {
+        let decodes = |key| {
+            let value = |value| self.value.get(value, &Bytes::new()).is_ok();
+            self.key.get(key, &Bytes::new()).is_ok() && record.value.is_none_or(value)
+        };
+        if record.key.is_some_and(decodes) { KeyValueFormat.entries(record, out) } else { Ok(()) }
     }
 }
 

@@ -25,7 +25,7 @@ mod windowed_keys;
 pub use buffer::{BufferStore, Buffered};
 pub use change_buffer::{ChangeBuffer, Waiting};
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
-pub use entry_codec::KeyValueFormat;
+pub use entry_codec::{KeyValueFormat, TopicFormat};
 pub use expiry::Expiry;
 pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Updated};
 pub use lossy::LossyEngine;

@@ -101,11 +101,6 @@ pub trait ChangelogFormat: Send + Sync + 'static {
         None
     }
 
-    /// Whether every record of a topic with keys could be one of these: the store is a copy of it.
-    fn is_plain(&self) -> bool {
-        false
-    }
-
     /// Adds the entries that a changelog record puts or deletes.
     ///
     /// # Errors

@@ -164,21 +164,14 @@ impl TopologyBuilder {
         source: NodeSpec,
         processor: NodeSpec,
     ) -> Result<(), BuildError> {
-        let source_topic = match &source.kind {
-            NodeKind::Source { topics } if topics.len() == 1 => topics.first().cloned(),
+        let topic = match &source.kind {
+            NodeKind::Source { topics } if topics.len() == 1 => topics[0].clone(),
             _ => return Err(invalid(&source.name, "a read-only store is filled from one topic")),
         };
-        if !store.format.is_plain() {
-            return Err(invalid(
-                &store.name,
-                "only a key-value store is a copy of a topic; keep a table of it, or fill this store \
-                 in a processor",
-            ));
-        }
-        let writer = processor.name.clone();
+        let (store, writer) = (store.copy_of(&topic)?, processor.name.clone());
         self.add(source)?;
         self.add(processor)?;
-        self.add_state_store(StoreSpec { changelog: None, source_topic, ..store }, &[&writer])
+        self.add_state_store(store, &[&writer])
     }
 
     /// Connects a processor to stores.

@@ -17,8 +17,8 @@ use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::{
     BufferStore, ChangeBuffer, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore,
-    SortedStore, Store, StoreEngine, StoreOptions, VersionedOptions, VersionedStore, WindowStore,
-    WindowedOptions,
+    SortedStore, Store, StoreEngine, StoreOptions, TopicFormat, VersionedOptions, VersionedStore,
+    WindowStore, WindowedOptions,
 };
 use crate::task::{OutputTopic, TaskCore};
 
@@ -298,6 +298,8 @@ pub struct StoreSpec {
     pub make: MakeStore,
     /// It has no files, see [`StoreSpec::in_memory`].
     pub in_memory: bool,
+    /// How records of a topic become entries, if the store can be the copy of one.
+    pub(crate) copy: Option<Arc<dyn ChangelogFormat>>,
 }
 
 impl StoreSpec {
@@ -309,6 +311,20 @@ impl StoreSpec {
         self
     }
 
+    /// The same store as the copy of a topic that its task reads: without a changelog, but restored from
+    /// the topic, as far as that is consumed. What cannot be decoded, or has no key, is left out then too.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] if it is no key-value store.
+    pub fn copy_of(self, topic: &str) -> Result<Self, BuildError> {
+        let Some(format) = self.copy.clone() else {
+            let reason = "only a key-value store is a copy of a topic; keep a table of it, or fill \
+                          this store in a processor";
+            return Err(BuildError::Invalid { node: self.name, reason: reason.into() });
+        };
+        Ok(Self { changelog: None, source_topic: Some(topic.into()), format, ..self })
+    }
+
     /// A key-value store; a logged one has a compacted changelog.
     pub fn key_value<K: Data + Eq + Hash, V: Data>(
         name: &str,
@@ -317,6 +333,7 @@ impl StoreSpec {
         options: StoreOptions,
     ) -> Self {
         let store = name.to_string();
+        let copy = Arc::new(TopicFormat::new(key.clone(), value.clone()));
         let make = move |engine| -> Box<dyn Store> {
             Box::new(KeyValueStore::new(&store, key.clone(), value.clone(), engine, options))
         };
@@ -327,6 +344,7 @@ impl StoreSpec {
             format: Arc::new(KeyValueFormat),
             make: Arc::new(make),
             in_memory: false,
+            copy: Some(copy),
         }
     }
 
@@ -432,6 +450,7 @@ impl StoreSpec {
             format,
             make: Arc::new(move |engine| make(&store, engine)),
             in_memory: false,
+            copy: None,
         }
     }
 }

@@ -38,6 +38,11 @@ impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {
         self.kept(StoreSpec::key_value(&self.name, key, value, options))
     }
 
+    /// Whether its changelog would be what the table is made of.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.logging && self.history.is_none()
+    }
+
     /// A store of any kind where the table wants it: in files or in memory.
     pub(crate) fn kept(&self, spec: StoreSpec) -> StoreSpec {
         if self.in_memory { spec.in_memory() } else { spec }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use streams_core::processor::{Context, Processor};
-use streams_core::test_driver::TopologyTestDriver;
+use bytes::Bytes;
+use streams_core::failure::{ErrorHandlers, log_and_continue};
+use streams_core::processor::{Context, Processor, TimestampExtractor};
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::{ProcessError, Record};
 use streams_dsl::{
     Consumed, Grouped, JoinWindows, KStream, Materialized, Named, Optimization, Produced,
@@ -268,4 +270,72 @@ fn one_store_says_what_two_say() {
             assert_eq!(two, one, "seed {seed}");
         }
     }
+}
+
+/// A table of `names`, and what a stream finds in it.
+fn names(b: &StreamsBuilder, consumed: Consumed<String, String>) {
+    let table = b.table_with("names", consumed, Materialized::named("kept"));
+    let keys = b.stream::<String, String>("keys");
+    keys.join_table(&table, |_, _, name| name.clone()).to("found");
+}
+
+#[test]
+fn a_tables_topic_stands_in_for_its_changelog() {
+    let reuse = Optimization { reuse_source_topics: true, ..Optimization::NONE };
+    for caching in [false, true] {
+        let b = StreamsBuilder::new();
+        names(&b, Consumed::default());
+        let handlers =
+            ErrorHandlers { deserialization: log_and_continue(), ..ErrorHandlers::default() };
+        let settings = TestDriverSettings { caching, handlers, ..TestDriverSettings::default() };
+        let driver =
+            TopologyTestDriver::with_settings(b.build_with(reuse).unwrap(), settings).unwrap();
+        // What was left out when it was read is left out when it is restored.
+        let raw = driver.input_topic::<Option<String>, Option<Bytes>>("names");
+        raw.pipe(None, Some(Bytes::from_static(b"nobody")), 1).unwrap();
+        raw.pipe(Some(s("x")), Some(Bytes::from_static(b"\xff")), 2).unwrap();
+        let pipe = |key: &str, name: Option<&str>, time| {
+            let name = name.map(|name| Bytes::copy_from_slice(name.as_bytes()));
+            raw.pipe(Some(s(key)), name, time).unwrap();
+        };
+        pipe("a", Some("Ada"), 3);
+        pipe("b", Some("Bob"), 4);
+        pipe("a", Some("Ann"), 5);
+        pipe("b", None, 6);
+        driver.commit().unwrap();
+        pipe("a", Some("Amy"), 7);
+        driver.crash().unwrap();
+        driver.commit().unwrap();
+
+        let kept = driver.key_value_store::<String, String>("kept").unwrap();
+        assert_eq!(kept.get(&s("a")).unwrap(), Some(s("Amy")));
+        assert_eq!(kept.get(&s("b")).unwrap(), None);
+        let keys = driver.input_topic::<String, String>("keys");
+        for key in ["a", "b", "x"] {
+            keys.pipe(s(key), s("-"), 10).unwrap();
+        }
+        driver.commit().unwrap();
+        let found = driver.output_topic::<String, String>("found").read_all().unwrap();
+        assert_eq!(found.into_iter().map(|r| r.value).collect::<Vec<_>>(), ["Amy"]);
+    }
+}
+
+#[test]
+fn only_a_table_that_is_its_topic_needs_no_changelog() {
+    let changelogs = |optimization, consumed, materialized| {
+        let b = StreamsBuilder::new();
+        b.table_with::<String, String>("names", consumed, materialized);
+        b.stream::<String, String>("other").to_table_with::<String>(Materialized::named("other"));
+        let topology = b.build_with(optimization).unwrap();
+        let logged = topology.stores().values().filter(|store| store.changelog.is_some());
+        logged.map(|store| store.name.clone()).collect::<Vec<_>>()
+    };
+    let (kept, both) = (Materialized::named("kept"), ["kept", "other"]);
+    let own = TimestampExtractor::own(|_: &String, _: &String, times| times.record + 1);
+    let by_hand = || Consumed::default().with_timestamp_extractor(own.clone());
+    let versioned = Materialized::versioned("kept", Duration::from_secs(60));
+    assert_eq!(changelogs(Optimization::NONE, Consumed::default(), kept.clone()), both);
+    assert_eq!(changelogs(Optimization::ALL, Consumed::default(), kept.clone()), ["other"]);
+    assert_eq!(changelogs(Optimization::ALL, by_hand(), kept), both);
+    assert_eq!(changelogs(Optimization::ALL, Consumed::default(), versioned), both);
 }
