@@ -38,7 +38,9 @@ pub enum BuildError {
         missing: String,
     },
     /// A node gets records of a type that it does not take.
-    #[error("'{node}' takes {takes}, but '{parent}' gives {gives}")]
+    #[error(
+        "'{node}' takes {takes}, but '{parent}' gives {gives}; if that reads a topic which is read elsewhere too, give both the same types"
+    )]
     TypeMismatch {
         /// The node.
         node: String,
@@ -50,7 +52,9 @@ pub enum BuildError {
         gives: &'static str,
     },
     /// A store is asked for as another kind of store than it is.
-    #[error("'{node}' asks for store '{store}' as {asked}, but it is {found}")]
+    #[error(
+        "'{node}' asks for store '{store}' as {asked}, but it is {found}; ask for it with the types that it is declared with"
+    )]
     StoreType {
         /// The node.
         node: String,

@@ -93,6 +93,14 @@ fn what_is_left_out_leaves_nothing_behind_with_and_without_caching() {
 }
 
 #[test]
+fn a_topic_that_nothing_writes_is_no_empty_one() {
+    let driver = TopologyTestDriver::new(picky(false)).unwrap();
+    assert!(driver.output_topic::<String, i64>("out").read().unwrap().is_none());
+    let error = driver.output_topic::<String, i64>("uot").read().unwrap_err();
+    assert!(error.to_string().starts_with("the topology writes no topic 'uot'"), "{error}");
+}
+
+#[test]
 fn a_handler_of_the_driver_may_stop() {
     let handlers = ErrorHandlers {
         processing: Arc::new(|failure| {

@@ -320,6 +320,26 @@ impl Driver {
         self.trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// The next record of a topic that was not read yet, and its partition.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownOutput`].
+    pub(super) fn next_output(
+        &mut self,
+        topic: &str,
+    ) -> Result<Option<(u32, Batch)>, TestDriverError> {
+        if let Some(waiting) = self.outputs.get_mut(topic) {
+            return Ok(waiting.pop_front());
+        }
+        match self.opener.written() {
+            Some(known) if !known.iter().any(|known| known == topic) => {
+                let (topic, known) = (topic.into(), known.join(", "));
+                Err(TestDriverError::UnknownOutput { topic, known })
+            }
+            _ => Ok(None),
+        }
+    }
+
     pub(super) fn store_names(&mut self) -> Vec<String> {
         let names = |task: &mut Task| -> Vec<String> {
             let stores = task.core_mut().stores_mut().iter_mut();

@@ -23,8 +23,16 @@ pub enum TestDriverError {
         /// Those that it reads.
         known: String,
     },
+    /// The topology does not write this topic.
+    #[error("the topology writes no topic '{topic}'; read one of these: {known}")]
+    UnknownOutput {
+        /// The name asked for.
+        topic: String,
+        /// Those that may be written.
+        known: String,
+    },
     /// The topology has no such store.
-    #[error("the topology has no store '{store}'; it has {known}")]
+    #[error("the topology has no store '{store}'; it has {}", if known.is_empty() { "none" } else { known })]
     UnknownStore {
         /// The name asked for.
         store: String,
@@ -32,7 +40,9 @@ pub enum TestDriverError {
         known: String,
     },
     /// The store is of another type.
-    #[error("store '{store}' is asked for as {asked}, but it is {found}")]
+    #[error(
+        "store '{store}' is asked for as {asked}, but it is {found}; ask for it with the types that it is declared with"
+    )]
     StoreType {
         /// The store.
         store: String,

@@ -1,6 +1,6 @@
 //! Opening a task of the topology under test: what it has consumed, and what its changelogs hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +95,27 @@ impl Opener {
         } else {
             topic.into()
         }
+    }
+
+    /// The topics that may be written, or nothing if any may be: a sink chooses for each record.
+    pub(super) fn written(&self) -> Option<Vec<String>> {
+        let mut written = BTreeSet::new();
+        for node in self.topology.nodes() {
+            match &node.kind {
+                NodeKind::Source { topics } => {
+                    written.extend(topics.iter().map(|topic| self.full(topic).to_string())); // by dead letters
+                }
+                NodeKind::Sink { topic } => {
+                    written.insert(self.full(topic).to_string());
+                }
+                NodeKind::DynamicSink { .. } => return None,
+                NodeKind::Processor => {}
+            }
+        }
+        let logged = self.topology.stores().iter().filter(|(_, spec)| spec.changelog.is_some());
+        written.extend(logged.map(|(name, _)| format!("{}-{name}-changelog", self.application)));
+        written.extend(self.settings.handlers.dead_letter_topic.iter().map(|to| to.to_string()));
+        Some(written.into_iter().collect())
     }
 
     fn output(&self, topic: &str) -> OutputTopic {

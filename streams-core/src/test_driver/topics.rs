@@ -106,16 +106,17 @@ impl<K: 'static, V: 'static> TestOutputTopic<K, V> {
         Self { driver, topic: topic.into(), key, value }
     }
 
-    fn next(&self) -> Option<(u32, Batch)> {
-        self.driver.borrow_mut().outputs.get_mut(&self.topic)?.pop_front()
+    fn next(&self) -> Result<Option<(u32, Batch)>, TestDriverError> {
+        self.driver.borrow_mut().next_output(&self.topic)
     }
 
     /// The next record, if there is one that was not read yet.
     ///
     /// # Errors
-    /// [`TestDriverError::Serde`] if it does not fit the types.
+    /// [`TestDriverError::Serde`] if it does not fit the types, [`TestDriverError::UnknownOutput`] if
+    /// nothing ever writes this topic.
     pub fn read(&self) -> Result<Option<Record<K, V>>, TestDriverError> {
-        self.next().map(|(_, batch)| self.decode(&batch)).transpose()
+        self.next()?.map(|(_, batch)| self.decode(&batch)).transpose()
     }
 
     /// The same, with the partition that the record was written to.
@@ -124,7 +125,7 @@ impl<K: 'static, V: 'static> TestOutputTopic<K, V> {
     /// As [`TestOutputTopic::read`].
     #[allow(clippy::type_complexity)] // each part says what it is
     pub fn read_with_partition(&self) -> Result<Option<(u32, Record<K, V>)>, TestDriverError> {
-        let next = self.next();
+        let next = self.next()?;
         next.map(|(partition, batch)| Ok((partition, self.decode(&batch)?))).transpose()
     }
 

@@ -169,8 +169,9 @@ fn a_store_is_connected_by_its_name_or_comes_with_the_supplier() {
         let topology = b.build().unwrap();
         assert!(topology.internal_topics().is_empty(), "the key is as it was");
         let driver = TopologyTestDriver::new(topology).unwrap();
-        step::<_, _, String, i64>(&driver, s("k"), s("four"), 1);
-        step::<_, _, String, i64>(&driver, s("k"), s("five!"), 2);
+        let values = driver.input_topic("a");
+        values.pipe(s("k"), s("four"), 1).unwrap();
+        values.pipe(s("k"), s("five!"), 2).unwrap();
         let store = driver.key_value_store::<String, i64>("sums").unwrap();
         assert_eq!(store.get(&s("k")).unwrap(), Some(9));
     }

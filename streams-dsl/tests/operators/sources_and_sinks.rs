@@ -183,8 +183,7 @@ fn printed_records_have_a_label() {
     let short = Printed::to_writer(to.clone()).with_label("short");
     stream.print(short.with_mapper(|_, value: &String| value.to_uppercase()));
     assert!(b.build().unwrap().describe().contains("KSTREAM-PRINTER-0000000001"));
-    let driver = driver(&b);
-    pipe(&driver, "v", 1);
+    driver(&b).input_topic("a").pipe(s("k"), s("v"), 1).unwrap();
     let printed = String::from_utf8(to.0.lock().unwrap().clone()).unwrap();
     assert_eq!(printed, "[KSTREAM-SOURCE-0000000000]: \"k\", \"v\"\n[short]: V\n");
 }
