@@ -49,6 +49,8 @@ pub(super) struct Shared {
     /// Of the threads that are alive.
     cells: Mutex<Vec<Arc<Cell>>>,
     paused: AtomicBool,
+    /// Nobody waits for calls in flight any more.
+    abandoned: AtomicBool,
     /// The last question of [`super::Streams::caught_up`].
     asked: AtomicU64,
     error: Mutex<Option<StreamsError>>,
@@ -88,6 +90,7 @@ impl Shared {
         Self {
             cells: Mutex::default(),
             paused: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             error: Mutex::default(),
             listener,
@@ -159,6 +162,13 @@ impl Shared {
 
     pub(super) fn stop_all(&self) {
         lock(&self.cells).iter().for_each(|cell| cell.stop());
+    }
+
+    /// As [`Shared::stop_all`], but threads with calls in flight give up what they have not committed: the
+    /// calls may be made on the very thread that waits for them.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.stop_all();
     }
 
     pub(super) fn pause(&self, paused: bool) {
@@ -271,6 +281,7 @@ trait Machine {
     fn pause(&mut self, paused: bool);
     fn is_running(&self) -> bool;
     fn is_caught_up(&self) -> bool;
+    fn waits_for_calls(&self) -> bool;
 }
 
 impl Machine for StreamThread {
@@ -293,6 +304,10 @@ impl Machine for StreamThread {
     fn is_caught_up(&self) -> bool {
         self.is_caught_up()
     }
+
+    fn waits_for_calls(&self) -> bool {
+        self.calls_in_flight() > 0
+    }
 }
 
 impl Machine for GlobalThread {
@@ -313,6 +328,10 @@ impl Machine for GlobalThread {
 
     fn is_caught_up(&self) -> bool {
         self.is_caught_up()
+    }
+
+    fn waits_for_calls(&self) -> bool {
+        false
     }
 }
 
@@ -340,6 +359,9 @@ fn step_to_the_end(
     let mut said_running = false;
     loop {
         if cell.stop.load(Ordering::Acquire) {
+            if shared.abandoned.load(Ordering::Acquire) && thread.waits_for_calls() {
+                return Ok(());
+            }
             thread.stop();
         }
         thread.pause(shared.is_paused());

@@ -14,7 +14,7 @@ use crate::state::StateEngine;
 use crate::topology::Topology;
 
 /// A running application. Dropping it without [`Streams::close`] stops its threads too, and waits
-/// for them.
+/// for them, but not for calls of async operators: these are cancelled, and made again at the next start.
 pub struct Streams {
     shared: Arc<Shared>,
     env: ThreadEnv,
@@ -291,7 +291,7 @@ impl Streams {
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        self.shared.stop_all();
+        self.shared.abandon();
         let threads = self.take_threads();
         threads.into_iter().for_each(|thread| join(thread.handle));
     }

@@ -24,32 +24,32 @@ struct Entry {
     interval: Timestamp,
     kind: PunctuationKind,
     anchor: Option<Timestamp>,
-    /// `None` until the task starts.
+    /// `None` until the task starts, and when no time can come any more.
     next: Option<Timestamp>,
 }
 
 impl Entry {
-    fn first(&self, now: Timestamp) -> Timestamp {
+    fn first(&self, now: Timestamp) -> Option<Timestamp> {
         match (self.anchor, self.kind) {
-            (Some(start), _) if start >= now => start,
+            (Some(start), _) if start >= now => Some(start),
             (Some(start), _) => self.after(start, now),
-            (None, PunctuationKind::StreamTime) => 0,
-            (None, PunctuationKind::WallClock) => now.saturating_add(self.interval),
+            (None, PunctuationKind::StreamTime) => Some(0),
+            (None, PunctuationKind::WallClock) => now.checked_add(self.interval),
         }
     }
 
     /// The first call of a task that goes on at a stream time: those up to there were in its last commit.
-    fn resumed(&self, stream_time: Timestamp) -> Timestamp {
+    fn resumed(&self, stream_time: Timestamp) -> Option<Timestamp> {
         match self.anchor {
-            Some(start) if start > stream_time => start,
+            Some(start) if start > stream_time => Some(start),
             anchor => self.after(anchor.unwrap_or(0), stream_time),
         }
     }
 
-    /// The first moment beyond `now` that is whole intervals from `start`.
-    fn after(&self, start: Timestamp, now: Timestamp) -> Timestamp {
-        let passed = now.saturating_sub(start) / self.interval + 1;
-        start.saturating_add(passed.saturating_mul(self.interval))
+    /// The first moment beyond `now` that is whole intervals from `start`, if time goes that far.
+    fn after(&self, start: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let passed = now.saturating_sub(start) / self.interval;
+        start.checked_add(passed.checked_add(1)?.checked_mul(self.interval)?)
     }
 }
 
@@ -64,7 +64,7 @@ impl Schedules {
         now: Option<Timestamp>,
     ) -> usize {
         let mut entry = Entry { interval, kind, anchor, next: None };
-        entry.next = now.map(|now| entry.first(now));
+        entry.next = now.and_then(|now| entry.first(now));
         let number = self.next_number;
         self.all.insert(number, entry);
         self.next_number += 1;
@@ -79,11 +79,11 @@ impl Schedules {
     /// Tells where the times stand when the task starts.
     pub fn start(&mut self, wall_clock: Timestamp, stream_time: Timestamp) {
         for entry in self.all.values_mut().filter(|entry| entry.next.is_none()) {
-            entry.next = Some(match entry.kind {
+            entry.next = match entry.kind {
                 PunctuationKind::StreamTime if stream_time >= 0 => entry.resumed(stream_time),
                 PunctuationKind::StreamTime => entry.first(stream_time),
                 PunctuationKind::WallClock => entry.first(wall_clock),
-            });
+            };
         }
     }
 
@@ -96,7 +96,7 @@ impl Schedules {
     pub fn take_due(&mut self, kind: PunctuationKind, now: Timestamp) -> Option<usize> {
         let due = |e: &Entry| e.kind == kind && e.next.is_some_and(|next| next <= now);
         let (number, entry) = self.all.iter_mut().find(|(_, entry)| due(entry))?;
-        entry.next = entry.next.map(|next| entry.after(next, now));
+        entry.next = entry.next.and_then(|next| entry.after(next, now));
         Some(*number)
     }
 
@@ -174,6 +174,21 @@ mod tests {
             anchored.start(0, 20);
             assert_eq!(due(&mut anchored, &[20, first - 1, first]), [first], "from {anchor}");
         }
+    }
+
+    #[test]
+    fn at_the_end_of_time_a_schedule_fires_once_and_not_for_ever() {
+        let mut schedules = Schedules::default();
+        let kind = PunctuationKind::StreamTime;
+        schedules.add(10, kind, None, Some(-1));
+        schedules.add(10, kind, Some(i64::MAX), Some(-1));
+        let mut fired = Vec::new();
+        fired.extend((0..5).filter_map(|_| schedules.take_due(kind, i64::MAX)));
+        assert_eq!(fired, [0, 1]);
+        let mut resumed = Schedules::default();
+        resumed.add(10, kind, None, None);
+        resumed.start(0, i64::MAX);
+        assert_eq!(resumed.take_due(kind, i64::MAX), None);
     }
 
     #[test]

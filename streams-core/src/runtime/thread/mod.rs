@@ -331,7 +331,8 @@ impl StreamThread {
             && self.flushes_running == 0
     }
 
-    fn calls_in_flight(&self) -> usize {
+    /// How many calls of async operators are not dealt with.
+    pub fn calls_in_flight(&self) -> usize {
         self.running.values().map(|running| running.task.calls_in_flight()).sum()
     }
 

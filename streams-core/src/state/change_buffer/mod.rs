@@ -164,17 +164,27 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         before: Timestamp,
         most: usize,
     ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
-        let oldest = self.oldest.unwrap_or(Timestamp::MIN);
-        if oldest >= before {
-            return Ok(Vec::new());
+        match self.oldest {
+            Some(oldest) if oldest >= before => Ok(Vec::new()),
+            _ => self.take_some(Some(before), most),
         }
+    }
+
+    /// Takes out the first updates, those that wait since before a time or all.
+    fn take_some(
+        &mut self,
+        before: Option<Timestamp>,
+        most: usize,
+    ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
+        let oldest = self.oldest.unwrap_or(Timestamp::MIN);
         let mut places = Vec::new();
-        let (from, to) = (head(oldest), head(before));
-        self.places.visit(&from, Some(&to), oldest, |place, _, _| {
+        let (from, to) = (head(oldest), before.map(head));
+        self.places.visit(&from, to.as_ref().map(|to| &to[..]), oldest, |place, _, _| {
             places.push(Bytes::copy_from_slice(place));
             if places.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         let last = places.last().filter(|_| places.len() >= most);
+        let before = before.unwrap_or(Timestamp::MAX);
         self.oldest = Some(last.map_or(before, |last| time_of(last)));
         let mut taken = Vec::with_capacity(places.len());
         for place in places {
@@ -202,7 +212,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
     /// # Errors
     /// [`StateError`].
     pub fn take_first(&mut self) -> Result<Option<Record<K, Change<V>>>, StateError> {
-        Ok(self.drain(Timestamp::MAX, 1)?.pop())
+        Ok(self.take_some(None, 1)?.pop())
     }
 
     /// Takes out the update at a place, which has one.

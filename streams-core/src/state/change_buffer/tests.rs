@@ -108,6 +108,17 @@ fn sizes(model: &Model) -> Waiting {
     Waiting { keys: model.len(), bytes: model.iter().map(size).sum() }
 }
 
+#[test]
+fn what_waits_since_the_end_of_time_is_taken_out_too() {
+    let mut buffer = buffer(&LossyEngine::new());
+    buffer.put(i64::MAX, update("last", None, Some(1))).unwrap();
+    buffer.put(3, update("first", None, Some(2))).unwrap();
+    let mut first = || buffer.take_first().unwrap().map(|record| record.key);
+    assert_eq!(first().as_deref(), Some("first"));
+    assert_eq!(first().as_deref(), Some("last"));
+    assert_eq!(first(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
