@@ -32,6 +32,12 @@ fn topology(begun: UnboundedSender<String>, ends: bool) -> Topology {
     builder.build().unwrap()
 }
 
+async fn answers(vltava: &Vltava) -> usize {
+    let answers = Consumer::builder(vltava.broker()).topic("answers").until_end().build();
+    let answers: Vec<_> = answers.await.unwrap().try_collect().await.unwrap();
+    answers.len()
+}
+
 #[tokio::test]
 async fn an_application_that_is_dropped_does_not_wait_for_its_calls_and_makes_them_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -54,8 +60,40 @@ async fn an_application_that_is_dropped_does_not_wait_for_its_calls_and_makes_th
     streams.caught_up().await.unwrap();
     streams.close().await.unwrap();
     assert_eq!(calls.next().await.as_deref(), Some("who?"));
-    let answers = Consumer::builder(vltava.broker()).topic("answers").until_end().build();
-    let answers: Vec<_> = answers.await.unwrap().try_collect().await.unwrap();
-    assert_eq!(answers.len(), 1);
+    assert_eq!(answers(&vltava).await, 1);
+    vltava.close().unwrap();
+}
+
+#[test]
+fn a_call_that_its_executor_has_dropped_stops_the_application_and_is_made_again() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let vltava = Vltava::open(dir.path()).unwrap();
+    let settings = || Settings { processing_handler: log_and_continue(), ..vltava.settings("app") };
+
+    let (begun, mut calls) = unbounded();
+    let first = runtime();
+    let streams = first.block_on(async {
+        for topic in ["calls", "answers"] {
+            vltava.ensure_topic(topic, 1).await.unwrap();
+        }
+        let producer = Producer::new(vltava.broker()).unwrap();
+        producer.send("calls", client::Record::of_value("who?")).await.unwrap();
+        let streams = vltava.start(topology(begun, false), settings()).await.unwrap();
+        calls.next().await.unwrap();
+        streams
+    });
+    drop(first);
+
+    runtime().block_on(async {
+        let error = streams.ended().await.unwrap_err().to_string();
+        assert!(error.contains("was dropped by its executor"), "{error}");
+        let _ = streams.close().await;
+        let (begun, _calls) = unbounded();
+        let streams = vltava.start(topology(begun, true), settings()).await.unwrap();
+        streams.caught_up().await.unwrap();
+        streams.close().await.unwrap();
+        assert_eq!(answers(&vltava).await, 1);
+    });
     vltava.close().unwrap();
 }

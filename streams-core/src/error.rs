@@ -218,6 +218,14 @@ pub enum ProcessError {
         /// Why.
         error: broker_api::Error,
     },
+    /// A call of an async operator ended without an answer, because its executor has dropped it.
+    #[error(
+        "a call of '{node}' was dropped by its executor; keep the tokio runtime in which the application was started until the application is closed"
+    )]
+    CallDropped {
+        /// The operator.
+        node: String,
+    },
     /// A dead letter cannot be written.
     #[error("a dead letter for topic '{topic}' cannot be written: {reason}")]
     DeadLetter {
@@ -256,6 +264,7 @@ impl ProcessError {
             Self::State(_) => "State",
             Self::BufferFull { .. } => "BufferFull",
             Self::Commit { .. } => "Commit",
+            Self::CallDropped { .. } => "CallDropped",
             Self::DeadLetter { .. } => "DeadLetter",
             Self::Panic { .. } => "Panic",
             Self::User { .. } => "User",

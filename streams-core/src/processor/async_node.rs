@@ -15,7 +15,7 @@ use super::{Child, Children, Push, Signal};
 use crate::error::{BuildError, ProcessError};
 use crate::executor::Executor;
 use crate::record::{Data, Headers, Record};
-use crate::task::{Held, TaskCore, panic_message};
+use crate::task::{Bell, Held, TaskCore, panic_message};
 
 /// An asynchronous function of key and value; an error is told in words.
 pub type AsyncCall<K, V, K2, V2> =
@@ -50,8 +50,31 @@ impl<K> Default for AsyncOptions<K> {
 /// What became of a call.
 type Outcome<K2, V2> = Result<Result<(K2, V2), String>, Box<dyn Any + Send>>;
 
-/// Calls that have ended, by number.
-type Ended<K2, V2> = Arc<Mutex<Vec<(u64, Outcome<K2, V2>)>>>;
+/// Calls that have ended, by number; `None`: the executor has dropped the call.
+type Ended<K2, V2> = Arc<Mutex<Vec<(u64, Option<Outcome<K2, V2>>)>>>;
+
+/// Tells what became of a call, however it ends.
+struct Report<K2, V2> {
+    number: u64,
+    outcome: Option<Outcome<K2, V2>>,
+    ended: Ended<K2, V2>,
+    bell: Bell,
+}
+
+impl<K2, V2> Report<K2, V2> {
+    fn tell(mut self, outcome: Outcome<K2, V2>) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl<K2, V2> Drop for Report<K2, V2> {
+    fn drop(&mut self) {
+        let outcome = (self.number, self.outcome.take());
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        self.bell.news.store(true, Ordering::Release);
+        self.bell.waker.wake_by_ref();
+    }
+}
 
 /// A record in flight.
 struct Entry<K, V, K2, V2> {
@@ -136,8 +159,9 @@ impl<K: Data, V: Data, K2: Data, V2: Data> AsyncNode<K, V, K2, V2> {
             let Some(entry) = self.entries.iter_mut().find(|entry| waiting(&entry.state)) else {
                 break;
             };
-            let (number, ended, call) = (entry.number, self.ended.clone(), self.call.clone());
-            let bell = task.bell();
+            let (number, call) = (entry.number, self.call.clone());
+            let (ended, bell) = (self.ended.clone(), task.bell());
+            let report = Report { number, outcome: None, ended, bell };
             let due = task.wall_clock().saturating_add(millis(self.options.timeout));
             let (handle, registration) = AbortHandle::new_pair();
             let begun = State::Running(Cancel(handle), due);
@@ -145,11 +169,8 @@ impl<K: Data, V: Data, K2: Data, V2: Data> AsyncNode<K, V, K2, V2> {
                 break;
             };
             let run = async move {
-                let outcome =
-                    AssertUnwindSafe(async { call(key, value).await }).catch_unwind().await;
-                ended.lock().unwrap_or_else(PoisonError::into_inner).push((number, outcome));
-                bell.news.store(true, Ordering::Release);
-                bell.waker.wake();
+                let outcome = AssertUnwindSafe(async { call(key, value).await }).catch_unwind();
+                report.tell(outcome.await);
             };
             task.call_due_at(due);
             self.running += 1;
@@ -168,12 +189,13 @@ impl<K: Data, V: Data, K2: Data, V2: Data> AsyncNode<K, V, K2, V2> {
             if let Some(entry) = self.entries.iter_mut().find(running) {
                 let node = &self.name;
                 entry.state = State::Done(match outcome {
-                    Ok(Ok(result)) => Ok(result),
-                    Ok(Err(reason)) => Err(ProcessError::User { node: node.clone(), reason }),
-                    Err(panic) => {
+                    Some(Ok(Ok(result))) => Ok(result),
+                    Some(Ok(Err(reason))) => Err(ProcessError::User { node: node.clone(), reason }),
+                    Some(Err(panic)) => {
                         let message = panic_message(&*panic);
                         Err(ProcessError::Panic { node: Some(node.clone()), message })
                     }
+                    None => Err(ProcessError::CallDropped { node: node.clone() }),
                 });
                 self.running -= 1;
             }
