@@ -1,6 +1,6 @@
 //! Asynchronous calls of a task: what is in flight, and for which records.
 //!
-//! A task is a step machine and never waits. An async operator hands its calls to an [`Executor`],
+//! A task is a step machine and never waits. An async operator hands its calls to an [`Executor`](crate::executor::Executor),
 //! keeps the records that they are for, and forwards what came back when the task looks again:
 //!
 //! ```text
