@@ -321,6 +321,8 @@ impl World {
     }
 
     fn step_thread(&mut self) -> Result<(), Failure> {
+        // What a thread deletes from a repartition topic is durable, but was not always looked at.
+        self.look()?;
         let now = self.clock.monotonic();
         let Some(app) = &mut self.app else { return Ok(()) };
         if app.threads.is_empty() {
