@@ -321,19 +321,34 @@ impl World {
     }
 
     fn step_thread(&mut self) -> Result<(), Failure> {
-        // What a thread deletes from a repartition topic is durable, but was not always looked at.
-        self.look()?;
+        match self.threads() {
+            0 => Ok(()),
+            threads => {
+                let chosen = self.dice.index(threads);
+                self.step_thread_at(chosen).map(|_| ())
+            }
+        }
+    }
+
+    fn threads(&self) -> usize {
+        self.app.as_ref().map_or(0, |app| app.threads.len())
+    }
+
+    /// A step of a thread, if it is awake; whether it was. One that has stopped is gone.
+    fn step_thread_at(&mut self, at: usize) -> Result<bool, Failure> {
         let now = self.clock.monotonic();
-        let Some(app) = &mut self.app else { return Ok(()) };
-        if app.threads.is_empty() {
-            return Ok(());
+        let Some(app) = &mut self.app else { return Ok(false) };
+        let thread = &mut app.threads[at];
+        if !thread.is_awake(now) {
+            return Ok(false);
         }
-        let chosen = self.dice.index(app.threads.len());
-        let thread = &mut app.threads[chosen];
-        if thread.is_awake(now) && thread.step(now)? == Next::Stopped {
-            app.threads.remove(chosen);
+        if thread.step(now)? == Next::Stopped {
+            app.threads.remove(at);
         }
-        Ok(())
+        // A thread that waits for the admin drives the journal itself: what became durable meanwhile
+        // may soon be deleted again.
+        self.look()?;
+        Ok(true)
     }
 
     // ---- the input
@@ -468,23 +483,17 @@ impl World {
     fn settle(&mut self, stopping: bool) -> Result<(), Failure> {
         for _ in 0..20_000 {
             let mut busy = self.step_host()? | self.jobs.run_one(&mut self.dice);
-            let now = self.clock.monotonic();
-            let Some(app) = &mut self.app else { return Ok(()) };
             let mut at = 0;
-            while at < app.threads.len() {
-                let thread = &mut app.threads[at];
-                if thread.is_awake(now) {
-                    busy = true;
-                    if thread.step(now)? == Next::Stopped {
-                        app.threads.remove(at);
-                        continue;
-                    }
-                }
-                at += 1;
+            while at < self.threads() {
+                let threads = self.threads();
+                busy |= self.step_thread_at(at)?;
+                at += usize::from(self.threads() == threads);
             }
             if busy {
                 continue;
             }
+            let now = self.clock.monotonic();
+            let Some(app) = &mut self.app else { return Ok(()) };
             let done = if stopping {
                 app.threads.is_empty()
             } else {
