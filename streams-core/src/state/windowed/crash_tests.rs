@@ -8,10 +8,13 @@ use broker_api::{Batch, BatchBuilder, Horizon};
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::StateError;
 use crate::serde::HasSerde;
 use crate::state::{
-    Changelog, LossyEngine, Position, RestorePlan, Restorer, StateEngine, engine_suite,
+    Changelog, ChangelogWriter, EntryBatch, Expiry, LossyEngine, Position, RestorePlan, Restorer,
+    StateEngine, Store, engine_suite,
 };
+use crate::windowed::Window;
 
 const RETENTION: Timestamp = 12;
 

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use broker_api::Timestamp;
 use bytes::Bytes;
 
-use super::{Forward, WindowedOptions};
+use super::WindowedOptions;
 use crate::error::{SerdeError, StateError};
 use crate::record::Data;
 use crate::serde::{DynSerde, Serde};
 use crate::state::windowed_keys::{Kind, Layout};
-use crate::state::{KeyValueStore, StoreEngine, StoreOptions};
+use crate::state::{Forward, KeyValueStore, StoreEngine, StoreOptions};
 
 /// An encoded key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

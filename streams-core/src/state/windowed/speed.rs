@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use super::*;
+use crate::error::StateError;
 use crate::serde::HasSerde;
-use crate::state::{KeyValueStore, LossyEngine, Position, StateEngine, StoreOptions, engine_suite};
+use crate::state::{
+    ChangelogWriter, KeyValueStore, LossyEngine, Position, StateEngine, Store, StoreOptions,
+    engine_suite,
+};
 
 const RECORDS: u64 = 2_000_000;
 const MINUTE: Timestamp = 60_000;

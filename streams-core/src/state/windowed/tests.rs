@@ -7,8 +7,12 @@ use broker_api::BatchBuilder;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::StateError;
 use crate::serde::HasSerde;
-use crate::state::{LossyEngine, Position, StateEngine, engine_suite};
+use crate::state::{
+    ChangelogWriter, EntryBatch, Forward, LossyEngine, Position, StateEngine, Store, engine_suite,
+};
+use crate::windowed::Window;
 
 const RETENTION: Timestamp = 12;
 

@@ -1,0 +1,177 @@
+//! Many windows at once: by time, by key, and all.
+
+use std::ops::ControlFlow;
+
+use broker_api::Timestamp;
+use bytes::Bytes;
+
+use super::{Entries, Found, WindowKind, WindowedStore};
+use crate::error::StateError;
+use crate::record::Data;
+use crate::state::windowed_keys::Parts;
+use crate::windowed::Windowed;
+
+impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
+    /// What begins (a session: ends) between two times, both included, whatever its key and whether
+    /// it has expired or not; ordered by this time and then by key bytes. The store must be found by
+    /// time. No more than `at_most` of it, the first ones, or those that come `after` one that was found
+    /// before. If they are fewer, that is all.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn find_by_time(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<&Windowed<K>>,
+        at_most: usize,
+    ) -> Result<Vec<Found<K, V>>, StateError> {
+        let (mut begin, mut end) = (Vec::new(), Vec::new());
+        self.layout.put_time(from, &mut begin);
+        self.layout.put_time(to.saturating_add(1), &mut end);
+        if let Some(Windowed { key, window }) = after {
+            let mut by_key = Vec::new();
+            self.layout.begin(&mut by_key);
+            self.codec.put_key(key, &mut by_key)?;
+            self.layout.kind.put_suffix(window.start, window.end, 0, &mut by_key);
+            begin.clear();
+            self.layout.put_by_time(&by_key, &mut begin).ok_or_else(|| self.corrupt(&by_key))?;
+            begin.push(0); // the next key that there can be
+        }
+        let mut found = Vec::new();
+        while found.len() < at_most {
+            let Entries::Ordered(cache) = &mut self.entries else { break };
+            let (mut keys, wanted) = (Vec::new(), at_most - found.len());
+            cache.visit(&begin, Some(&end), from, |key, _, _| {
+                keys.push(Bytes::copy_from_slice(key));
+                match keys.len() < wanted {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+            let is_all = keys.len() < wanted;
+            for by_time in keys {
+                let mut by_key = Vec::new();
+                let is_key = self.layout.put_by_key(&by_time, &mut by_key);
+                is_key.ok_or_else(|| self.corrupt(&by_time))?;
+                begin.clear();
+                begin.extend_from_slice(&by_time);
+                begin.push(0);
+                let Entries::Ordered(cache) = &mut self.entries else { break };
+                // Of what is of no more use, one entry may vanish before the other.
+                let Some((value, timestamp)) = cache.get(&by_key)? else { continue };
+                let windowed = self.windowed(&by_key.into())?;
+                found.push((windowed, self.codec.value(&value)?, timestamp));
+            }
+            if is_all {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// All windows that have not expired, ordered by key bytes and then by time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn all(&mut self) -> Result<Vec<Found<K, V>>, StateError> {
+        self.range(None, None, 0, Timestamp::MAX)
+    }
+
+    /// The windows of the keys between two, both included, by the order of their encoded bytes (`None`:
+    /// without bound), that begin (sessions: end) between `first` and `last`, both included, and have
+    /// not expired. Ordered as by [`WindowedStore::all`]; looks at all entries of the store.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn range(
+        &mut self,
+        from: Option<&K>,
+        to: Option<&K>,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> Result<Vec<Found<K, V>>, StateError> {
+        let bound = |key: Option<&K>| {
+            let encode = |key| {
+                let mut bytes = Vec::new();
+                self.codec.put_key(key, &mut bytes).map(|()| bytes)
+            };
+            key.map(encode).transpose()
+        };
+        let (from, to) = (bound(from)?.unwrap_or_default(), bound(to)?);
+        let mut found = Vec::new();
+        for (bytes, value, timestamp) in self.shown()? {
+            let parts = self.layout.parts(&bytes).ok_or_else(|| self.corrupt(&bytes))?;
+            let key = &bytes[parts.key.clone()];
+            let in_keys = key >= &from[..] && to.as_ref().is_none_or(|to| key <= &to[..]);
+            if in_keys && (first..=last).contains(&parts.end) {
+                found.push((self.windowed(&bytes)?, self.codec.value(&value)?, timestamp));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The encoded entries by key that have not expired.
+    pub(super) fn shown(&mut self) -> Result<Vec<(Bytes, Bytes, Timestamp)>, StateError> {
+        let mut shown = Vec::new();
+        let (layout, oldest) = (self.layout, self.time.saturating_sub(self.options.retention));
+        self.visit(&[], None, oldest.saturating_add(1), |key, value, timestamp| {
+            if layout.is_by_time(key) {
+                return ControlFlow::Break(()); // they come after all others
+            }
+            if layout.expires_by(key) > oldest {
+                shown.push((Bytes::copy_from_slice(key), value.clone(), timestamp));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(shown)
+    }
+
+    /// Shows what a key has with a first time (start of a window, end of a session) from `from` to
+    /// `to`, as far as it has not expired.
+    pub(super) fn visit_key(
+        &mut self,
+        key: &K,
+        from: Timestamp,
+        to: Timestamp,
+        mut visit: impl FnMut(&Parts, &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let oldest_live = self.time.saturating_sub(self.options.retention).saturating_add(1);
+        let from = from.max(oldest_live).max(0);
+        if to < from {
+            return Ok(());
+        }
+        let mut begin = Vec::new();
+        self.layout.begin(&mut begin);
+        self.codec.put_key(key, &mut begin)?;
+        let key_ends = begin.len();
+        let mut end = begin.clone();
+        begin.extend_from_slice(&from.to_be_bytes());
+        match to.checked_add(1) {
+            Some(above) => end.extend_from_slice(&above.to_be_bytes()),
+            None => end.extend_from_slice(&[u8::MAX; 8]), // above every time, as they are positive
+        }
+        let layout = self.layout;
+        self.visit(&begin, Some(&end), from, |found, value, timestamp| {
+            // Longer keys may lie in between.
+            match layout.parts(found) {
+                Some(parts) if parts.key.end == key_ends => visit(&parts, value, timestamp),
+                _ => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    /// As [`OrderedCache::visit`](crate::state::ordered::OrderedCache::visit).
+    fn visit(
+        &mut self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        oldest: Timestamp,
+        visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        match &mut self.entries {
+            Entries::Points(points) => points.visit(from, to, visit),
+            Entries::Ordered(cache) => cache.visit(from, to, oldest, visit),
+        }
+    }
+}

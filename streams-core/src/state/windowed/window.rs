@@ -1,0 +1,129 @@
+//! One window of a key at a time, found by its start, and the windows of a key.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker_api::Timestamp;
+
+use super::{Entries, Fixed, WindowedOptions, WindowedStore};
+use crate::error::StateError;
+use crate::record::Data;
+use crate::serde::DynSerde;
+use crate::state::{Store, StoreEngine};
+
+impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
+    /// A store over `engine`, which must be restored before the first access; its windows are `size`
+    /// milliseconds long.
+    pub fn new(
+        name: &str,
+        key_serde: DynSerde<K>,
+        value_serde: DynSerde<V>,
+        engine: Arc<dyn StoreEngine>,
+        size: Timestamp,
+        options: WindowedOptions,
+    ) -> Self {
+        Self::with_kind(name, (key_serde, value_serde), engine, size, options)
+    }
+
+    /// The value of a key in the window that begins at `start`, and its time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn get(&mut self, key: &K, start: Timestamp) -> Result<Option<(V, Timestamp)>, StateError> {
+        self.value(key, start, start)
+    }
+
+    /// Sets the value of a key in a window; `None` deletes it. Answers whether the store took it: it
+    /// does not if the window has expired.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn put(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        value: Option<V>,
+        timestamp: Timestamp,
+    ) -> Result<bool, StateError> {
+        self.set(key, (start, start, 0), value, timestamp)
+    }
+
+    /// Changes the value of a key in a window, without copying it where the store has it as it is.
+    /// `change` gets the value and its time, and answers the new time. Answers as
+    /// [`put`](super::WindowStore::put); if the window has expired, `change` is not called.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn update(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
+    ) -> Result<bool, StateError> {
+        self.advance_time(start);
+        if !self.is_live(start) {
+            return Ok(false);
+        }
+        if matches!(self.entries, Entries::Ordered(_)) {
+            let (mut value, before) = self.value(key, start, start)?.unzip();
+            let timestamp = change(&mut value, before);
+            return self.set(key, (start, start, 0), value, timestamp);
+        }
+        self.encode(key, (start, start, 0))?;
+        let Self { entries, scratch, codec, .. } = self;
+        if let Entries::Points(points) = entries {
+            points.update(scratch, |value, before| {
+                let timestamp = change(value, before);
+                *value = value.take().filter(|value| !codec.is_null(value));
+                timestamp
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Adds a value beside those that the key has in this window already. Answers as
+    /// [`put`](super::WindowStore::put).
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn add(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        value: V,
+        timestamp: Timestamp,
+    ) -> Result<bool, StateError> {
+        let mut number = Some(0);
+        self.visit_key(key, start, start, |parts, _, _| {
+            number = parts.number.checked_add(1);
+            ControlFlow::Continue(())
+        })?;
+        let number = number.ok_or_else(|| StateError::Corrupt {
+            path: PathBuf::from(self.codec.store()),
+            reason: "a window with more than 2^32 values of a key".into(),
+        })?;
+        self.set(key, (start, start, number), Some(value), timestamp)
+    }
+
+    /// The windows of a key that begin between `from` and `to`, both included, in their order.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn fetch(
+        &mut self,
+        key: &K,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, V, Timestamp)>, StateError> {
+        let mut found = Vec::new();
+        self.visit_key(key, from, to, |parts, value, timestamp| {
+            if parts.start <= to {
+                found.push((parts.start, value.clone(), timestamp));
+            }
+            ControlFlow::Continue(())
+        })?;
+        let decode = |(start, value, timestamp)| Ok((start, self.codec.value(&value)?, timestamp));
+        found.into_iter().map(decode).collect()
+    }
+}
