@@ -111,10 +111,11 @@ impl<K: 'static, V: 'static> TimestampExtractor<K, V> {
     }
 
     /// The event time of a record.
+    #[inline]
     pub(super) fn extract(
         &self,
         (record, owner): (&RecordRef<'_>, &Bytes),
-        (key, value): (&DynSerde<K>, &DynSerde<V>),
+        serdes: (&DynSerde<K>, &DynSerde<V>),
         partition: Timestamp,
         wall_clock: Timestamp,
     ) -> Timestamp {
@@ -122,16 +123,25 @@ impl<K: 'static, V: 'static> TimestampExtractor<K, V> {
             Kind::Record(OnInvalid::PartitionTime) if record.timestamp < 0 => partition,
             Kind::Record(_) => record.timestamp,
             Kind::WallClock => wall_clock,
-            Kind::Own(extract) => {
-                let times = RecordTimes { record: record.timestamp, partition };
-                let key = decode(&**key, record.key, owner);
-                match key.zip(decode(&**value, record.value, owner)) {
-                    Some((key, value)) => extract(&key, &value, times),
-                    // It is left out, or an error, when its turn comes, which should be soon.
-                    None => record.timestamp.max(0),
-                }
-            }
+            Kind::Own(extract) => own_time(&**extract, (record, owner), serdes, partition),
         }
+    }
+}
+
+/// The time that a function finds.
+#[inline(never)]
+fn own_time<K: 'static, V: 'static>(
+    extract: &dyn Fn(&K, &V, RecordTimes) -> Timestamp,
+    (record, owner): (&RecordRef<'_>, &Bytes),
+    (key, value): (&DynSerde<K>, &DynSerde<V>),
+    partition: Timestamp,
+) -> Timestamp {
+    let times = RecordTimes { record: record.timestamp, partition };
+    let key = decode(&**key, record.key, owner);
+    match key.zip(decode(&**value, record.value, owner)) {
+        Some((key, value)) => extract(&key, &value, times),
+        // It is left out, or an error, when its turn comes, which should be soon.
+        None => record.timestamp.max(0),
     }
 }
 

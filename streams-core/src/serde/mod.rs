@@ -107,6 +107,7 @@ pub fn encode<'a, T: 'static>(
 }
 
 /// Shares `bytes` with its owner, or copies it where it has none.
+#[inline]
 fn share(bytes: &[u8], owner: &Bytes) -> Bytes {
     if owner.is_empty() || bytes.is_empty() {
         return Bytes::copy_from_slice(bytes);

@@ -99,6 +99,16 @@ pub(super) struct Present {
     batch: Batch,
 }
 
+impl Present {
+    #[inline]
+    fn is_in(&self, partition: &TopicPartition, batch: &Batch) -> bool {
+        self.batch.bytes().as_ptr() == batch.bytes().as_ptr()
+            && self.batch.base_offset() == batch.base_offset()
+            && self.partition.partition == partition.partition
+            && Arc::ptr_eq(&self.partition.topic, &partition.topic)
+    }
+}
+
 impl TaskCore {
     /// A task without stores and outputs.
     pub fn new(id: TaskId, settings: TaskSettings) -> Self {
@@ -207,25 +217,21 @@ impl TaskCore {
     }
 
     /// Says which record comes next.
+    #[inline]
     pub fn set_source(&mut self, partition: &TopicPartition, offset: Offset, batch: &Batch) {
         self.let_go();
         self.from_record = true;
         match &mut self.source {
-            Some(present) if Arc::ptr_eq(&present.partition.topic, &partition.topic) => {
-                present.partition.partition = partition.partition;
-                present.offset = offset;
-                // A record in the same batch as the last one is the rule.
-                if present.batch.bytes().as_ptr() != batch.bytes().as_ptr()
-                    || present.batch.base_offset() != batch.base_offset()
-                {
-                    present.batch = batch.clone();
-                }
-            }
-            source => {
-                *source =
-                    Some(Present { partition: partition.clone(), offset, batch: batch.clone() });
-            }
+            // A record in the same batch as the last one is the rule.
+            Some(present) if present.is_in(partition, batch) => present.offset = offset,
+            _ => self.enter_batch(partition, offset, batch),
         }
+    }
+
+    #[cold]
+    fn enter_batch(&mut self, partition: &TopicPartition, offset: Offset, batch: &Batch) {
+        let (partition, batch) = (partition.clone(), batch.clone());
+        self.source = Some(Present { partition, offset, batch });
     }
 
     /// Says that what comes next does not stem from a record.

@@ -161,9 +161,11 @@ impl Task {
     fn process_some(&mut self, max: usize) -> Result<usize, Halt> {
         let mut done = 0;
         while done < max && !self.wants_seal() {
-            self.release_some()?;
-            if self.core.is_full() {
-                break;
+            if self.core.is_asynchronous() {
+                self.release_some()?;
+                if self.core.is_full() {
+                    break;
+                }
             }
             let Some(chosen) = self.choose() else {
                 break;
