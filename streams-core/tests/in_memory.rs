@@ -1,8 +1,9 @@
-//! Stores without files beside stores with files, in one task.
+//! Stores without files, also those of so many entries, beside stores with files, in one task.
 #![allow(clippy::unwrap_used)]
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
@@ -13,9 +14,9 @@ use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
 use world::World;
 
-const STORES: [&str; 3] = ["files", "forgetful", "memory"];
+const STORES: [&str; 4] = ["few", "files", "forgetful", "memory"];
 
-/// Puts every record in three stores.
+/// Puts every record in all stores.
 #[derive(Default)]
 struct Keep {
     stores: Vec<StoreHandle<KeyValueStore<String, String>>>,
@@ -52,15 +53,16 @@ fn topology() -> Topology {
     builder.add(NodeSpec::processor("keep", vec!["in".into()], Keep::default)).unwrap();
     for name in STORES {
         let logged = name != "forgetful";
-        let options = StoreOptions { logged, forward_on_seal: false, keep_old: false };
+        let options = StoreOptions { logged, ..StoreOptions::default() };
+        let options = StoreOptions { max_entries: (name == "few").then_some(2), ..options };
         let store = StoreSpec::key_value(name, text.clone(), text.clone(), options);
-        let store = if name == "files" { store } else { store.in_memory() };
+        let store = if name == "files" || name == "few" { store } else { store.in_memory() };
         builder.add_state_store(store, &["keep"]).unwrap();
     }
     builder.build().unwrap()
 }
 
-fn entries(thread: &mut StreamThread) -> [Vec<(String, String)>; 3] {
+fn entries(thread: &mut StreamThread) -> [Vec<(String, String)>; 4] {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let task = thread.tasks_mut().next().unwrap();
     let stores = task.core_mut().stores_mut();
@@ -69,6 +71,18 @@ fn entries(thread: &mut StreamThread) -> [Vec<(String, String)>; 3] {
         let entries = stores.at(at).dump().unwrap();
         entries.into_iter().map(|(key, value, _)| (text(key), text(value))).collect()
     })
+}
+
+/// What a store's changelog comes to.
+fn changelog(world: &World, store: &str) -> Vec<(String, String)> {
+    let mut fold = BTreeMap::new();
+    for (key, value) in world.records(&format!("app-{store}-changelog")) {
+        match value {
+            Some(value) => fold.insert(key, String::from_utf8(value).unwrap()),
+            None => fold.remove(&key),
+        };
+    }
+    fold.into_iter().collect()
 }
 
 fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -86,14 +100,17 @@ fn a_store_in_memory_comes_back_from_its_changelog_and_leaves_no_files() {
     let mut thread = world.thread();
     world.run(&mut thread).unwrap();
     let kept = pairs(&[("a", "2"), ("c", "1")]);
-    assert_eq!(entries(&mut thread), [kept.clone(), pairs(&[]), kept.clone()]);
+    // Of a, b and c, a was dropped by c; it came back, and b was deleted.
+    assert_eq!(entries(&mut thread), [kept.clone(), kept.clone(), pairs(&[]), kept.clone()]);
     world.write(&[("d", b"3")]);
     world.run(&mut thread).unwrap();
     let kept = [kept, pairs(&[("d", "3")])].concat();
-    assert_eq!(entries(&mut thread), [kept.clone(), pairs(&[("d", "3")]), kept]);
+    let few = pairs(&[("c", "1"), ("d", "3")]); // all times are equal: the keys decide
+    assert_eq!(entries(&mut thread), [few.clone(), kept.clone(), pairs(&[("d", "3")]), kept]);
+    assert_eq!(changelog(&world, "few"), few);
     drop(thread);
     let dir = world.env().state_dir.join("0_0");
     let files = world.engine.open(&dir, &STORES).unwrap();
     let in_files: Vec<_> = files.iter().map(|store| store.position().unwrap().is_some()).collect();
-    assert_eq!(in_files, [true, false, false]);
+    assert_eq!(in_files, [false, true, false, false]);
 }

@@ -4,10 +4,10 @@
 //! ([`HasSerde`]), or those given by hand upstream; types without a serde of their own are given one
 //! with a `with` constructor, and then the compiler asks for nothing.
 
-use streams_core::HasSerde;
 use streams_core::processor::{Partitioner, Partitions, TimestampExtractor};
 use streams_core::serde::DynSerde;
 use streams_core::topology::Pattern;
+use streams_core::{BuildError, HasSerde};
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -263,6 +263,7 @@ pub struct Materialized<K, V> {
     pub(crate) in_memory: bool,
     pub(crate) retention: Option<Duration>,
     pub(crate) history: Option<Duration>,
+    pub(crate) max_entries: Option<usize>,
 }
 
 with_serdes!(Materialized {
@@ -270,7 +271,8 @@ with_serdes!(Materialized {
     logging: true,
     in_memory: false,
     retention: None,
-    history: None
+    history: None,
+    max_entries: None
 });
 
 impl<K: HasSerde, V: HasSerde> Materialized<K, V> {
@@ -309,6 +311,15 @@ impl<K, V> Materialized<K, V> {
         self
     }
 
+    /// The same with `max_entries` keys at most, 1 or more, in memory. When another one comes, that which was
+    /// used least recently is dropped, also from the changelog, and nothing is forwarded for it: should it
+    /// come again, it is new. See [`StoreOptions::max_entries`](streams_core::state::StoreOptions). It is
+    /// never cached: each update is forwarded at once. Not for windows, sessions and versioned tables.
+    pub fn lru_map(mut self, max_entries: usize) -> Self {
+        self.max_entries = Some(max_entries);
+        self
+    }
+
     /// The same, but windows (and sessions) are kept for this long as stream time goes, from their
     /// start (of a session: its end); at least as long as records can fall into them, which is the default.
     /// Tables without windows keep everything.
@@ -330,16 +341,23 @@ impl<K, V> Materialized<K, V> {
         let name = self.name.clone().unwrap_or_else(|| nodes.new_store_name(prefix));
         if let Some(history) = self.history {
             nodes.keeps_history(&name, millis(history));
+            if self.max_entries.is_some() {
+                nodes.fail(BuildError::Invalid {
+                    node: name.clone(),
+                    reason: "a versioned table keeps every key; keep it without lru_map".into(),
+                });
+            }
         }
         TableStore {
             name,
             key: key.clone(),
             value: value.clone(),
-            caching: self.caching && self.history.is_none(),
+            caching: self.caching && self.history.is_none() && self.max_entries.is_none(),
             logging: self.logging,
             in_memory: self.in_memory,
             retention: self.retention.map(millis),
             history: self.history.map(millis),
+            max_entries: self.max_entries,
         }
     }
 }
@@ -399,6 +417,7 @@ impl<K, V> TableConfig<K, V> {
                 in_memory: false,
                 retention: None,
                 history: None,
+                max_entries: None,
             };
             return TableParts { name: None, store, inherited: (key_to_inherit.clone(), None) };
         };

@@ -9,7 +9,7 @@ use streams_core::state::WindowedOptions;
 use streams_core::topology::{NodeSpec, StoreSpec};
 
 use crate::processors::{Forwards, IdleClose, Merge, Nulls, SessionAggregate, TableStore};
-use crate::window_fold::{NO_HISTORY, WindowNode};
+use crate::window_fold::WindowNode;
 use crate::windows::{EmitStrategy, SessionWindows};
 
 /// What the processor and the store of an aggregation in sessions are made of, apart from its step.
@@ -24,8 +24,8 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
     /// What is wrong with it, if something is.
     pub(crate) fn mistake(&self) -> Option<String> {
         let needed = self.windows.open_for();
-        let no_history = self.store.history.map(|_| NO_HISTORY.into());
-        self.windows.mistake().or(self.emit.mistake()).or(no_history).or_else(|| {
+        let unfit = self.store.unfit_for_windows().map(String::from);
+        self.windows.mistake().or(self.emit.mistake()).or(unfit).or_else(|| {
             let given = self.store.retention.filter(|given| *given < needed)?;
             Some(format!(
                 "its store keeps sessions for {given} ms, but records can fall into them for \

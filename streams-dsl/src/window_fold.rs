@@ -43,17 +43,14 @@ impl<'a> WindowNode<'a> {
     }
 }
 
-/// Why an aggregate in windows or sessions is no versioned table.
-pub(crate) const NO_HISTORY: &str =
-    "windows have no history; give their store a retention (with_retention) instead";
-
 impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
     /// What is wrong with it, if something is.
     pub(crate) fn mistake(&self) -> Option<String> {
         let needed = self.windows.retention();
+        let unfit = self.store.unfit_for_windows().map(String::from);
         match self.store.retention {
             _ if self.windows.mistake().is_some() => self.windows.mistake(),
-            _ if self.store.history.is_some() => Some(NO_HISTORY.into()),
+            _ if unfit.is_some() => unfit,
             Some(given) if given < needed => Some(format!(
                 "its store keeps windows for {given} ms, but records can fall into them for \
                  {needed} ms; give it a retention of {needed} ms or more, or windows with less grace"

@@ -79,9 +79,10 @@ fn all_stores<K: Data + Eq + std::hash::Hash, V: Data>(
 ) {
     let serdes = || (key_serde.clone(), value_serde.clone());
     let some = || Some(value.clone());
-    {
+    for max_entries in [None, Some(1)] {
         let (k, v) = serdes();
-        let options = StoreOptions { forward_on_seal: true, ..StoreOptions::default() };
+        let forward_on_seal = max_entries.is_none();
+        let options = StoreOptions { forward_on_seal, max_entries, ..StoreOptions::default() };
         let mut s = KeyValueStore::new("s", k, v, engine(entries), options);
         let _ = (s.get(&key).is_ok(), s.all(), s.range(Some(&key), None));
         let _ = s.put(key.clone(), some(), time);

@@ -8,6 +8,10 @@
 //! of their last updates, with the value last forwarded as old value where that is asked for. A key
 //! that was created and deleted in between, and a deletion of an unknown key, yield nothing.
 //!
+//! A store with [`StoreOptions::max_entries`] (Kafka's LRU map) deletes the entry that was used least
+//! recently when there are too many: from memory, engine and changelog, in the commit of what came
+//! instead. The order of use is not kept through a restart: then the oldest times go first.
+//!
 //! After an error, and after a panic in a function of the application, the store must be dropped
 //! and opened again.
 
@@ -24,6 +28,7 @@ use hashbrown::HashMap;
 
 use super::entry_codec::EntryCodec;
 use super::point_cache::{Entry, PointCache, Presence, Slot};
+use super::recency::Recency;
 use super::{ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
 use crate::error::StateError;
 use crate::record::{Data, Headers};
@@ -31,6 +36,10 @@ use crate::serde::DynSerde;
 
 /// Bytes that a store holds in memory until [`Store::set_budget`] says otherwise.
 pub const DEFAULT_BUDGET: usize = 32 << 20;
+
+/// How many entries go at most when one comes: more than one only after
+/// [`StoreOptions::max_entries`] was made smaller, and then a commit should not burst of it.
+const MOST_DROPPED: usize = 16;
 
 /// What a [`KeyValueStore`] does beyond storing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +52,32 @@ pub struct StoreOptions {
     pub forward_on_seal: bool,
     /// Updates come with the value before.
     pub keep_old: bool,
+    /// The store holds at most so many entries, 1 or more (Kafka's `lruMap`). When another one comes, that
+    /// which was used least recently is deleted, also in the changelog, and nothing is forwarded for it.
+    /// Uses are [`get`](KeyValueStore::get), and whatever changes an entry; scans are none. After a restart
+    /// entries count as used in the order of their times. A store that held more before gets rid of the rest
+    /// by and by. Not together with `forward_on_seal`: what was dropped could no longer be forwarded.
+    pub max_entries: Option<usize>,
 }
 
 impl Default for StoreOptions {
-    /// Logged; an operator forwards what it wants, when it wants.
+    /// Logged; an operator forwards what it wants, when it wants; as many entries as come.
     fn default() -> Self {
-        Self { logged: true, forward_on_seal: false, keep_old: false }
+        Self { logged: true, forward_on_seal: false, keep_old: false, max_entries: None }
+    }
+}
+
+impl StoreOptions {
+    /// What is wrong with them, if something is.
+    pub(crate) fn mistake(&self) -> Option<&'static str> {
+        match self.max_entries {
+            Some(0) => Some("it holds no entry at all; let its max_entries be 1 or more"),
+            Some(_) if self.forward_on_seal => Some(
+                "a store with max_entries cannot forward at the seal, as it may have dropped what is to be \
+                 forwarded; forward at once (forward_on_seal: false)",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -96,6 +125,8 @@ pub struct KeyValueStore<K, V> {
     left: usize,
     /// The entry that was changed last.
     changed: Option<Slot>,
+    /// The order of use, once it is known; always `None` without [`StoreOptions::max_entries`].
+    recency: Option<Box<Recency<K>>>,
     /// What entries are forwarded with at the seal; most records have no headers.
     headers: HashMap<Slot, Headers, FixedState>,
     scratch: Vec<u8>,
@@ -134,6 +165,7 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             inserted: 0,
             left: 0,
             changed: None,
+            recency: None,
             headers: HashMap::with_hasher(FixedState::default()),
             scratch: Vec::new(),
         }
@@ -144,6 +176,7 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
     /// # Errors
     /// [`StateError`].
     pub fn get(&mut self, key: &K) -> Result<Option<(&V, Timestamp)>, StateError> {
+        self.know_recency()?;
         let slot = match self.cache.find(key) {
             Some(slot) => slot,
             None => match self.read(key)? {
@@ -152,6 +185,9 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             },
         };
         let entry = self.cache.at(slot);
+        if let (Some(recency), Some(_)) = (&mut self.recency, &entry.value) {
+            recency.used(key);
+        }
         Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
     }
 
@@ -178,15 +214,18 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<Option<V>, StateError> {
+        self.know_recency()?;
         let slot = match self.cache.find(&key) {
             Some(slot) => slot,
             None if self.options.keep_old => self.load(key)?,
             None => self.insert(key, None, Presence::Unknown)?,
         };
-        Ok(self.change(slot, |slot, _| {
+        let old = self.change(slot, |slot, _| {
             *slot = value;
             timestamp
-        }))
+        });
+        self.drop_eldest(slot, timestamp)?;
+        Ok(old)
     }
 
     /// Changes the value of a key in place, with one look-up. `change` gets the value (`None`: there
@@ -216,6 +255,7 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         key: &K,
         change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
     ) -> Result<Updated<'_, V>, StateError> {
+        self.know_recency()?;
         let slot = match self.cache.find(key) {
             Some(slot) => slot,
             None => self.load(key.clone())?,
@@ -225,6 +265,7 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             timestamp = change(value, before);
             timestamp
         });
+        self.drop_eldest(slot, timestamp)?;
         Ok(Updated { new: self.cache.at(slot).value.as_ref(), old, timestamp })
     }
 
@@ -391,6 +432,48 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         };
         self.cache.change(slot, change, |value| codec.value_weight(value.as_ref()));
         old
+    }
+
+    /// Looks at what a store that holds only so many entries has, before its first access.
+    fn know_recency(&mut self) -> Result<(), StateError> {
+        let Some(most) = self.options.max_entries.filter(|_| self.recency.is_none()) else {
+            return Ok(());
+        };
+        let mut keys = Vec::new();
+        for entry in self.engine.scan(&[], None)? {
+            let (key, value) = entry?;
+            keys.push((self.codec.split(&value)?.0, self.codec.key(&key)?));
+        }
+        keys.sort_by_key(|(timestamp, _)| *timestamp);
+        self.recency = Some(Box::new(Recency::new(most, keys.into_iter().map(|(_, key)| key))));
+        Ok(())
+    }
+
+    /// An entry was changed: it was used last, and what was used least recently goes at this time, if there
+    /// are too many now.
+    fn drop_eldest(&mut self, changed: Slot, timestamp: Timestamp) -> Result<(), StateError> {
+        let Some(recency) = &mut self.recency else { return Ok(()) };
+        let Entry { key, value, .. } = self.cache.at(changed);
+        if value.is_none() {
+            recency.remove(key);
+            return Ok(());
+        }
+        recency.used(key);
+        for _ in 0..MOST_DROPPED {
+            let Some(key) = self.recency.as_mut().and_then(|recency| recency.take_eldest()) else {
+                break;
+            };
+            let slot = match self.cache.find(&key) {
+                Some(slot) => slot,
+                None => self.insert(key, None, Presence::Unknown)?,
+            };
+            let delete = |value: &mut Option<V>, _| {
+                *value = None;
+                timestamp
+            };
+            self.cache.change(slot, delete, |_| self.codec.value_weight(None));
+        }
+        Ok(())
     }
 
     /// Takes a key that is not in memory into it, with what the engine has.

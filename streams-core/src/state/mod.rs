@@ -15,6 +15,7 @@ mod ordered;
 mod point_cache;
 mod position;
 mod prefixed;
+mod recency;
 mod restore;
 mod sorted;
 mod store;

@@ -110,7 +110,8 @@ impl TopologyBuilder {
     /// Adds a store, and connects it to these processors.
     ///
     /// # Errors
-    /// [`BuildError::DuplicateName`], [`BuildError::Unknown`].
+    /// [`BuildError::DuplicateName`], [`BuildError::Unknown`]; [`BuildError::Invalid`] if its options
+    /// cannot be.
     pub fn add_state_store(
         &mut self,
         store: StoreSpec,
@@ -118,6 +119,9 @@ impl TopologyBuilder {
     ) -> Result<(), BuildError> {
         if self.stores.contains_key(&store.name) {
             return Err(BuildError::DuplicateName { name: store.name });
+        }
+        if let Some(reason) = store.mistake {
+            return Err(invalid(&store.name, reason));
         }
         let name = store.name.clone();
         self.stores.insert(name.clone(), store);

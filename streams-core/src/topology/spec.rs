@@ -300,6 +300,8 @@ pub struct StoreSpec {
     pub in_memory: bool,
     /// How records of a topic become entries, if the store can be the copy of one.
     pub(crate) copy: Option<Arc<dyn ChangelogFormat>>,
+    /// What is wrong with its options.
+    pub(crate) mistake: Option<&'static str>,
 }
 
 impl StoreSpec {
@@ -315,17 +317,18 @@ impl StoreSpec {
     /// the topic, as far as that is consumed. What cannot be decoded, or has no key, is left out then too.
     ///
     /// # Errors
-    /// [`BuildError::Invalid`] if it is no key-value store.
+    /// [`BuildError::Invalid`] if it is no key-value store, or one that holds only so many entries.
     pub fn copy_of(self, topic: &str) -> Result<Self, BuildError> {
         let Some(format) = self.copy.clone() else {
-            let reason = "only a key-value store is a copy of a topic; keep a table of it, or fill \
-                          this store in a processor";
+            let reason = "only a key-value store, without max_entries, is a copy of a topic; keep a \
+                          table of it, or fill this store in a processor";
             return Err(BuildError::Invalid { node: self.name, reason: reason.into() });
         };
         Ok(Self { changelog: None, source_topic: Some(topic.into()), format, ..self })
     }
 
-    /// A key-value store; a logged one has a compacted changelog.
+    /// A key-value store; a logged one has a compacted changelog. One that holds only so many entries
+    /// ([`StoreOptions::max_entries`]) is in memory.
     pub fn key_value<K: Data + Eq + Hash, V: Data>(
         name: &str,
         key: DynSerde<K>,
@@ -333,7 +336,7 @@ impl StoreSpec {
         options: StoreOptions,
     ) -> Self {
         let store = name.to_string();
-        let copy = Arc::new(TopicFormat::new(key.clone(), value.clone()));
+        let copy: Arc<dyn ChangelogFormat> = Arc::new(TopicFormat::new(key.clone(), value.clone()));
         let make = move |engine| -> Box<dyn Store> {
             Box::new(KeyValueStore::new(&store, key.clone(), value.clone(), engine, options))
         };
@@ -343,8 +346,9 @@ impl StoreSpec {
             source_topic: None,
             format: Arc::new(KeyValueFormat),
             make: Arc::new(make),
-            in_memory: false,
-            copy: Some(copy),
+            in_memory: options.max_entries.is_some(),
+            copy: options.max_entries.is_none().then_some(copy),
+            mistake: options.mistake(),
         }
     }
 
@@ -451,6 +455,7 @@ impl StoreSpec {
             make: Arc::new(move |engine| make(&store, engine)),
             in_memory: false,
             copy: None,
+            mistake: None,
         }
     }
 }

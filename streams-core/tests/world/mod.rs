@@ -237,8 +237,15 @@ impl World {
         topics.iter().map(|topic| topic.name.to_string()).collect()
     }
 
-    /// Keys and values of a topic.
+    /// Keys and values of a topic, which are text and numbers.
     pub fn read(&self, topic: &str) -> Vec<(String, i64)> {
+        let number =
+            |value: Option<Vec<u8>>| i64::from_be_bytes(value.unwrap().try_into().unwrap());
+        self.records(topic).into_iter().map(|(key, value)| (key, number(value))).collect()
+    }
+
+    /// Keys and values of a topic; the keys are text.
+    pub fn records(&self, topic: &str) -> Vec<(String, Option<Vec<u8>>)> {
         let config = FetcherConfig::default();
         let mut reader: Box<dyn Fetcher> =
             self.broker.fetcher(config, Waker::noop().clone()).unwrap();
@@ -249,8 +256,7 @@ impl World {
                 for record in batch.records() {
                     let record = record.unwrap();
                     let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
-                    let value = record.value.unwrap().try_into().unwrap();
-                    found.push((key, i64::from_be_bytes(value)));
+                    found.push((key, record.value.map(<[u8]>::to_vec)));
                 }
             }
         }

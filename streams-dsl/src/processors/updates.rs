@@ -20,6 +20,8 @@ pub(crate) struct TableStore<K, V> {
     pub(crate) retention: Option<i64>,
     /// How long the history of a versioned table is, in milliseconds.
     pub(crate) history: Option<i64>,
+    /// How many keys it has at most.
+    pub(crate) max_entries: Option<usize>,
 }
 
 impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {
@@ -34,13 +36,27 @@ impl<K: Data + Eq + Hash, V: Data> TableStore<K, V> {
             logged: self.logging,
             forward_on_seal: self.caching,
             keep_old: sends_old_values,
+            max_entries: self.max_entries,
         };
         self.kept(StoreSpec::key_value(&self.name, key, value, options))
     }
 
     /// Whether its changelog would be what the table is made of.
     pub(crate) fn is_copy(&self) -> bool {
-        self.logging && self.history.is_none()
+        self.logging && self.history.is_none() && self.max_entries.is_none()
+    }
+
+    /// Why it cannot keep windows or sessions, if so.
+    pub(crate) fn unfit_for_windows(&self) -> Option<&'static str> {
+        match self {
+            Self { history: Some(_), .. } => Some(
+                "windows have no history; give their store a retention (with_retention) instead",
+            ),
+            Self { max_entries: Some(_), .. } => {
+                Some("windows go by their age; give their store a retention instead of lru_map")
+            }
+            _ => None,
+        }
     }
 
     /// A store of any kind where the table wants it: in files or in memory.

@@ -7,6 +7,7 @@ mod async_map;
 mod cogroup;
 mod foreign_keys;
 mod grouped_tables;
+mod lru_tables;
 mod model;
 mod names;
 mod nulls;

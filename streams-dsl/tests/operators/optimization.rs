@@ -338,4 +338,6 @@ fn only_a_table_that_is_its_topic_needs_no_changelog() {
     assert_eq!(changelogs(Optimization::ALL, Consumed::default(), kept.clone()), ["other"]);
     assert_eq!(changelogs(Optimization::ALL, by_hand(), kept), both);
     assert_eq!(changelogs(Optimization::ALL, Consumed::default(), versioned), both);
+    let bounded = Materialized::named("kept").lru_map(5);
+    assert_eq!(changelogs(Optimization::ALL, Consumed::default(), bounded), both);
 }

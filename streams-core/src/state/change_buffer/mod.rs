@@ -82,7 +82,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         logged: bool,
     ) -> Self {
         let held: DynSerde<Held<V>> = Arc::new(HeldSerde(value_serde));
-        let options = StoreOptions { logged, forward_on_seal: false, keep_old: false };
+        let options = StoreOptions { logged, ..StoreOptions::default() };
         let part = Arc::new(Prefixed { engine: engine.clone(), prefix: UPDATE });
         Self {
             codec: EntryCodec::new(name, key_serde.clone(), held.clone()),

@@ -53,7 +53,8 @@ fn flush(store: &mut KeyValueStore<u8, i64>, engine: &LossyEngine, at: i64) {
     store.flushed();
 }
 
-const CACHED: StoreOptions = StoreOptions { logged: true, forward_on_seal: true, keep_old: false };
+const CACHED: StoreOptions =
+    StoreOptions { logged: true, forward_on_seal: true, keep_old: false, max_entries: None };
 const WITH_OLD: StoreOptions = StoreOptions { keep_old: true, ..CACHED };
 const UNCACHED: StoreOptions = StoreOptions { forward_on_seal: false, ..CACHED };
 
@@ -100,6 +101,8 @@ struct World {
     /// As of the last forward, and the keys updated since in order of their last update.
     forwarded: Model,
     changed: Vec<(u8, Timestamp)>,
+    /// The keys in order of their last use.
+    uses: Vec<u8>,
     /// Taken for the engine, and the length of the log at that moment.
     in_flight: Option<(EntryBatch, usize)>,
     budget: usize,
@@ -111,7 +114,7 @@ impl World {
         let engine = LossyEngine::new();
         let store = store(&engine, options);
         let (log, model, forwarded) = (Log::default(), Model::new(), Model::new());
-        let (changed, in_flight, now) = (Vec::new(), None, 0);
+        let (changed, uses, in_flight, now) = (Vec::new(), Vec::new(), None, 0);
         Self {
             engine,
             options,
@@ -120,6 +123,7 @@ impl World {
             model,
             forwarded,
             changed,
+            uses,
             in_flight,
             budget: DEFAULT_BUDGET,
             now,
@@ -129,6 +133,15 @@ impl World {
     fn changed(&mut self, key: u8) {
         self.changed.retain(|(other, _)| *other != key);
         self.changed.push((key, self.now));
+    }
+
+    /// A key was read or changed; the one that was used least recently is dropped, if there are too many.
+    fn used(&mut self, key: u8) {
+        self.uses.retain(|other| *other != key);
+        self.uses.extend(self.model.contains_key(&key).then_some(key));
+        if self.options.max_entries.is_some_and(|most| self.uses.len() > most) {
+            self.model.remove(&self.uses.remove(0));
+        }
     }
 
     /// One update that the store must forward now, or none.
@@ -175,6 +188,7 @@ impl World {
                 let old = self.store.put(key, value, self.now).unwrap();
                 assert_eq!(old, before.filter(|_| returns_old));
                 self.changed(key);
+                self.used(key);
             }
             Op::Update(key, by) => {
                 let before = self.model.get(&key).copied();
@@ -190,6 +204,7 @@ impl World {
                 assert_eq!(updated.old, before.map(|b| b.0).filter(|_| returns_old));
                 self.model.insert(key, (new, now));
                 self.changed(key);
+                self.used(key);
             }
             Op::DeleteIn(key) => {
                 let before = self.model.remove(&key).map(|(value, _)| value);
@@ -203,10 +218,12 @@ impl World {
                 if before.is_some() || self.changed.iter().any(|(other, _)| *other == key) {
                     self.changed(key);
                 }
+                self.used(key);
             }
             Op::Get(key) => {
                 let found = self.store.get(&key).unwrap().map(|(value, time)| (*value, time));
                 assert_eq!(found, self.model.get(&key).copied());
+                self.used(key);
             }
             Op::Range(from, to) => {
                 let found = self.store.range(Some(&from), Some(&to)).unwrap();
@@ -283,6 +300,8 @@ impl World {
         self.model = self.log.fold.clone();
         self.forwarded = self.model.clone();
         self.changed.clear();
+        self.uses = self.model.keys().copied().collect();
+        self.uses.sort_by_key(|key| self.model[key].1);
     }
 }
 
@@ -304,13 +323,56 @@ proptest! {
         keep_old: bool,
         ops in proptest::collection::vec(op(), 1..300),
     ) {
-        let mut world = World::new(StoreOptions { logged: true, forward_on_seal, keep_old });
+        let options = StoreOptions { forward_on_seal, keep_old, ..StoreOptions::default() };
+        let mut world = World::new(options);
         ops.iter().for_each(|op| world.step(op));
         let all = world.store.all().unwrap();
         let expected: Vec<_> =
             world.model.iter().map(|(key, (value, time))| (*key, *value, *time)).collect();
         prop_assert_eq!(all, expected);
     }
+
+    #[test]
+    fn a_store_of_so_many_entries_holds_those_that_were_used_last(
+        keep_old: bool,
+        most in 1..6usize,
+        ops in proptest::collection::vec(op(), 1..300),
+    ) {
+        let max_entries = Some(most);
+        let mut world = World::new(StoreOptions { keep_old, max_entries, ..UNCACHED });
+        for op in &ops {
+            world.step(op);
+            let all = world.store.all().unwrap();
+            let expected: Vec<_> =
+                world.model.iter().map(|(key, (value, time))| (*key, *value, *time)).collect();
+            prop_assert!(all.len() <= most);
+            prop_assert_eq!(all, expected);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_may_hold_fewer_entries_than_it_has_drops_a_few_at_a_time() {
+    let engine = LossyEngine::new();
+    let bounded = |most| StoreOptions { max_entries: Some(most), ..UNCACHED };
+    let mut large = store(&engine, bounded(100));
+    for key in 0..100 {
+        large.put(key, Some(0), 1_000 - i64::from(key)).unwrap();
+    }
+    large.seal(&mut Log::default()).unwrap();
+    flush(&mut large, &engine, 1);
+    let mut small = store(&engine, bounded(60));
+    let mut log = Log::default();
+    let mut left = Vec::new();
+    for key in 100..105 {
+        small.put(key, Some(1), 2_000).unwrap();
+        left.push(small.all().unwrap().len());
+    }
+    assert_eq!(left, [85, 70, 60, 60, 60]);
+    small.seal(&mut log).unwrap();
+    let dropped: Vec<u8> =
+        log.records.iter().filter(|(_, value, _)| value.is_none()).map(|(key, ..)| *key).collect();
+    assert_eq!(dropped, (55..100).rev().collect::<Vec<u8>>(), "the oldest times go first");
 }
 
 #[test]

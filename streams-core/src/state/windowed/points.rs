@@ -56,7 +56,7 @@ impl<V: Data> Points<V> {
     ) -> Self {
         let WindowedOptions { logged, forward_on_seal, keep_old, .. } = *options;
         let keep_old = keep_old && forward_on_seal;
-        let options = StoreOptions { logged, forward_on_seal, keep_old };
+        let options = StoreOptions { logged, forward_on_seal, keep_old, ..StoreOptions::default() };
         let time_of = |key: &WindowKey| LAYOUT.expires_by(&key.0);
         let store =
             KeyValueStore::with_times(name, Arc::new(AsItIs), value, engine, options, time_of);
