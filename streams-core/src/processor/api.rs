@@ -1,5 +1,6 @@
 //! What application code implements and uses: processors and their contexts.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -176,7 +177,7 @@ impl InitContext<'_> {
             return Err(BuildError::NotConnected { node: self.node.into(), store: name.into() });
         };
         let store = self.task.stores_mut().at(index);
-        if !store.as_any_mut().is::<S>() {
+        if !(store as &dyn Any).is::<S>() {
             return Err(BuildError::StoreType {
                 node: self.node.into(),
                 store: name.into(),

@@ -15,7 +15,6 @@
 //! After an error, and after a panic in a function of the application, the store must be dropped and
 //! opened again.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -25,9 +24,8 @@ use broker_api::Timestamp;
 use bytes::{Buf, Bytes};
 
 use super::entry_codec::EntryCodec;
-use super::key_value::DEFAULT_BUDGET;
 use super::ordered::OrderedCache;
-use super::{ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use super::{Store, StoreCache, StoreEngine};
 use crate::error::StateError;
 use crate::record::Data;
 use crate::serde::DynSerde;
@@ -54,7 +52,6 @@ pub struct Buffered<K, V> {
 pub struct BufferStore<K, V> {
     codec: EntryCodec<K, V>,
     cache: OrderedCache,
-    logged: bool,
     /// By class: no entry is older. What is not there is not known yet.
     oldest: BTreeMap<u8, Timestamp>,
     scratch: Vec<u8>,
@@ -71,8 +68,7 @@ impl<K: Data, V: Data> BufferStore<K, V> {
     ) -> Self {
         Self {
             codec: EntryCodec::new(name, key_serde, value_serde),
-            cache: OrderedCache::new(name, engine, time_of, false, DEFAULT_BUDGET),
-            logged,
+            cache: OrderedCache::new(name, engine, time_of, logged, false),
             oldest: BTreeMap::new(),
             scratch: Vec::new(),
         }
@@ -249,57 +245,12 @@ impl<K: Data, V: Data> Store for BufferStore<K, V> {
         self.codec.store()
     }
 
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<Self>()
+    fn cache(&self) -> &dyn StoreCache {
+        &self.cache
     }
 
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
-        let logged = self.logged;
-        self.cache.commit(|key, value, timestamp| match logged {
-            true => changelog.put(key, value.map(|value| &value[..]), timestamp),
-            false => Ok(()),
-        })
-    }
-
-    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
-        Ok(self.cache.begin_flush())
-    }
-
-    fn flushed(&mut self) {
-        self.cache.flushed();
-    }
-
-    fn has_uncommitted(&self) -> bool {
-        self.cache.has_uncommitted()
-    }
-
-    fn unsealed_bytes(&self) -> usize {
-        self.cache.uncommitted_bytes() * usize::from(self.logged)
-    }
-
-    fn dirty_bytes(&self) -> usize {
-        self.cache.dirty_bytes()
-    }
-
-    fn cached_bytes(&self) -> usize {
-        self.cache.bytes()
-    }
-
-    fn set_budget(&mut self, bytes: usize) {
-        self.cache.set_budget(bytes);
-    }
-
-    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
-        let mut entries = Vec::new();
-        self.cache.visit(&[], None, Timestamp::MIN, |key, value, timestamp| {
-            entries.push((key.to_vec(), value.to_vec(), timestamp));
-            ControlFlow::Continue(())
-        })?;
-        Ok(entries)
+    fn cache_mut(&mut self) -> &mut dyn StoreCache {
+        &mut self.cache
     }
 }
 
@@ -311,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::serde::HasSerde;
-    use crate::state::{LossyEngine, StateEngine, engine_suite};
+    use crate::state::{ChangelogWriter, LossyEngine, StateEngine, engine_suite};
 
     struct Ignored;
 

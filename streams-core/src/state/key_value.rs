@@ -15,7 +15,6 @@
 //! After an error, and after a panic in a function of the application, the store must be dropped
 //! and opened again.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::path::PathBuf;
@@ -567,14 +566,16 @@ impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {
         self.codec.store()
     }
 
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<Self>()
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
+    fn cache(&self) -> &dyn super::StoreCache {
         self
     }
 
+    fn cache_mut(&mut self) -> &mut dyn super::StoreCache {
+        self
+    }
+}
+
+impl<K: Data + Eq + Hash, V: Data> super::StoreCache for KeyValueStore<K, V> {
     fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
         debug_assert!(
             !self.options.forward_on_seal || !self.cache.has_forwards(),

@@ -33,7 +33,7 @@ pub use lossy::LossyEngine;
 pub use position::Position;
 pub use restore::{Changelog, RestorePlan, RestoreStats, Restorer};
 pub use sorted::SortedStore;
-pub use store::{ChangelogFormat, ChangelogWriter, RawEntry, Store};
+pub use store::{ChangelogFormat, ChangelogWriter, RawEntry, Store, StoreCache};
 pub use versioned::{Put, Version, VersionedOptions, VersionedStore};
 pub use windowed::{
     Fixed, Found, Session, SessionStore, WindowKind, WindowStore, WindowedOptions, WindowedStore,

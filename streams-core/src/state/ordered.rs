@@ -19,7 +19,8 @@ use std::sync::Arc;
 use broker_api::Timestamp;
 use bytes::Bytes;
 
-use super::{EntryBatch, StoreEngine, entry_codec};
+use super::key_value::DEFAULT_BUDGET;
+use super::{ChangelogWriter, EntryBatch, RawEntry, StoreCache, StoreEngine, entry_codec};
 use crate::error::StateError;
 
 /// What an entry in memory costs besides the bytes of its key and value: its slot, its share of the
@@ -91,6 +92,7 @@ pub(super) struct OrderedCache {
     /// Places of `order` below are forwarded.
     forwarded_to: usize,
     changes: u64,
+    logged: bool,
     forwards: bool,
     uncommitted: usize,
     uncommitted_bytes: usize,
@@ -109,13 +111,14 @@ pub(super) struct OrderedCache {
 
 impl OrderedCache {
     /// A cache over `engine`, which must be restored before the first access. `time_of` tells the
-    /// time of a key. If `forwards`, changes are remembered for [`OrderedCache::next_changed`].
+    /// time of a key. If `logged`, changes are written to a changelog; if `forwards`, they are
+    /// remembered for [`OrderedCache::next_changed`].
     pub(super) fn new(
         store: &str,
         engine: Arc<dyn StoreEngine>,
         time_of: fn(&[u8]) -> Timestamp,
+        logged: bool,
         forwards: bool,
-        budget: usize,
     ) -> Self {
         Self {
             store: store.to_owned(),
@@ -125,6 +128,7 @@ impl OrderedCache {
             order: Vec::new(),
             forwarded_to: 0,
             changes: 0,
+            logged,
             forwards,
             uncommitted: 0,
             uncommitted_bytes: 0,
@@ -135,35 +139,13 @@ impl OrderedCache {
             sweep_at: SWEEP_SLACK,
             bytes: 0,
             dirty_bytes: 0,
-            budget,
+            budget: DEFAULT_BUDGET,
         }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(super) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes
-    }
-
-    pub(super) fn has_uncommitted(&self) -> bool {
-        self.uncommitted > 0
-    }
-
-    /// Bytes of keys and values of uncommitted entries.
-    pub(super) fn uncommitted_bytes(&self) -> usize {
-        self.uncommitted_bytes
     }
 
     /// Whether changes are left that were not forwarded.
     pub(super) fn has_changed(&self) -> bool {
         self.forwards && self.order[self.forwarded_to..].iter().any(|place| self.counts(place))
-    }
-
-    pub(super) fn set_budget(&mut self, bytes: usize) {
-        self.budget = bytes;
-        self.evict();
     }
 
     /// Entries up to this time need not be kept in memory any longer, nor be written to the engine.
@@ -307,17 +289,20 @@ impl OrderedCache {
         None
     }
 
-    /// Uncommitted entries become committed; `each` sees them in the order of their last changes.
+    /// Uncommitted entries become committed; `each` sees them in the order of their last changes, if
+    /// they are logged.
     pub(super) fn commit(
         &mut self,
-        mut each: impl FnMut(&[u8], Option<&Bytes>, Timestamp) -> Result<(), StateError>,
+        mut each: impl FnMut(&[u8], Option<&[u8]>, Timestamp) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         for (change, key) in std::mem::take(&mut self.order) {
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             if slot.state != State::Uncommitted || slot.change != change {
                 continue;
             }
-            each(&key, slot.value.as_ref(), slot.timestamp)?;
+            if self.logged {
+                each(&key, slot.value.as_ref().map(|value| &value[..]), slot.timestamp)?;
+            }
             slot.state = State::Committed;
             self.committed.push(key);
         }
@@ -355,56 +340,6 @@ impl OrderedCache {
         self.sweep_at = self.slots.len() * 2 + SWEEP_SLACK;
         let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
         self.complete_from = Some(complete_from.max(expired.saturating_add(1)));
-    }
-
-    /// All committed entries, for the engine. To be called right after [`OrderedCache::commit`], and
-    /// not again before [`OrderedCache::flushed`].
-    pub(super) fn begin_flush(&mut self) -> EntryBatch {
-        let mut batch = EntryBatch::new();
-        for key in std::mem::take(&mut self.committed) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
-            if slot.state != State::Committed {
-                continue; // listed twice
-            }
-            slot.state = State::Flushing;
-            if (self.time_of)(&key) > self.expired {
-                let value = slot.value.as_ref();
-                let encoded: Result<(), std::convert::Infallible> = batch.put_with(
-                    |out| {
-                        out.extend_from_slice(&key);
-                        Ok(())
-                    },
-                    |out| {
-                        Ok(value.map(|value| {
-                            out.extend_from_slice(&slot.timestamp.to_be_bytes());
-                            out.extend_from_slice(value);
-                        }))
-                    },
-                );
-                let Ok(()) = encoded;
-            }
-            self.flushing.push(key);
-        }
-        batch
-    }
-
-    /// The batch of the last [`OrderedCache::begin_flush`] is in the engine.
-    pub(super) fn flushed(&mut self) {
-        for key in std::mem::take(&mut self.flushing) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
-            if slot.state != State::Flushing {
-                continue; // changed since
-            }
-            let weight = slot.weight(&key);
-            slot.state = State::Clean;
-            self.dirty_bytes -= weight;
-            if slot.value.is_none() || (self.time_of)(&key) <= self.expired {
-                self.slots.remove(&key);
-                self.bytes -= weight;
-            }
-        }
-        self.sweep();
-        self.evict();
     }
 
     /// Whether everything from this time on is in memory.
@@ -480,6 +415,89 @@ impl OrderedCache {
     fn split(&self, entry: &Bytes) -> Result<Timed, StateError> {
         let (timestamp, value) = entry_codec::split(&self.store, entry)?;
         Ok((value, timestamp))
+    }
+}
+
+impl StoreCache for OrderedCache {
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        self.commit(|key, value, timestamp| changelog.put(key, value, timestamp))
+    }
+
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
+        let mut batch = EntryBatch::new();
+        for key in std::mem::take(&mut self.committed) {
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            if slot.state != State::Committed {
+                continue; // listed twice
+            }
+            slot.state = State::Flushing;
+            if (self.time_of)(&key) > self.expired {
+                let value = slot.value.as_ref();
+                let encoded: Result<(), std::convert::Infallible> = batch.put_with(
+                    |out| {
+                        out.extend_from_slice(&key);
+                        Ok(())
+                    },
+                    |out| {
+                        Ok(value.map(|value| {
+                            out.extend_from_slice(&slot.timestamp.to_be_bytes());
+                            out.extend_from_slice(value);
+                        }))
+                    },
+                );
+                let Ok(()) = encoded;
+            }
+            self.flushing.push(key);
+        }
+        Ok(batch)
+    }
+
+    fn flushed(&mut self) {
+        for key in std::mem::take(&mut self.flushing) {
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            if slot.state != State::Flushing {
+                continue; // changed since
+            }
+            let weight = slot.weight(&key);
+            slot.state = State::Clean;
+            self.dirty_bytes -= weight;
+            if slot.value.is_none() || (self.time_of)(&key) <= self.expired {
+                self.slots.remove(&key);
+                self.bytes -= weight;
+            }
+        }
+        self.sweep();
+        self.evict();
+    }
+
+    fn has_uncommitted(&self) -> bool {
+        self.uncommitted > 0
+    }
+
+    fn unsealed_bytes(&self) -> usize {
+        self.uncommitted_bytes * (usize::from(self.logged) + usize::from(self.forwards))
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes;
+        self.evict();
+    }
+
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
+        let mut entries = Vec::new();
+        self.visit(&[], None, Timestamp::MIN, |key, value, timestamp| {
+            entries.push((key.to_vec(), value.to_vec(), timestamp));
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
     }
 }
 

@@ -8,7 +8,6 @@
 //! After an error, and after a panic in a function of the application, the store must be dropped and
 //! opened again.
 
-use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -16,9 +15,8 @@ use broker_api::Timestamp;
 use bytes::Bytes;
 
 use super::entry_codec::EntryCodec;
-use super::key_value::DEFAULT_BUDGET;
 use super::ordered::OrderedCache;
-use super::{ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use super::{Store, StoreCache, StoreEngine};
 use crate::error::StateError;
 use crate::record::Data;
 use crate::serde::{DynSerde, HasSerde};
@@ -27,7 +25,6 @@ use crate::serde::{DynSerde, HasSerde};
 pub struct SortedStore<V> {
     codec: EntryCodec<Bytes, V>,
     cache: OrderedCache,
-    logged: bool,
 }
 
 impl<V: Data> SortedStore<V> {
@@ -42,8 +39,7 @@ impl<V: Data> SortedStore<V> {
         let time_of = |_: &[u8]| 0;
         Self {
             codec: EntryCodec::new(name, Bytes::serde(), value_serde),
-            cache: OrderedCache::new(name, engine, time_of, false, DEFAULT_BUDGET),
-            logged,
+            cache: OrderedCache::new(name, engine, time_of, logged, false),
         }
     }
 
@@ -92,57 +88,12 @@ impl<V: Data> Store for SortedStore<V> {
         self.codec.store()
     }
 
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<Self>()
+    fn cache(&self) -> &dyn StoreCache {
+        &self.cache
     }
 
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
-        let logged = self.logged;
-        self.cache.commit(|key, value, timestamp| match logged {
-            true => changelog.put(key, value.map(|value| &value[..]), timestamp),
-            false => Ok(()),
-        })
-    }
-
-    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
-        Ok(self.cache.begin_flush())
-    }
-
-    fn flushed(&mut self) {
-        self.cache.flushed();
-    }
-
-    fn has_uncommitted(&self) -> bool {
-        self.cache.has_uncommitted()
-    }
-
-    fn unsealed_bytes(&self) -> usize {
-        self.cache.uncommitted_bytes() * usize::from(self.logged)
-    }
-
-    fn dirty_bytes(&self) -> usize {
-        self.cache.dirty_bytes()
-    }
-
-    fn cached_bytes(&self) -> usize {
-        self.cache.bytes()
-    }
-
-    fn set_budget(&mut self, bytes: usize) {
-        self.cache.set_budget(bytes);
-    }
-
-    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
-        let mut entries = Vec::new();
-        self.cache.visit(&[], None, 0, |key, value, timestamp| {
-            entries.push((key.to_vec(), value.to_vec(), timestamp));
-            ControlFlow::Continue(())
-        })?;
-        Ok(entries)
+    fn cache_mut(&mut self) -> &mut dyn StoreCache {
+        &mut self.cache
     }
 }
 
@@ -154,7 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::state::{LossyEngine, StateEngine, engine_suite};
+    use crate::state::{ChangelogWriter, LossyEngine, StateEngine, engine_suite};
 
     struct Ignored;
 

@@ -13,45 +13,62 @@ pub trait Store: Any + Send {
     /// Its name.
     fn name(&self) -> &str;
 
+    /// Its entries.
+    fn cache(&self) -> &dyn StoreCache;
+
+    /// Its entries, to be changed.
+    fn cache_mut(&mut self) -> &mut dyn StoreCache;
+
     /// Its Rust type, for messages.
-    fn type_name(&self) -> &'static str;
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
 
-    /// For typed access.
-    fn as_any_mut(&mut self) -> &mut dyn Any;
-
-    /// Uncommitted entries become committed, each encoded once into `changelog`, in order of their
-    /// last update. Everything to be forwarded has been taken before.
+    /// As [`StoreCache::seal`].
     ///
     /// # Errors
     /// [`StateError::Serde`]: the generation must be aborted.
-    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError>;
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        self.cache_mut().seal(changelog)
+    }
 
-    /// All committed entries, encoded for the engine. To be called right after [`Store::seal`],
-    /// and not again before [`Store::flushed`]. Until then they are still answered from memory.
+    /// As [`StoreCache::begin_flush`].
     ///
     /// # Errors
     /// [`StateError::Serde`].
-    fn begin_flush(&mut self) -> Result<EntryBatch, StateError>;
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
+        self.cache_mut().begin_flush()
+    }
 
-    /// The batch of the last [`Store::begin_flush`] is in the engine: entries unchanged since then
-    /// become clean.
-    fn flushed(&mut self);
+    /// As [`StoreCache::flushed`].
+    fn flushed(&mut self) {
+        self.cache_mut().flushed();
+    }
 
-    /// Whether entries were changed since the last seal.
-    fn has_uncommitted(&self) -> bool;
+    /// As [`StoreCache::has_uncommitted`].
+    fn has_uncommitted(&self) -> bool {
+        self.cache().has_uncommitted()
+    }
 
-    /// About how many bytes the next seal will write: changelog records, and updates that are
-    /// forwarded then.
-    fn unsealed_bytes(&self) -> usize;
+    /// As [`StoreCache::unsealed_bytes`].
+    fn unsealed_bytes(&self) -> usize {
+        self.cache().unsealed_bytes()
+    }
 
-    /// Bytes held in memory for entries that are not clean.
-    fn dirty_bytes(&self) -> usize;
+    /// As [`StoreCache::dirty_bytes`].
+    fn dirty_bytes(&self) -> usize {
+        self.cache().dirty_bytes()
+    }
 
-    /// Bytes held in memory for all entries.
-    fn cached_bytes(&self) -> usize;
+    /// As [`StoreCache::cached_bytes`].
+    fn cached_bytes(&self) -> usize {
+        self.cache().cached_bytes()
+    }
 
-    /// How many bytes the store may hold in memory; clean entries beyond it are forgotten.
-    fn set_budget(&mut self, bytes: usize);
+    /// As [`StoreCache::set_budget`].
+    fn set_budget(&mut self, bytes: usize) {
+        self.cache_mut().set_budget(bytes);
+    }
 
     /// The newest event time that the store was given, if it remembers one; otherwise -1. It is
     /// committed with the offsets of its task.
@@ -67,6 +84,51 @@ pub trait Store: Any + Send {
     fn expiry(&self) -> Option<Expiry> {
         None
     }
+
+    /// As [`StoreCache::dump`].
+    ///
+    /// # Errors
+    /// [`StateError`].
+    fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
+        self.cache_mut().dump()
+    }
+}
+
+/// The entries of a store in memory, over its engine, in the steps of a commit.
+pub trait StoreCache {
+    /// Uncommitted entries become committed, each encoded once into `changelog`, in order of their
+    /// last update. Everything to be forwarded has been taken before.
+    ///
+    /// # Errors
+    /// [`StateError::Serde`]: the generation must be aborted.
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError>;
+
+    /// All committed entries, encoded for the engine. To be called right after [`StoreCache::seal`],
+    /// and not again before [`StoreCache::flushed`]. Until then they are still answered from memory.
+    ///
+    /// # Errors
+    /// [`StateError::Serde`].
+    fn begin_flush(&mut self) -> Result<EntryBatch, StateError>;
+
+    /// The batch of the last [`StoreCache::begin_flush`] is in the engine: entries unchanged since
+    /// then become clean.
+    fn flushed(&mut self);
+
+    /// Whether entries were changed since the last seal.
+    fn has_uncommitted(&self) -> bool;
+
+    /// About how many bytes the next seal will write: changelog records, and updates that are
+    /// forwarded then.
+    fn unsealed_bytes(&self) -> usize;
+
+    /// Bytes held in memory for entries that are not clean.
+    fn dirty_bytes(&self) -> usize;
+
+    /// Bytes held in memory for all entries.
+    fn cached_bytes(&self) -> usize;
+
+    /// How many bytes may be held in memory; clean entries beyond it are forgotten.
+    fn set_budget(&mut self, bytes: usize);
 
     /// All present entries as the text of keys and values would need their serdes, so as encoded
     /// bytes: (key, value, timestamp), ordered by key bytes; uncommitted ones included.

@@ -3,6 +3,7 @@
 //! The task that keeps a global store up to date is locked for a look-up, and while it processes a few
 //! records; a reader sees the store between two records, as far as it has come by then.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -59,7 +60,7 @@ impl Globals {
         let stores = task.core_mut().stores_mut();
         let index = stores.position(name).ok_or_else(unknown)?;
         let store = stores.at(index);
-        if !store.as_any_mut().is::<S>() {
+        if !(store as &dyn Any).is::<S>() {
             return Err(BuildError::StoreType {
                 node: node.into(),
                 store: name.into(),
@@ -88,7 +89,8 @@ impl<S> Clone for GlobalStore<S> {
 impl<S: Store> GlobalStore<S> {
     fn read<R>(&self, read: impl FnOnce(&mut S) -> R) -> R {
         let mut task = self.task.lock();
-        match task.core_mut().stores_mut().at(self.index).as_any_mut().downcast_mut() {
+        let store: &mut dyn Any = task.core_mut().stores_mut().at(self.index);
+        match store.downcast_mut() {
             Some(store) => read(store),
             // Its type was checked; a task that takes its place is of the same topology.
             None => unreachable!("a global store of another type"),

@@ -1,5 +1,7 @@
 //! The stores of a task.
 
+use std::any::Any;
+
 use crate::processor::StoreHandle;
 use crate::state::Store;
 
@@ -42,7 +44,8 @@ impl Stores {
 
     /// The store that a handle stands for.
     pub fn get<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
-        match self.all[handle.index].as_any_mut().downcast_mut() {
+        let store: &mut dyn Any = &mut *self.all[handle.index];
+        match store.downcast_mut() {
             Some(store) => store,
             // A handle is only made after the same check, for the same task.
             None => unreachable!("a store handle of another task"),

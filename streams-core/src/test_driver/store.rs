@@ -1,5 +1,6 @@
 //! Looking into the stores of a topology under test.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -21,7 +22,7 @@ pub(super) fn with_store<S: 'static, R>(
 ) -> Result<R, TestDriverError> {
     driver.borrow_mut().with_store(name, |store| {
         let found = store.type_name();
-        match store.as_any_mut().downcast_mut() {
+        match (store as &mut dyn Any).downcast_mut() {
             Some(store) => work(store),
             None => Err(TestDriverError::StoreType {
                 store: name.into(),

@@ -24,7 +24,6 @@ mod held;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -38,7 +37,7 @@ use super::key_value::DEFAULT_BUDGET;
 use super::ordered::OrderedCache;
 use super::prefixed::{self, Prefixed, PrefixedLog};
 use super::{
-    ChangelogWriter, EntryBatch, KeyValueStore, RawEntry, Store, StoreEngine, StoreOptions,
+    ChangelogWriter, EntryBatch, KeyValueStore, RawEntry, StoreCache, StoreEngine, StoreOptions,
 };
 use crate::error::StateError;
 use crate::record::{Change, Data, Record};
@@ -64,7 +63,6 @@ pub struct ChangeBuffer<K, V> {
     codec: EntryCodec<K, Held<V>>,
     updates: KeyValueStore<K, Held<V>>,
     places: OrderedCache,
-    logged: bool,
     /// No update waits since before this time; `None`: not known yet.
     oldest: Option<Timestamp>,
     /// `None`: not counted yet, or nobody asks.
@@ -84,15 +82,16 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         let held: DynSerde<Held<V>> = Arc::new(HeldSerde(value_serde));
         let options = StoreOptions { logged, ..StoreOptions::default() };
         let part = Arc::new(Prefixed { engine: engine.clone(), prefix: UPDATE });
-        Self {
+        let mut buffer = Self {
             codec: EntryCodec::new(name, key_serde.clone(), held.clone()),
             updates: KeyValueStore::new(name, key_serde, held, part, options),
-            places: OrderedCache::new(name, engine, time_of, false, DEFAULT_BUDGET / 2),
-            logged,
+            places: OrderedCache::new(name, engine, time_of, logged, false),
             oldest: None,
             waiting: None,
             scratch: Vec::new(),
-        }
+        };
+        buffer.set_budget(DEFAULT_BUDGET); // of both parts together
+        buffer
     }
 
     /// Keeps an update. `time` gives it its place, unless its key waits already.
@@ -255,31 +254,29 @@ fn time_of(place: &[u8]) -> Timestamp {
     time.map_or(Timestamp::MAX, |bytes| Timestamp::from_be_bytes(*bytes))
 }
 
-impl<K: Data + Eq + Hash, V: Data> Store for ChangeBuffer<K, V> {
+impl<K: Data + Eq + Hash, V: Data> super::Store for ChangeBuffer<K, V> {
     fn name(&self) -> &str {
         self.codec.store()
     }
 
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<Self>()
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
+    fn cache(&self) -> &dyn StoreCache {
         self
     }
 
+    fn cache_mut(&mut self) -> &mut dyn StoreCache {
+        self
+    }
+}
+
+impl<K: Data + Eq + Hash, V: Data> StoreCache for ChangeBuffer<K, V> {
     fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
         let mut log = PrefixedLog { log: changelog, prefix: UPDATE, scratch: Vec::new() };
         self.updates.seal(&mut log)?;
-        let logged = self.logged;
-        self.places.commit(|place, value, timestamp| match logged {
-            true => changelog.put(place, value.map(|value| &value[..]), timestamp),
-            false => Ok(()),
-        })
+        self.places.seal(changelog)
     }
 
     fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
-        let mut batch = self.places.begin_flush();
+        let mut batch = self.places.begin_flush()?;
         prefixed::extend(&mut batch, UPDATE, &self.updates.begin_flush()?);
         Ok(batch)
     }
@@ -294,8 +291,7 @@ impl<K: Data + Eq + Hash, V: Data> Store for ChangeBuffer<K, V> {
     }
 
     fn unsealed_bytes(&self) -> usize {
-        let places = self.places.uncommitted_bytes() * usize::from(self.logged);
-        self.updates.unsealed_bytes() + places
+        self.updates.unsealed_bytes() + self.places.unsealed_bytes()
     }
 
     fn dirty_bytes(&self) -> usize {
@@ -303,7 +299,7 @@ impl<K: Data + Eq + Hash, V: Data> Store for ChangeBuffer<K, V> {
     }
 
     fn cached_bytes(&self) -> usize {
-        self.updates.cached_bytes() + self.places.bytes()
+        self.updates.cached_bytes() + self.places.cached_bytes()
     }
 
     fn set_budget(&mut self, bytes: usize) {

@@ -21,7 +21,9 @@ fn open(engine: &LossyEngine) -> Arc<dyn StoreEngine> {
 }
 
 fn cache(engine: &LossyEngine, forwards: bool) -> OrderedCache {
-    OrderedCache::new("s", open(engine), time_of, forwards, usize::MAX)
+    let mut cache = OrderedCache::new("s", open(engine), time_of, true, forwards);
+    cache.set_budget(usize::MAX);
+    cache
 }
 
 type Model = BTreeMap<Vec<u8>, Timed>;
@@ -157,7 +159,8 @@ fn check(ops: Vec<Op>) {
                     .commit(|key, value, timestamp| {
                         order.push(key.to_vec());
                         match value {
-                            Some(value) => fold.insert(key.to_vec(), (value.clone(), timestamp)),
+                            Some(value) => fold
+                                .insert(key.to_vec(), (Bytes::copy_from_slice(value), timestamp)),
                             None => fold.remove(key),
                         };
                         Ok(())
@@ -166,7 +169,7 @@ fn check(ops: Vec<Op>) {
                 assert_eq!(order, std::mem::take(&mut expected.uncommitted));
                 assert_eq!(fold, expected.now);
                 if flushing.is_none() && at % 2 == 0 {
-                    flushing = Some(cache.begin_flush());
+                    flushing = Some(cache.begin_flush().unwrap());
                     flushing_fold = fold.clone();
                 }
             }
@@ -194,13 +197,13 @@ fn check(ops: Vec<Op>) {
         let weights = cache.slots.iter().map(|(key, slot)| (slot.weight(key), slot.state));
         let uncommitted = cache.slots.iter().filter(|(_, slot)| slot.state == State::Uncommitted);
         let uncommitted: usize = uncommitted.map(|(key, slot)| slot.payload(key)).sum();
-        assert_eq!(cache.uncommitted_bytes(), uncommitted);
+        assert_eq!(cache.uncommitted_bytes, uncommitted);
         let (mut all, mut dirty) = (0, 0);
         for (weight, state) in weights {
             all += weight;
             dirty += if state == State::Clean { 0 } else { weight };
         }
-        assert_eq!((cache.bytes(), cache.dirty_bytes()), (all, dirty));
+        assert_eq!((cache.cached_bytes(), cache.dirty_bytes()), (all, dirty));
     }
     assert_eq!(shown(&mut cache, &[], None, Timestamp::MIN), expected.now);
 }
@@ -216,7 +219,7 @@ proptest! {
 
 fn flush(cache: &mut OrderedCache, engine: &LossyEngine) {
     cache.commit(|_, _, _| Ok(())).unwrap();
-    let mut batch = cache.begin_flush();
+    let mut batch = cache.begin_flush().unwrap();
     open(engine).apply(&mut batch, &engine_suite::position(1)).unwrap();
     cache.flushed();
 }
@@ -229,7 +232,7 @@ fn what_is_recent_is_answered_without_the_engine() {
         cache.put(&key(time % 7, time), Some(Bytes::from_static(b"value")), 0).unwrap();
     }
     flush(&mut cache, &engine);
-    cache.set_budget(cache.bytes() - 1);
+    cache.set_budget(cache.cached_bytes() - 1);
     let complete_from = cache.complete_from.unwrap();
     assert!((1..60).contains(&complete_from), "{complete_from}");
     // Behind the cache's back everything goes: what it still shows is in memory.

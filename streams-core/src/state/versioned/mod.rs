@@ -15,7 +15,6 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,9 +23,8 @@ use broker_api::Timestamp;
 use bytes::Bytes;
 
 use super::entry_codec::EntryCodec;
-use super::key_value::DEFAULT_BUDGET;
 use super::ordered::OrderedCache;
-use super::{ChangelogFormat, ChangelogWriter, EntryBatch, RawEntry, Store, StoreEngine};
+use super::{ChangelogFormat, ChangelogWriter, RawEntry, Store, StoreCache, StoreEngine};
 use crate::error::StateError;
 use crate::record::Data;
 use crate::serde::DynSerde;
@@ -90,7 +88,7 @@ impl<K: Data, V: Data> VersionedStore<K, V> {
     ) -> Self {
         Self {
             codec: EntryCodec::new(name, key_serde, value_serde),
-            cache: OrderedCache::new(name, engine, keys::time_of, false, DEFAULT_BUDGET),
+            cache: OrderedCache::new(name, engine, keys::time_of, options.logged, false),
             options,
             time: -1,
             swept: -1,
@@ -297,53 +295,25 @@ impl<K: Data, V: Data> Store for VersionedStore<K, V> {
         self.codec.store()
     }
 
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<Self>()
+    fn cache(&self) -> &dyn StoreCache {
+        &self.cache
     }
 
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
+    fn cache_mut(&mut self) -> &mut dyn StoreCache {
+        &mut self.cache
     }
 
     fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
         self.sweep()?;
-        let (logged, scratch) = (self.options.logged, &mut self.scratch);
+        let scratch = &mut self.scratch;
         self.cache.commit(|key, value, timestamp| {
-            if !logged || keys::is_place(key) {
+            if keys::is_place(key) {
                 return Ok(());
             }
             scratch.clear();
             keys::put_logged(key, scratch);
-            changelog.put(scratch, value.map(|value| &value[..]), timestamp)
+            changelog.put(scratch, value, timestamp)
         })
-    }
-
-    fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
-        Ok(self.cache.begin_flush())
-    }
-
-    fn flushed(&mut self) {
-        self.cache.flushed();
-    }
-
-    fn has_uncommitted(&self) -> bool {
-        self.cache.has_uncommitted()
-    }
-
-    fn unsealed_bytes(&self) -> usize {
-        self.cache.uncommitted_bytes() * usize::from(self.options.logged)
-    }
-
-    fn dirty_bytes(&self) -> usize {
-        self.cache.dirty_bytes()
-    }
-
-    fn cached_bytes(&self) -> usize {
-        self.cache.bytes()
-    }
-
-    fn set_budget(&mut self, bytes: usize) {
-        self.cache.set_budget(bytes);
     }
 
     fn time(&self) -> Timestamp {

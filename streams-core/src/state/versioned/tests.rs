@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::serde::HasSerde;
-use crate::state::{LossyEngine, Position, StateEngine, engine_suite};
+use crate::state::{EntryBatch, LossyEngine, Position, StateEngine, engine_suite};
 
 const RETENTION: Timestamp = 10;
 

@@ -35,7 +35,6 @@ use std::sync::Arc;
 use broker_api::Timestamp;
 
 use super::entry_codec::EntryCodec;
-use super::key_value::DEFAULT_BUDGET;
 use super::ordered::OrderedCache;
 use super::windowed_keys::{Kind, Layout, WindowedFormat};
 use super::{ChangelogFormat, StoreEngine};
@@ -122,16 +121,16 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         options: WindowedOptions,
     ) -> Self {
         let layout = Self::layout(&options);
-        let (time_of, forwards) = (layout.time_of(), options.forward_on_seal);
+        let WindowedOptions { logged, forward_on_seal, .. } = options;
         let entries = if options.points && !W::IS_SESSION && !options.by_time {
             Entries::Points(Box::new(Points::new(name, value.clone(), engine, &options)))
         } else {
             Entries::Ordered(Box::new(OrderedCache::new(
                 name,
                 engine,
-                time_of,
-                forwards,
-                DEFAULT_BUDGET,
+                layout.time_of(),
+                logged,
+                forward_on_seal,
             )))
         };
         Self {
