@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use streams_core::{BuildError, Topology};
+use streams_core::processor::{Context, Processor};
+use streams_core::{BuildError, ProcessError, Record, Topology};
 use streams_dsl::{
     BufferConfig, Consumed, JoinWindows, Materialized, StreamsBuilder, Suppressed, TimeWindows,
 };
@@ -22,6 +23,34 @@ pub(crate) fn count() -> Result<Topology, BuildError> {
         .to_stream()
         .to(OUTPUT);
     builder.build()
+}
+
+/// How many records each key has had; those without a value fail when they have been counted.
+pub(crate) fn poison() -> Result<Topology, BuildError> {
+    let builder = StreamsBuilder::new();
+    let input = builder.stream::<i64, Bytes>(INPUT).map_values(|_, value| value);
+    let counts = input.clone().group_by_key().count_with(Materialized::named("counts"));
+    counts.to_stream().to(OUTPUT);
+    input.process(|| Picky);
+    builder.build()
+}
+
+/// Fails for want of a value.
+struct Picky;
+
+impl Processor for Picky {
+    type KIn = i64;
+    type VIn = Bytes;
+    type KOut = ();
+    type VOut = ();
+
+    fn process(
+        &mut self,
+        record: Record<i64, Bytes>,
+        _: &mut Context<'_, (), ()>,
+    ) -> Result<(), ProcessError> {
+        if record.value.is_empty() { Err(ProcessError::user("no value")) } else { Ok(()) }
+    }
 }
 
 /// How many records each key has had in each second, and in each that begins at half of one.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::task::Poll;
 
+use broker_api::partitioner::partition_of;
 use broker_api::{BatchBuilder, Broker, Clock, Error, Producer, ProducerEvent, TopicPartition};
 use flate2::read::GzDecoder;
 
@@ -93,11 +94,24 @@ pub(crate) fn write_table(
 }
 
 /// Writes records, 100 for each millisecond of event time.
-pub(crate) fn write_keyed(place: &Place, topic: &str, records: u64, mut keys: Keys) -> Result<()> {
+pub(crate) fn write_keyed(place: &Place, topic: &str, records: u64, keys: Keys) -> Result<()> {
+    write_poisoned(place, topic, records, keys, u64::MAX)
+}
+
+/// The same, but the value of one record of `every` so many is empty.
+pub(crate) fn write_poisoned(
+    place: &Place,
+    topic: &str,
+    records: u64,
+    mut keys: Keys,
+    every: u64,
+) -> Result<()> {
     let mut writer = Writer::new(place, topic)?;
     for i in 0..records {
         let key = keys.draw().to_be_bytes();
-        writer.add(START + i64::try_from(i / 100)?, Some(&key), &keys.value)?;
+        let is_poison = i % every == every - 1;
+        let value = if is_poison { &[] } else { &keys.value[..] };
+        writer.add(START + i64::try_from(i / 100)?, Some(&key), value)?;
     }
     writer.finish()
 }
@@ -118,34 +132,42 @@ pub(crate) fn write_text(place: &Place, file: &Path, times: u64) -> Result<()> {
 /// Fills a topic.
 struct Writer {
     producer: Box<dyn Producer>,
-    partition: TopicPartition,
-    batch: BatchBuilder,
+    /// With what is not sent yet.
+    partitions: Vec<(TopicPartition, BatchBuilder)>,
     in_flight: usize,
 }
 
 impl Writer {
     fn new(place: &Place, topic: &str) -> Result<Self> {
         let producer = place.broker.producer(waker())?;
-        let partition = TopicPartition::new(topic, 0);
-        Ok(Self { producer, partition, batch: BatchBuilder::new(), in_flight: 0 })
+        let partition = |number| (TopicPartition::new(topic, number), BatchBuilder::new());
+        let partitions = (0..place.partitions).map(partition).collect();
+        Ok(Self { producer, partitions, in_flight: 0 })
     }
 
+    /// Without a key it goes to the first partition.
     fn add(&mut self, timestamp: i64, key: Option<&[u8]>, value: &[u8]) -> Result<()> {
-        self.batch.push(timestamp, key, Some(value), &[])?;
-        if self.batch.bytes() >= BATCH_BYTES { self.send() } else { Ok(()) }
+        let count = u32::try_from(self.partitions.len())?;
+        let number = key.filter(|_| count > 1).map_or(0, |key| partition_of(key, count)) as usize;
+        let batch = &mut self.partitions[number].1;
+        batch.push(timestamp, key, Some(value), &[])?;
+        if batch.bytes() >= BATCH_BYTES { self.send(number) } else { Ok(()) }
     }
 
     fn finish(mut self) -> Result<()> {
-        if !self.batch.is_empty() {
-            self.send()?;
+        for number in 0..self.partitions.len() {
+            if !self.partitions[number].1.is_empty() {
+                self.send(number)?;
+            }
         }
         self.wait_until_in_flight(0)
     }
 
-    fn send(&mut self) -> Result<()> {
+    fn send(&mut self, number: usize) -> Result<()> {
         self.wait_until_in_flight(IN_FLIGHT - 1)?;
-        let mut batch = self.batch.finish()?;
-        while let Err(refused) = self.producer.append(&self.partition, batch) {
+        let (partition, batch) = &mut self.partitions[number];
+        let mut batch = batch.finish()?;
+        while let Err(refused) = self.producer.append(partition, batch) {
             if refused.error != Error::Full {
                 return Err(refused.error.into());
             }

@@ -24,7 +24,7 @@ const FETCH_BYTES: usize = 1 << 20;
 /// their results were there for a reader that sees only what is durable.
 pub(crate) fn measure(place: &Place, rate: u64, seconds: u64) -> Result<()> {
     let records = rate * seconds;
-    let streams = place.start("latency", apps::last_value()?)?;
+    let streams = place.start(place.settings("latency"), apps::last_value()?)?;
     block_on(streams.running())?;
     let (broker, clock) = (place.broker.clone(), place.clock.clone());
     let reader = std::thread::spawn(move || read(&broker, &clock, records));

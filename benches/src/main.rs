@@ -16,8 +16,10 @@ mod words;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use streams_core::failure::Response;
 
 use crate::input::Keys;
 use crate::place::{INPUT, OTHER, Place};
@@ -46,6 +48,17 @@ enum Workload {
     Join(KeyedInput),
     /// Joins two streams, of which each has half of the records, within a twentieth of a second.
     StreamJoin(KeyedInput),
+    /// Counts records by key, some of which fail when they have been counted, and are left out.
+    Poison {
+        #[command(flatten)]
+        input: KeyedInput,
+        /// One record of so many fails.
+        #[arg(long, default_value_t = 1_000)]
+        every: u64,
+        /// Partitions of the input, and so tasks of the one stream thread.
+        #[arg(long, default_value_t = 8)]
+        partitions: u32,
+    },
     /// Builds a table, deletes its state, and restores it.
     Restore(KeyedInput),
     /// Counts the words of a text.
@@ -108,7 +121,11 @@ impl KeyedInput {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let place = Place::new()?;
+    let partitions = match &arguments.workload {
+        Workload::Poison { partitions, .. } => *partitions,
+        _ => 1,
+    };
+    let place = Place::new(partitions)?;
     match arguments.workload {
         Workload::Count(input) => {
             input.write(&place)?;
@@ -134,6 +151,12 @@ fn main() -> Result<()> {
         Workload::Stateless(input) => {
             input.write(&place)?;
             run::process(&place, "stateless", apps::stateless()?)?;
+        }
+        Workload::Poison { input, every, .. } => {
+            input::write_poisoned(&place, INPUT, input.records, input.keys(42), every.max(1))?;
+            let mut settings = place.settings("poison");
+            settings.processing_handler = Arc::new(|_| Response::resume());
+            run::process_with(&place, settings, apps::poison()?)?;
         }
         Workload::Wordcount { file, times } => {
             input::write_text(&place, &file, times)?;

@@ -19,47 +19,54 @@ pub(crate) const OTHER: &str = "other";
 /// The topic that every workload writes, if it writes one.
 pub(crate) const OUTPUT: &str = "output";
 
-/// A broker in a temporary directory, with one partition of each topic.
+/// A broker in a temporary directory.
 pub(crate) struct Place {
     dir: TempDir,
+    /// How many each topic has.
+    pub(crate) partitions: u32,
     pub(crate) broker: EmbeddedBroker,
     pub(crate) clock: Arc<SystemClock>,
 }
 
 impl Place {
     /// An empty one, under `TMPDIR`. That should be a real disk, or syncing costs nothing.
-    pub(crate) fn new() -> Result<Self> {
-        let place = Self::open(tempfile::Builder::new().prefix("vltava-bench-").tempdir()?)?;
+    pub(crate) fn new(partitions: u32) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("vltava-bench-").tempdir()?;
+        let place = Self::open(dir, partitions)?;
         for name in [INPUT, OTHER, OUTPUT] {
-            let topic =
-                NewTopic { name: name.into(), partitions: 1, config: TopicConfig::default() };
+            let topic = NewTopic { name: name.into(), partitions, config: TopicConfig::default() };
             block_on(place.broker.admin().create_topic(topic))?;
         }
         Ok(place)
     }
 
-    fn open(dir: TempDir) -> Result<Self> {
+    fn open(dir: TempDir, partitions: u32) -> Result<Self> {
         let broker = EmbeddedBroker::open(dir.path(), broker_embedded::Settings::default())?;
-        Ok(Self { dir, broker, clock: Arc::new(SystemClock::new()) })
+        Ok(Self { dir, partitions, broker, clock: Arc::new(SystemClock::new()) })
     }
 
-    /// Starts an application with default settings.
-    pub(crate) fn start(&self, application_id: &str, topology: Topology) -> Result<Streams> {
-        let settings = Settings::new(application_id, self.dir.path().join("state"));
+    /// The default settings of an application.
+    pub(crate) fn settings(&self, application_id: &str) -> Settings {
+        Settings::new(application_id, self.dir.path().join("state"))
+    }
+
+    /// Starts an application.
+    pub(crate) fn start(&self, settings: Settings, topology: Topology) -> Result<Streams> {
         let (broker, engine) = (Arc::new(self.broker.clone()), Arc::<RocksDb>::default());
         let topology = Arc::new(topology);
         let clock = self.clock.clone();
         Ok(block_on(Streams::start(topology, broker, engine, clock, settings))?)
     }
 
-    /// The end of a topic's only partition; 0 if there is no such topic.
+    /// The ends of a topic's partitions, added up; 0 if there is no such topic.
     pub(crate) fn end(&self, topic: &str) -> Result<u64> {
         let admin = self.broker.admin();
-        if block_on(admin.topic(topic)).is_err() {
+        let Ok(found) = block_on(admin.topic(topic)) else {
             return Ok(0);
-        }
-        let asked = [(TopicPartition::new(topic, 0), OffsetSpec::Latest)];
-        Ok(block_on(admin.offsets(&asked))?.first().copied().unwrap_or(0).try_into()?)
+        };
+        let partitions = (0..found.partitions).map(|n| TopicPartition::new(topic, n));
+        let asked: Vec<_> = partitions.map(|partition| (partition, OffsetSpec::Latest)).collect();
+        Ok(block_on(admin.offsets(&asked))?.iter().sum::<i64>().try_into()?)
     }
 
     /// Time since the place was opened, in seconds.
@@ -74,9 +81,9 @@ impl Place {
 
     /// The same directory after the loss of all stores. The broker must be closed.
     pub(crate) fn opened_again_without_state(self) -> Result<Self> {
-        let Self { dir, broker, .. } = self;
+        let Self { dir, partitions, broker, .. } = self;
         drop(broker);
         std::fs::remove_dir_all(dir.path().join("state"))?;
-        Self::open(dir)
+        Self::open(dir, partitions)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use streams_core::Topology;
-use streams_core::runtime::Streams;
+use streams_core::runtime::{Settings, Streams};
 
 use crate::Result;
 use crate::place::{INPUT, OTHER, OUTPUT, Place};
@@ -43,11 +43,17 @@ impl Moment {
     }
 }
 
-/// Processes all records of the input.
+/// Processes all records of the input with default settings.
 pub(crate) fn process(place: &Place, app: &str, topology: Topology) -> Result<()> {
+    process_with(place, place.settings(app), topology)
+}
+
+/// Processes all records of the input.
+pub(crate) fn process_with(place: &Place, settings: Settings, topology: Topology) -> Result<()> {
+    let app = &*settings.application_id.clone();
     let total = place.end(INPUT)? + place.end(OTHER)?;
     let start = Moment::now(place)?;
-    let streams = place.start(app, topology)?;
+    let streams = place.start(settings, topology)?;
     let half = wait_until_consumed(place, &streams, total / 2)?;
     block_on(streams.caught_up())?;
     let end = Moment::now(place)?;
@@ -81,7 +87,7 @@ fn wait_until_consumed(place: &Place, streams: &Streams, records: u64) -> Result
 /// Restores the state of an application that has processed its input before.
 pub(crate) fn restore(place: &Place, app: &str, topology: Topology) -> Result<()> {
     let start = Moment::now(place)?;
-    let streams = place.start(app, topology)?;
+    let streams = place.start(place.settings(app), topology)?;
     block_on(streams.running())?;
     let end = Moment::now(place)?;
     let restored = streams.metrics().restored;

@@ -49,6 +49,14 @@ pub(super) struct Tally {
     pub(super) dropped: BTreeMap<&'static str, u64>,
 }
 
+impl Tally {
+    /// Part of the generation is of no effect.
+    pub(super) fn take_back(&mut self, part: &Self) {
+        self.processed -= part.processed;
+        self.consumed -= part.consumed;
+    }
+}
+
 pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }

@@ -61,7 +61,7 @@ impl StreamThread {
     fn assign(&mut self, tasks: BTreeSet<TaskId>) {
         for &task in tasks.difference(&self.assigned) {
             tracing::info!(%task, thread = %self.transactional_id, "task assigned");
-            self.opening.insert(task, Opening::Wanted);
+            self.opening.insert(task, Opening::default());
         }
         let gone: Vec<TaskId> = self.assigned.difference(&tasks).copied().collect();
         for task in gone {
@@ -130,11 +130,7 @@ impl StreamThread {
                 continue;
             }
             if let Some(running) = self.running.remove(&id) {
-                for queue in running.task.queues() {
-                    self.fetcher.unassign(std::slice::from_ref(queue.partition()));
-                    self.inputs.remove(queue.partition());
-                    self.paused.remove(queue.partition());
-                }
+                self.stop_reading(&running);
             }
             tracing::info!(task = %id, thread = %self.transactional_id, "task closed");
             self.closing.remove(&id);
@@ -142,33 +138,5 @@ impl StreamThread {
         }
         self.acknowledge();
         Ok(busy)
-    }
-
-    /// Gives up everything that is not committed, and opens all tasks anew where their commits
-    /// ended: after a doubtful commit or a lost membership. The code is that of a restart.
-    pub(super) fn start_over(&mut self) -> Result<(), StreamsError> {
-        for partition in std::mem::take(&mut self.inputs).into_keys() {
-            self.fetcher.unassign(&[partition]);
-        }
-        let restoring: Vec<TaskId> = self.restoring.keys().copied().collect();
-        for task in restoring {
-            self.stop_restoring(task);
-        }
-        self.running.clear();
-        self.paused.clear();
-        self.count_given_up();
-        self.unsynced.clear();
-        self.since = None;
-        self.seal_requested = false;
-        self.retry_at = None;
-        self.draining = false;
-        let closing = std::mem::take(&mut self.closing);
-        for task in closing {
-            self.assigned.remove(&task);
-        }
-        self.opening = self.assigned.iter().map(|task| (*task, Opening::Wanted)).collect();
-        // Fences what is still under way.
-        self.transactor = self.env.broker.transactor(&self.transactional_id, self.waker.clone())?;
-        Ok(())
     }
 }

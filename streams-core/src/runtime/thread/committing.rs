@@ -180,6 +180,7 @@ impl StreamThread {
                     return self.sealing_failed(id, error);
                 }
             };
+            running.at_seal = running.task.processed();
             for (reason, n) in running.task.core_mut().take_dropped() {
                 *tally.dropped.entry(reason).or_default() += n;
             }
@@ -379,7 +380,7 @@ impl StreamThread {
         let Some(engine) = running.task.stores_mut().get(store).map(|s| s.engine.clone()) else {
             return;
         };
-        self.flushes_running += 1;
+        self.flushes_running.insert((task, store));
         add(&self.env.counters.flushes, 1);
         let (done, waker) = (self.flushes.0.clone(), self.waker.clone());
         let under_way = self.env.flushing.begin(task);
@@ -453,7 +454,7 @@ impl StreamThread {
         let mut busy = false;
         while let Ok(FlushDone { task, store, result }) = self.flushes.1.try_recv() {
             busy = true;
-            self.flushes_running -= 1;
+            self.flushes_running.remove(&(task, store));
             result?;
             if let Some(running) = self.running.get_mut(&task) {
                 if let Some(flush) = running.flushes.get_mut(store) {
@@ -463,6 +464,17 @@ impl StreamThread {
             }
         }
         Ok(busy)
+    }
+
+    /// What the commits under way have of a task's stores is of no interest to it any more: it is made
+    /// anew, and has that from the changelog.
+    pub(super) fn forget_stores(&mut self, task: TaskId) {
+        let flights = self.in_flight.iter_mut().chain(&mut self.unsynced);
+        for part in flights.flat_map(|flight| &mut flight.parts).filter(|part| part.task == task) {
+            part.changelogs.clear();
+            part.followed.clear();
+            part.flushes.clear();
+        }
     }
 
     /// Counts and forgets what is not committed yet, before the tasks are opened anew. What the

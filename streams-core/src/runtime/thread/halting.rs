@@ -1,6 +1,7 @@
-//! What follows when a task, or the broker, refuses: the generation is given up, and then either the
-//! application stops, or the generation is processed again: without what was left out, or in smaller
-//! portions, until the record is found that was the cause.
+//! What follows when a task, or the broker, refuses. Either the application stops, or what is not
+//! committed is given up and processed again: that of one task, without what it has to leave out; or, if
+//! no commit can be made, that of all tasks in smaller portions, until the record is found that was the
+//! cause.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use broker_api::{Error, TaskId};
 use super::committing::Unsent;
 use super::{StreamThread, StreamsError};
 use crate::error::ProcessError;
-use crate::failure::{Decision, Failure, Halt, Place, Stage};
+use crate::failure::{Decision, Failure, Halt, LeftOut, Place, Stage};
 
 /// How long a commit waits that is tried again because a handler said so.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -21,13 +22,19 @@ impl StreamThread {
             Halt::AtSeal(error) => self.sealing_failed(task, *error),
             Halt::Fail { record, error } => Err(StreamsError::process(task, record, *error)),
             Halt::LeaveOut(what) => {
-                tracing::warn!(thread = %self.transactional_id, %task, place = ?what.place, "what was processed since the last commit is processed again without what failed");
-                let assigned = &self.assigned;
-                self.left_out.retain(|(task, _)| assigned.contains(task));
-                self.left_out.push((task, what));
-                self.start_over()
+                tracing::warn!(thread = %self.transactional_id, %task, place = ?what.place, "what the task has processed since its last commit is processed again without what failed");
+                self.leave_out(task, what);
+                self.start_task_over(task);
+                Ok(())
             }
         }
+    }
+
+    /// Remembers what a task leaves out when it is opened again.
+    fn leave_out(&mut self, task: TaskId, what: LeftOut) {
+        let assigned = &self.assigned;
+        self.left_out.retain(|(task, _)| assigned.contains(task));
+        self.left_out.push((task, what));
     }
 
     /// What a commit has left out is behind its offsets.
@@ -63,12 +70,15 @@ impl StreamThread {
         }
         let by_record = processed == 1;
         let task = self.last_processed.filter(|_| by_record).unwrap_or(task);
-        match self.running.get_mut(&task) {
-            Some(running) => {
-                let halt = running.task.settle_sealing(stage, error, by_record);
-                self.halted(task, halt)
+        let Some(running) = self.running.get_mut(&task) else {
+            return Err(StreamsError::process(task, None, error));
+        };
+        match running.task.settle_sealing(stage, error, by_record) {
+            Halt::LeaveOut(what) => {
+                self.leave_out(task, what);
+                self.start_over() // what other tasks have sealed was in that commit
             }
-            None => Err(StreamsError::process(task, None, error)),
+            halt => self.halted(task, halt),
         }
     }
 

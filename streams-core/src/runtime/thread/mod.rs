@@ -15,6 +15,7 @@ mod opening;
 mod processing;
 mod running;
 mod starting;
+mod starting_over;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -163,7 +164,8 @@ pub struct StreamThread {
     last_processed: Option<TaskId>,
     last_purge: BTreeMap<TopicPartition, Duration>,
     flushes: (Sender<FlushDone>, Receiver<FlushDone>),
-    flushes_running: usize,
+    /// Of each store at most one.
+    flushes_running: BTreeSet<(TaskId, usize)>,
     stopping: bool,
     suspended: bool,
     /// Nothing is taken in until all calls are back, and the generation is sealed.
@@ -185,7 +187,7 @@ impl std::fmt::Debug for StreamThread {
             .field("in_flight", &self.in_flight.len())
             .field("unsynced", &self.unsynced.len())
             .field("unsent", &self.unsent.is_some())
-            .field("flushes_running", &self.flushes_running)
+            .field("flushes_running", &self.flushes_running.len())
             .field("stopping", &self.stopping)
             .finish_non_exhaustive()
     }
@@ -244,7 +246,7 @@ impl StreamThread {
             last_processed: None,
             last_purge: BTreeMap::new(),
             flushes: channel(),
-            flushes_running: 0,
+            flushes_running: BTreeSet::new(),
             stopping: false,
             suspended: false,
             draining: false,
@@ -328,7 +330,7 @@ impl StreamThread {
             && self.in_flight.is_empty()
             && self.unsynced.is_empty()
             && self.unsent.is_none()
-            && self.flushes_running == 0
+            && self.flushes_running.is_empty()
     }
 
     /// How many calls of async operators are not dealt with.

@@ -9,7 +9,7 @@ use broker_api::{
     CommittedOffset, Error, Horizon, Offset, OffsetSpec, Start, TaskId, TopicDescription, TopicId,
     TopicPartition,
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 
 use super::super::metrics::add;
 use super::super::shares::Share;
@@ -23,11 +23,19 @@ use crate::task::{OffsetMetadata, OwnTimes, RecordQueue, Task, TaskSettings, Tas
 use crate::topology::NodeKind;
 
 /// A task that is assigned and not open yet.
-pub(super) enum Opening {
-    /// Nothing was done yet.
-    Wanted,
+#[derive(Default)]
+pub(super) struct Opening {
+    /// Its stores' engines, if the task was open in this thread and they were kept.
+    engines: Option<Vec<Arc<dyn StoreEngine>>>,
     /// The broker was asked.
-    Asking(BoxFuture<'static, Result<Found, StreamsError>>),
+    asking: Option<BoxFuture<'static, Result<Found, StreamsError>>>,
+}
+
+impl Opening {
+    /// A task that is opened again on the engines that it had.
+    pub(super) fn again(engines: Vec<Arc<dyn StoreEngine>>) -> Self {
+        Self { engines: Some(engines), asking: None }
+    }
 }
 
 /// What the broker knows about a task.
@@ -62,8 +70,7 @@ struct Replay {
 
 impl StreamThread {
     pub(super) fn open_tasks(&mut self) -> Result<bool, StreamsError> {
-        // An earlier task's flush may still hold the files.
-        if self.opening.is_empty() || self.flushes_running > 0 {
+        if self.opening.is_empty() {
             return Ok(false);
         }
         if self.env.globals.globals(&self.waker).is_none() {
@@ -71,31 +78,41 @@ impl StreamThread {
         }
         let mut busy = false;
         for id in self.opening.keys().copied().collect::<Vec<_>>() {
-            if self.env.flushing.is_under_way(id, &self.waker) {
-                continue; // by a thread that had the task before
+            // A flush for the task as it was before may still hold its files; perhaps in a thread that
+            // had it then.
+            if self.flushes_running.iter().any(|(task, _)| *task == id)
+                || self.env.flushing.is_under_way(id, &self.waker)
+            {
+                continue;
             }
-            let mut asking = match self.opening.remove(&id) {
-                Some(Opening::Asking(asking)) => asking,
-                Some(Opening::Wanted) => Box::pin(ask(self.env.clone(), id)),
-                None => continue,
-            };
+            let Some(mut opening) = self.opening.remove(&id) else { continue };
+            let ask = || ask(self.env.clone(), id).boxed();
+            let asking = opening.asking.get_or_insert_with(ask);
             match asking.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                 Poll::Ready(found) => {
-                    self.begin_restoring(id, found?)?;
+                    self.begin_restoring(id, found?, opening.engines)?;
                     busy = true;
                 }
                 Poll::Pending => {
-                    self.opening.insert(id, Opening::Asking(asking));
+                    self.opening.insert(id, opening);
                 }
             }
         }
         Ok(busy)
     }
 
-    fn begin_restoring(&mut self, id: TaskId, found: Found) -> Result<(), StreamsError> {
+    fn begin_restoring(
+        &mut self,
+        id: TaskId,
+        found: Found,
+        engines: Option<Vec<Arc<dyn StoreEngine>>>,
+    ) -> Result<(), StreamsError> {
         let part = &self.env.topology.subtopologies()[id.subtopology as usize];
         let dir = self.env.state_dir.join(id.to_string());
-        let engines = self.env.engines(&dir, &part.stores)?;
+        let engines = match engines {
+            Some(kept) => kept,
+            None => self.env.engines(&dir, &part.stores)?,
+        };
         let Found { offsets, inputs, changelogs } = found;
         let times = own_times(&inputs, &offsets);
         let (stores, replays) = (Vec::new(), BTreeMap::new());
@@ -393,7 +410,8 @@ impl StreamThread {
         }
         let internal = self.is_internal(id);
         let share = env.stores.take(flushes.len());
-        let running = Running { task, internal, last_commit: None, flushes, _share: share };
+        let (at_seal, last_commit) = (0, None);
+        let running = Running { task, internal, at_seal, last_commit, flushes, _share: share };
         self.running.insert(id, running);
         self.shared_budget = None; // the new stores have no share yet
         tracing::info!(task = %id, thread = %self.transactional_id, "task running");

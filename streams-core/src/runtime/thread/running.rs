@@ -1,10 +1,13 @@
 //! A running task and what the thread knows of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_api::Ticket;
 
+use super::super::metrics::Tally;
 use super::super::shares::Share;
+use crate::state::StoreEngine;
 use crate::task::Task;
 
 pub(super) struct Running {
@@ -12,6 +15,8 @@ pub(super) struct Running {
     /// Whether all its inputs are internal topics: such tasks are processed first, so that what is
     /// between two sub-topologies stays short.
     pub(super) internal: bool,
+    /// How many records it had processed at its last seal.
+    pub(super) at_seal: u64,
     /// Its last commit, until that is synced.
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
@@ -27,6 +32,18 @@ pub(super) struct StoreFlush {
 }
 
 impl Running {
+    /// What it has done since its last seal.
+    pub(super) fn tally(&self) -> Tally {
+        let processed = (self.task.processed() - self.at_seal) as usize;
+        let consumed = if self.internal { 0 } else { processed };
+        Tally { processed, consumed, ..Tally::default() }
+    }
+
+    /// The engines of its stores, which stay open.
+    pub(super) fn into_engines(mut self) -> Vec<Arc<dyn StoreEngine>> {
+        self.task.stores_mut().iter().map(|store| store.engine.clone()).collect()
+    }
+
     pub(super) fn flush_under_way(&self) -> bool {
         self.flushes.iter().any(|flush| flush.under_way)
     }

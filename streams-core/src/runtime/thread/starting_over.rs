@@ -1,0 +1,78 @@
+//! Giving up what is not committed, and opening tasks anew where their commits ended: one task, or all.
+//! The code from there on is that of a restart.
+
+use broker_api::TaskId;
+
+use super::opening::Opening;
+use super::running::Running;
+use super::{StreamThread, StreamsError};
+
+impl StreamThread {
+    /// Gives up what one task has done since its last commit, and opens it anew. The others go on, and
+    /// so do the commits that are under way. That is right because a task writes to its own stores and
+    /// outputs alone, and these are in its memory until they are sealed: nobody has seen what goes.
+    ///
+    /// The engines of its stores stay open. What they lack of its commits is in the changelog.
+    pub(super) fn start_task_over(&mut self, id: TaskId) {
+        let Some(running) = self.running.remove(&id) else {
+            return;
+        };
+        self.stop_reading(&running);
+        let given_up = running.tally();
+        self.generation.take_back(&given_up);
+        self.env.counters.given_up(&given_up);
+        if self.last_processed == Some(id) {
+            let mut others = self.running.iter();
+            let did = others.find(|(_, running)| running.tally().processed > 0);
+            self.last_processed = did.map(|(id, _)| *id);
+        }
+        if !self.running.values_mut().any(|running| running.task.has_uncommitted()) {
+            self.since = None;
+            self.seal_requested = false;
+            self.draining = false;
+        }
+        self.forget_stores(id);
+        if self.closing.remove(&id) {
+            self.assigned.remove(&id);
+        } else {
+            self.opening.insert(id, Opening::again(running.into_engines()));
+        }
+    }
+
+    /// Gives up everything that is not committed, and opens all tasks anew: after a doubtful commit, a
+    /// lost membership, or a commit that cannot be made.
+    pub(super) fn start_over(&mut self) -> Result<(), StreamsError> {
+        for partition in std::mem::take(&mut self.inputs).into_keys() {
+            self.fetcher.unassign(&[partition]);
+        }
+        let restoring: Vec<TaskId> = self.restoring.keys().copied().collect();
+        for task in restoring {
+            self.stop_restoring(task);
+        }
+        self.running.clear();
+        self.paused.clear();
+        self.count_given_up();
+        self.unsynced.clear();
+        self.since = None;
+        self.seal_requested = false;
+        self.retry_at = None;
+        self.draining = false;
+        let closing = std::mem::take(&mut self.closing);
+        for task in closing {
+            self.assigned.remove(&task);
+        }
+        self.opening = self.assigned.iter().map(|task| (*task, Opening::default())).collect();
+        // Fences what is still under way.
+        self.transactor = self.env.broker.transactor(&self.transactional_id, self.waker.clone())?;
+        Ok(())
+    }
+
+    /// Reads the inputs of a task no more.
+    pub(super) fn stop_reading(&mut self, running: &Running) {
+        for queue in running.task.queues() {
+            self.fetcher.unassign(std::slice::from_ref(queue.partition()));
+            self.inputs.remove(queue.partition());
+            self.paused.remove(queue.partition());
+        }
+    }
+}
