@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use broker_api::{Broker, FetcherConfig, Header, NewTopic, Start, TopicConfig, TopicPartition};
 use bytes::Bytes;
-use streams_core::failure::{DeadLetter, ErrorHandler, Response, Stage};
+use streams_core::failure::{DeadLetter, ErrorHandler, ErrorHandlers, Response, Stage};
 use streams_core::processor::{
     Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
 };
 use streams_core::runtime::{StreamsError, log_and_continue};
 use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
@@ -315,6 +316,61 @@ fn a_record_whose_results_no_commit_can_hold_is_found_and_left_out() {
     assert_eq!(out.len(), 10, "{out:?}");
     assert_eq!(out[5..], counts(&[("a", 2), ("b", 2), ("c", 2), ("d", 2), ("e", 2)]));
     assert_eq!(world.metrics().dropped.get("not written"), Some(&1));
+}
+
+/// Fails at every seal, whatever has come.
+struct NeverSeals;
+
+impl Processor for NeverSeals {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        cx.forward(record.with_value(1));
+        Ok(())
+    }
+
+    fn before_seal(&mut self, _: &mut Context<'_, String, i64>) -> Result<(), ProcessError> {
+        Err(ProcessError::user("never"))
+    }
+}
+
+fn never_seals() -> Topology {
+    let mut builder = TopologyBuilder::new();
+    let (text, count) = (String::serde(), i64::serde());
+    let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
+    builder.add(source).unwrap();
+    builder.add(NodeSpec::processor("never", vec!["source".into()], || NeverSeals)).unwrap();
+    builder.add(NodeSpec::sink("sink", vec!["never".into()], "out", text, count, None)).unwrap();
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_seal_that_fails_without_what_was_left_out_stops_the_application() {
+    let mut world = world();
+    world.topology = Arc::new(never_seals());
+    world.write(&[("a", b"-"), ("b", b"-")]);
+    let error = world.run(&mut world.thread()).unwrap_err();
+    assert!(error.to_string().contains("never"), "{error}");
+}
+
+#[test]
+fn the_test_driver_too_ends_at_a_seal_that_always_fails() {
+    let handlers = ErrorHandlers { processing: log_and_continue(), ..Default::default() };
+    for caching in [false, true] {
+        let settings =
+            TestDriverSettings { caching, handlers: handlers.clone(), ..Default::default() };
+        let driver = TopologyTestDriver::with_settings(never_seals(), settings).unwrap();
+        let piped = driver.input_topic::<String, String>("in").pipe("a".into(), "-".into(), 1);
+        let error = piped.and_then(|()| driver.commit()).unwrap_err();
+        assert!(error.to_string().contains("never"), "{error}");
+    }
 }
 
 #[test]

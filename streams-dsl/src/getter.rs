@@ -97,7 +97,7 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for Versions<K, V> {
         as_of: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        let store = stores.store(self.0);
+        let store = stores.look_into(self.0);
         Ok(match as_of {
             Some(time) => store.get_as_of(key, time)?,
             None => store.get(key)?,
@@ -114,7 +114,7 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for Stored<K, V> {
         _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        let found = stores.store(self.0).look_up(key)?;
+        let found = stores.look_into(self.0).look_up(key)?;
         Ok(found.map(|(value, time)| (value.clone(), time)))
     }
 }
@@ -134,7 +134,7 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InWindows<K, V> {
         _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        Ok(stores.store(self.0).get(&key.key, key.window.start)?)
+        Ok(stores.look_into(self.0).get(&key.key, key.window.start)?)
     }
 }
 
@@ -153,7 +153,7 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InSessions<K, V> {
         _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        Ok(stores.store(self.0).get(&key.key, key.window)?)
+        Ok(stores.look_into(self.0).get(&key.key, key.window)?)
     }
 }
 
@@ -179,7 +179,7 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for HeldBack<K, V> {
         as_of: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        match stores.store(self.buffer).get(key)? {
+        match stores.look_into(self.buffer).get(key)? {
             Some(waiting) => Ok(waiting.value.old.map(|old| (old, -1))),
             None => self.parent.get(key, as_of, stores),
         }

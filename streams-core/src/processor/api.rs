@@ -256,6 +256,13 @@ pub struct StoreAccess<'a> {
 impl StoreAccess<'_> {
     /// A store of the task.
     pub fn store<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
+        self.task.touch();
+        self.look_into(handle)
+    }
+
+    /// A store of the task, to be read alone: a record that fails is not given up because of it, so a
+    /// change would stay.
+    pub fn look_into<S: Store>(&mut self, handle: StoreHandle<S>) -> &mut S {
         self.task.stores_mut().get(handle)
     }
 

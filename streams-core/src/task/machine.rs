@@ -281,7 +281,11 @@ impl Task {
         self.core.touch();
         let record = self.core.source();
         let place = record.clone().map(|source| Place::Record(source.partition, source.offset));
-        let settled = self.core.settle_at(stage, error.clone(), place.unwrap_or(Place::WallClock));
+        let place = place.unwrap_or(Place::WallClock);
+        if self.left_out.contains(&place) {
+            return Halt::fail(record, error); // it was not the cause
+        }
+        let settled = self.core.settle_at(stage, error.clone(), place);
         // What has been touched is never settled on the spot.
         settled.err().unwrap_or(Halt::fail(record, error))
     }

@@ -44,6 +44,8 @@ pub(super) struct Driver {
     last: Option<TaskId>,
     /// After every record there is a commit, until what waits is done.
     careful: bool,
+    /// What committed records have left out, by reason.
+    dropped: BTreeMap<&'static str, u64>,
     /// The ways of records, if somebody asks for them.
     trace: Option<String>,
     /// The partition whose stores are looked into.
@@ -70,6 +72,7 @@ impl Driver {
             uncommitted: 0,
             last: None,
             careful: false,
+            dropped: BTreeMap::new(),
             trace: None,
             looking_at: 0,
         };
@@ -254,6 +257,9 @@ impl Driver {
         if let Some(trace) = &mut self.trace {
             trace.push_str(&task.core_mut().take_trace()); // what caches had held back
         }
+        for (reason, count) in task.core_mut().take_dropped() {
+            *self.dropped.entry(reason).or_default() += count;
+        }
         write_stores(task)?;
         self.left_out.retain(|(of, what)| *of != id || !sealed.left_out.contains(&what.place));
         self.committed.extend(sealed.offsets);
@@ -396,7 +402,7 @@ impl Driver {
     }
 
     pub(super) fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        let mut all = BTreeMap::new();
+        let mut all = self.dropped.clone();
         let mut add = |task: &Task| {
             for (reason, count) in task.core().dropped() {
                 *all.entry(*reason).or_default() += count;

@@ -1,7 +1,9 @@
 //! Values of tables that are transformed by code with stores.
 
+use streams_core::failure::{ErrorHandlers, log_and_continue};
 use streams_core::processor::{InitContext, StoreAccess, StoreHandle};
 use streams_core::state::{KeyValueStore, StoreOptions};
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::StoreSpec;
 use streams_core::{BuildError, HasSerde, ProcessError};
 use streams_dsl::{Materialized, Named, ProcessorSupplier, StreamsBuilder, ValueTransformer};
@@ -35,6 +37,9 @@ impl ValueTransformer for Counting {
         let store = stores.store(self.store.unwrap());
         let asked = 1 + store.get(key)?.map_or(0, |(asked, _)| *asked);
         store.put(key.clone(), Some(asked), 0)?;
+        if value.as_deref() == Some("bad") {
+            return Err(ProcessError::user("it is bad"));
+        }
         Ok(value.filter(|value| value != "hide").map(|value| format!("{value}{asked}")))
     }
 }
@@ -71,6 +76,21 @@ fn a_transformer_sees_deletions_and_has_stores() {
     assert_eq!(out(None, 2), [(s("k"), None, 2)]);
     assert_eq!(out(Some("hide"), 3), [(s("k"), None, 3)]);
     assert_eq!(out(Some("v"), 4), [(s("k"), Some(s("v4")), 4)]);
+}
+
+#[test]
+fn a_transformer_that_fails_leaves_nothing_in_its_stores() {
+    let b = StreamsBuilder::new();
+    b.table::<String, String>("a").transform_values(WithStore).to_stream().to("out");
+    let handlers = ErrorHandlers { processing: log_and_continue(), ..Default::default() };
+    let settings = TestDriverSettings { handlers, ..Default::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    let out = |value: &str, time| -> Vec<Row> { step(&driver, s("k"), Some(s(value)), time) };
+    assert_eq!(out("a", 1), [(s("k"), Some(s("a1")), 1)]);
+    assert_eq!(out("bad", 2), []);
+    assert_eq!(out("bad", 3), []);
+    assert_eq!(out("b", 4), [(s("k"), Some(s("b2")), 4)]);
+    assert_eq!(driver.dropped().get("not processed"), Some(&2));
 }
 
 #[test]
