@@ -48,7 +48,7 @@ const APPLICATIONS: [(&str, Application); 15] = [
     ("late-versions", applications::as_of_a_little_later),
     ("final-pairs", applications::last_pairs),
     ("held-back", applications::some_updates),
-    (FOREIGN_KEY, |input| applications::by_foreign_key(input, true)),
+    (FOREIGN_KEY, |input| applications::by_foreign_key(&input.repartition(), true, true)),
     ("calls", applications::some_calls),
 ];
 

@@ -20,6 +20,8 @@ pub(crate) type Input = KStream<String, String>;
 pub(crate) type Output = KStream<String, Option<String>>;
 /// An application.
 pub(crate) type Application = fn(Input) -> Output;
+/// An application with caches or without.
+pub(crate) type Cacheable = fn(Input, bool) -> Output;
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -30,12 +32,23 @@ fn text(key: &Windowed<String>) -> String {
     format!("{}@{}", key.key, key.window.start)
 }
 
+/// A store of this name, which merges updates between commits if it is `caching`.
+fn store<V: HasSerde>(name: impl Into<String>, caching: bool) -> Materialized<String, V> {
+    let store = Materialized::named(name);
+    if caching { store } else { store.with_caching_disabled() }
+}
+
 /// How many records there are in each of overlapping windows.
 pub(crate) fn every_count(input: Input) -> Output {
+    counts(input, false)
+}
+
+/// The same, with a cache or without.
+pub(crate) fn counts(input: Input, caching: bool) -> Output {
     input
         .group_by_key()
         .windowed_by(TimeWindows::of(millis(20)).advance_by(millis(7)).grace(millis(15)))
-        .count_with(Materialized::named("counts").with_caching_disabled())
+        .count_with(store("counts", caching))
         .to_stream()
         .map(|key, count| (text(&key), count.map(|n| n.to_string())))
 }
@@ -53,29 +66,36 @@ pub(crate) fn last_count(input: Input) -> Output {
 
 /// The values in each sliding window.
 pub(crate) fn every_slide(input: Input) -> Output {
-    slid(&input, EmitStrategy::on_window_update())
+    slides(input, false)
+}
+
+/// The same, with a cache or without.
+pub(crate) fn slides(input: Input, caching: bool) -> Output {
+    slid(&input, EmitStrategy::on_window_update(), caching)
 }
 
 /// The values that were in each sliding window in the end.
 pub(crate) fn last_slide(input: Input) -> Output {
-    slid(&input, EmitStrategy::on_window_close())
+    slid(&input, EmitStrategy::on_window_close(), false)
 }
 
-fn slid(input: &Input, emit: EmitStrategy) -> Output {
+fn slid(input: &Input, emit: EmitStrategy, caching: bool) -> Output {
     let windowed =
         input.group_by_key().windowed_by(SlidingWindows::of(millis(12)).grace(millis(15)));
     windowed
         .emit_strategy(emit)
-        .reduce_with(
-            |all, value| format!("{all} {value}"),
-            Materialized::named("slid").with_caching_disabled(),
-        )
+        .reduce_with(|all, value| format!("{all} {value}"), store("slid", caching))
         .to_stream()
         .map(|key, values| (text(&key), values))
 }
 
 /// The values of two streams in each session.
 pub(crate) fn every_session(input: Input) -> Output {
+    sessions(input, false)
+}
+
+/// The same, with a cache or without.
+pub(crate) fn sessions(input: Input, caching: bool) -> Output {
     let side = |name: char| input.filter(move |_, value| value.starts_with(name)).group_by_key();
     side('l')
         .cogroup(|_, value, so_far: String| format!("{so_far} {value}"))
@@ -84,7 +104,7 @@ pub(crate) fn every_session(input: Input) -> Output {
         .aggregate_with(
             String::new,
             |_, earlier, later| format!("({earlier} |{later})"),
-            Materialized::named("sessions").with_caching_disabled(),
+            store("sessions", caching),
         )
         .to_stream()
         .map(|key, values| (session(&key), values))
@@ -242,29 +262,38 @@ pub(crate) fn last_pairs(input: Input) -> Output {
         .map(|key, pairs| (text(&key), pairs))
 }
 
+/// The values of each window, suppressed until it closes, behind a cache or not.
+pub(crate) fn final_values(input: Input, caching: bool) -> Output {
+    input
+        .group_by_key()
+        .windowed_by(TimeWindows::of(millis(20)).grace(millis(15)))
+        .reduce_with(|all, value| format!("{all} {value}"), store("values", caching))
+        .suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
+        .to_stream()
+        .map(|key, values| (text(&key), values))
+}
+
 /// The last update of each key within a time, or before there are too many.
 pub(crate) fn some_updates(input: Input) -> Output {
     let limit = Suppressed::until_time_limit(millis(25), BufferConfig::max_records(3));
     input.to_table().suppress(limit).to_stream()
 }
 
-/// Orders (`l`) joined with the customers (`r`) that they refer to, `>` in front of the key.
-pub(crate) fn by_foreign_key(input: Input, caching: bool) -> Output {
-    // Through a topic of its own, as tables are partitioned by their keys, and the input is not.
-    let input = input.repartition();
+/// Orders (`l`) joined with the customers (`r`) that they refer to, `>` in front of the key; those without
+/// one only if it `is_left`.
+pub(crate) fn by_foreign_key(input: &Input, is_left: bool, caching: bool) -> Output {
     let table = |side: char| {
-        let store = Materialized::named(format!("rows-{side}"));
-        let store = if caching { store } else { store.with_caching_disabled() };
+        let kept = store(format!("rows-{side}"), caching);
         let rows = input.filter(move |_, value| value.starts_with(side));
-        rows.map_values(|_, value| row(&value)).to_table_with::<String>(store)
+        rows.map_values(|_, value| row(&value)).to_table_with::<String>(kept)
     };
-    table('l')
-        .left_join_on_foreign_key(
-            &table('r'),
-            |_, row| refers_to(row),
-            |_, left, right| joined(left, right.map(String::as_str)),
-        )
-        .to_stream()
+    let (left, right) = (table('l'), table('r'));
+    let other = |_: &String, row: &String| refers_to(row);
+    match is_left {
+        true => left.left_join_on_foreign_key(&right, other, |_, l, r| joined(l, r)),
+        false => left.join_on_foreign_key(&right, other, |_, l, r| joined(l, Some(r))),
+    }
+    .to_stream()
 }
 
 /// A row, or its deletion.
@@ -277,8 +306,8 @@ pub(crate) fn refers_to(value: &str) -> Option<String> {
     Some(value.split_once('>')?.1.to_owned())
 }
 
-pub(crate) fn joined(left: &str, right: Option<&str>) -> String {
-    format!("{left}+{}", right.unwrap_or_default())
+pub(crate) fn joined(left: &str, right: Option<&String>) -> String {
+    format!("{left}+{}", right.map_or("", String::as_str))
 }
 
 /// Asks for each value, and counts the answers; some are errors.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use broker_api::{
-    Admin, Batch, Broker, Capabilities, Commit, Error, Fetcher, FetcherConfig, Membership,
-    MembershipConfig, Offset, Producer, ProducerEvent, SubmitError, Ticket, TopicPartition,
-    Transactor, TransactorEvent,
+    Admin, Batch, Broker, Capabilities, Commit, Error, Fetched, Fetcher, FetcherConfig, Membership,
+    MembershipConfig, Offset, Producer, ProducerEvent, Start, SubmitError, Ticket, TopicPartition,
+    Transactor, TransactorEvent, View,
 };
+
+use crate::broken_admin::BrokenAdmin;
 
 /// Which promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(crate) enum Promise {
     NothingIsLost,
     /// The batches of a commit go first, its consumed offsets follow in another entry.
     CommitsAreAtomic,
+    /// [`Admin::sync`] returns at once.
+    SyncIsSynced,
+    /// Partitions are said to be empty for those who read what is durable, and their records come late.
+    EndsAreEnds,
 }
 
 pub(crate) struct Broken {
@@ -42,13 +48,17 @@ impl Broker for Broken {
     }
 
     fn fetcher(&self, config: FetcherConfig, waker: Waker) -> Result<Box<dyn Fetcher>, Error> {
-        self.inner.fetcher(config, waker)
+        let inner = self.inner.fetcher(config, waker.clone())?;
+        Ok(match (self.promise, config.view) {
+            (Promise::EndsAreEnds, View::Durable) => Box::new(Late { inner, waker, polls: 0 }),
+            _ => inner,
+        })
     }
 
     fn transactor(&self, id: &str, waker: Waker) -> Result<Box<dyn Transactor>, Error> {
         let inner = self.inner.transactor(id, waker.clone())?;
         Ok(match self.promise {
-            Promise::AcknowledgedIsDurable => inner,
+            Promise::AcknowledgedIsDurable | Promise::SyncIsSynced | Promise::EndsAreEnds => inner,
             Promise::FlushedIsDurable | Promise::SyncedIsSynced => Box::new(Hasty {
                 inner,
                 waits: self.promise == Promise::SyncedIsSynced,
@@ -93,7 +103,47 @@ impl Broker for Broken {
     }
 
     fn admin(&self) -> Arc<dyn Admin> {
-        self.inner.admin()
+        let (inner, about_syncs) = (self.inner.admin(), self.promise == Promise::SyncIsSynced);
+        match self.promise {
+            Promise::SyncIsSynced | Promise::EndsAreEnds => {
+                Arc::new(BrokenAdmin { inner, about_syncs })
+            }
+            _ => inner,
+        }
+    }
+}
+
+/// Gives something now and then only.
+struct Late {
+    inner: Box<dyn Fetcher>,
+    waker: Waker,
+    polls: u64,
+}
+
+impl Fetcher for Late {
+    fn assign(&mut self, partitions: &[(TopicPartition, Start)]) -> Result<(), Error> {
+        self.inner.assign(partitions)
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) {
+        self.inner.unassign(partitions);
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) {
+        self.inner.pause(partitions);
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) {
+        self.inner.resume(partitions);
+    }
+
+    fn poll(&mut self, max_bytes: usize) -> Poll<Result<Vec<Fetched>, Error>> {
+        self.polls += 1;
+        if self.polls % 8 == 0 {
+            return self.inner.poll(max_bytes);
+        }
+        self.waker.wake_by_ref();
+        Poll::Pending
     }
 }
 

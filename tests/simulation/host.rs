@@ -64,8 +64,8 @@ impl Embedded {
             max_queued_bytes: dice.pick(&[4 << 10, 1 << 20]),
             max_commit_bytes: 1 << 20,
             reserve_bytes: 4 << 10,
-            seal_after: Duration::from_millis(20),
-            sync_every: Duration::from_millis(dice.pick(&[5, 100])),
+            seal_after: Duration::from_millis(dice.pick(&[20, 500])),
+            sync_every: Duration::from_millis(dice.pick(&[5, 100, 1_000])),
             ..Settings::default()
         };
         let broker = open(&vfs, &clock, &settings, dice).expect("an empty disk");

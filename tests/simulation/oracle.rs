@@ -10,13 +10,13 @@ use streams_core::task::OffsetMetadata;
 
 use crate::Failure;
 use crate::history::{History, Seen};
-use crate::subject::{INPUT, NAME};
+use crate::subject::NAME;
 
 /// What a producer was told: the values of a batch are at these offsets.
 pub(crate) struct Acknowledged {
-    pub(crate) partition: u32,
+    pub(crate) of: TopicPartition,
     pub(crate) base_offset: Offset,
-    pub(crate) values: Vec<String>,
+    pub(crate) values: Vec<Option<String>>,
 }
 
 /// How much of a store is to be there.
@@ -24,7 +24,8 @@ pub(crate) struct Acknowledged {
 pub(crate) enum Keeps {
     /// Everything.
     All,
-    /// What is not past its retention. What is may be gone, or be as it once was: nobody reads it.
+    /// What is not past its retention. What is may be gone, or be as it once was: nobody reads it. A
+    /// store that is read by time also lets go of what it is told to release.
     Recent,
 }
 
@@ -64,12 +65,12 @@ impl Oracle {
         history: &History,
         acknowledged: &[Acknowledged],
     ) -> Result<(), Failure> {
-        for Acknowledged { partition, base_offset, values } in acknowledged {
-            let seen = history.records(INPUT, *partition);
+        for Acknowledged { of, base_offset, values } in acknowledged {
+            let seen = history.records(&of.topic, of.partition);
             for (value, offset) in values.iter().zip(*base_offset..) {
                 let at = seen.binary_search_by_key(&offset, |record| record.offset).ok();
-                let there = at.is_some_and(|at| seen[at].text().as_ref() == Some(value));
-                ensure!(there, "the acknowledged line '{value}' is not at {offset}");
+                let there = at.is_some_and(|at| seen[at].text() == *value);
+                ensure!(there, "the acknowledged line {value:?} is not at {offset} of {of}");
             }
         }
         Ok(())
@@ -98,7 +99,7 @@ impl Oracle {
     }
 
     /// Each store is the fold of its changelog up to its position, and has nothing that is not
-    /// durable. `exactly`: up to its end.
+    /// durable. `exactly`: up to its end, or in a global store to where nothing changes it any more.
     pub(crate) fn stores(
         &self,
         (history, topology): (&History, &Topology),
@@ -107,13 +108,25 @@ impl Oracle {
         (keeps, exactly): (Keeps, bool),
     ) -> Result<(), Failure> {
         for (number, part) in topology.subtopologies().iter().enumerate() {
-            let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
+            let names = part.stores.iter().map(String::as_str);
+            let names: Vec<_> = names.filter(|name| !topology.stores()[*name].in_memory).collect();
+            let format = |name: &str| &*topology.stores()[name].format;
+            if part.is_global {
+                let reach = if exactly { Reach::Content } else { Reach::Anywhere };
+                let engines = engine.open(&dir.join("global"), &names)?;
+                for ((name, topic), store) in names.iter().zip(&part.sources).zip(engines) {
+                    let all = (0..partitions).map(|p| TopicPartition::new(&**topic, p));
+                    let logs: Vec<_> = all.collect();
+                    check_store(history, &logs, format(name), &*store, (Keeps::All, reach))?;
+                }
+                continue;
+            }
+            let reach = if exactly { Reach::Position } else { Reach::Anywhere };
             for p in 0..if names.is_empty() { 0 } else { partitions } {
                 let engines = engine.open(&dir.join(format!("{number}_{p}")), &names)?;
                 for (name, store) in names.iter().zip(engines) {
-                    let format = &*topology.stores()[*name].format;
-                    let changelog = (changelog(name), p);
-                    check_store(history, changelog, format, &*store, (keeps, exactly))?;
+                    let log = TopicPartition::new(changelog(name), p);
+                    check_store(history, &[log], format(name), &*store, (keeps, reach))?;
                 }
             }
         }
@@ -126,45 +139,69 @@ pub(crate) fn changelog(store: &str) -> String {
     format!("{NAME}-{store}-changelog")
 }
 
+/// How far a store has to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Anywhere,
+    /// Its position is the end.
+    Position,
+    /// What it holds is what it is at the end: its position may be before records that change nothing.
+    Content,
+}
+
+/// Looks at a store that is the fold of these partitions of a topic.
 fn check_store(
     history: &History,
-    (topic, p): (String, u32),
+    logs: &[TopicPartition],
     format: &dyn ChangelogFormat,
     store: &dyn StoreEngine,
-    (keeps, exactly): (Keeps, bool),
+    (keeps, reach): (Keeps, Reach),
 ) -> Result<(), Failure> {
-    let Some(position) = store.position()? else {
-        let entries = store.scan(&[], None)?.count();
-        ensure!(entries == 0, "{topic}-{p}: the store holds entries, but has no position");
-        return Ok(());
-    };
-    let (at, end) = (position.next_offset, history.end(&topic, p));
-    ensure!(at <= end, "{topic}-{p}: the store is at {at}, its changelog is durable up to {end}");
-    let records = history.records(&topic, p);
-    let below = records.partition_point(|record| record.offset < at);
-    ensure!(
-        !exactly || below == records.len(),
-        "{topic}-{p}: the store was closed at {at}, its changelog goes on"
-    );
-    let writes = engine_writes(&records[..below], format)?;
+    let position = store.position()?;
+    let offsets = position.iter().flat_map(|p| [p.next_offset].into_iter().chain(p.others.clone()));
+    let mut writes = Writes::new();
+    // Without a position it has read nothing.
+    for (log, at) in logs.iter().zip(offsets.chain(std::iter::repeat(0))) {
+        let end = history.end(&log.topic, log.partition);
+        ensure!(at <= end, "{log}: the store is at {at}, its changelog is durable up to {end}");
+        let records = history.records(&log.topic, log.partition);
+        let below = records.partition_point(|record| record.offset < at);
+        ensure!(
+            reach != Reach::Position || below == records.len(),
+            "{log}: the store was closed at {at}, its changelog goes on"
+        );
+        let read = if reach == Reach::Content { records } else { &records[..below] };
+        writes.extend(engine_writes(read, format)?);
+    }
     let found = store.scan(&[], None)?;
     let found = found
         .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
         .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let is_fold = match keeps {
-        Keeps::All => {
-            let mut expected = BTreeMap::new();
-            for (key, value) in writes {
-                match value {
-                    Some(value) => expected.insert(key, value),
-                    None => expected.remove(&key),
-                };
-            }
-            found == expected
+    let mut fold = BTreeMap::new();
+    for (key, value) in &writes {
+        match value {
+            Some(value) => fold.insert(key, value),
+            None => fold.remove(key),
+        };
+    }
+    let is_there = |(key, value): (&&Vec<u8>, &&Vec<u8>)| found.get(*key) == Some(*value);
+    let time = position.as_ref().map_or(-1, |position| position.stream_time);
+    let is_fold = match (keeps, format.expiry(time)) {
+        (Keeps::All, _) => found.len() == fold.len() && fold.iter().all(is_there),
+        (Keeps::Recent, expiry) => {
+            // Without an expiry nobody knows from outside what the store was told to release.
+            let may_go = |key: &[u8]| expiry.is_none_or(|expiry| expiry.is_over(key));
+            let once_was = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+                writes.iter().any(|(k, v)| k == key && v.as_ref() == Some(value))
+            };
+            let is_right = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+                fold.get(key) == Some(&value) || may_go(key) && once_was((key, value))
+            };
+            fold.iter().all(|entry| may_go(entry.0) || is_there(entry))
+                && found.iter().all(is_right)
         }
-        Keeps::Recent => found.into_iter().all(|(k, v)| writes.contains(&(k, Some(v)))),
     };
-    ensure!(is_fold, "{topic}-{p}: the store at {at} is not the fold of its changelog");
+    ensure!(is_fold, "{logs:?}: the store at {position:?} is not the fold of its changelog");
     Ok(())
 }
 
@@ -196,4 +233,10 @@ pub(crate) fn difference<T: PartialEq + std::fmt::Debug>(found: &[T], expected: 
         found.get(same),
         expected.get(same)
     )
+}
+
+/// Whether one list is a part of the other, in its order.
+pub(crate) fn is_subsequence<T: PartialEq>(found: &[T], of: &[T]) -> bool {
+    let mut rest = of.iter();
+    found.iter().all(|value| rest.any(|candidate| candidate == value))
 }

@@ -3,23 +3,25 @@
 //! They are one sub-topology without caches: what a partition's output must be follows from the
 //! partition's input alone, whatever ended in between. The test driver, which knows no ends, says what it
 //! is: the output of a partition equals, record for record, what the driver answers to the part of the
-//! input that is consumed.
+//! input that is consumed. And what the changelogs of the stores come to is what the driver's come to.
 //!
 //! Values of the input begin with `l` or `r`, which makes two streams of one topic.
 
+use std::collections::BTreeMap;
+
 use broker_api::partitioner::partition_of;
 use broker_api::sim::Dice;
-use broker_api::{CommittedOffset, TopicPartition};
+use broker_api::{CommittedOffset, Timestamp, TopicPartition};
 use streams_core::Topology;
 use streams_core::failure::{ErrorHandlers, log_and_continue};
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_dsl::StreamsBuilder;
 
 use crate::Failure;
-use crate::applications::Application;
-use crate::history::History;
-use crate::oracle::{consumed, difference, ensure};
-use crate::subject::{INPUT, OUTPUT, Subject};
+use crate::applications::{Application, Input, Output};
+use crate::history::{History, Seen};
+use crate::oracle::{changelog, consumed, difference, ensure};
+use crate::subject::{INPUT, NAME, OUTPUT, Subject};
 
 pub(crate) struct Replayed {
     application: Application,
@@ -32,18 +34,98 @@ impl Replayed {
     }
 }
 
+/// Key, value and time of a result.
+pub(crate) type Row = (String, Option<String>, Timestamp);
+
+/// What a store is, as its changelog tells: values and times by key.
+type Entries = BTreeMap<Vec<u8>, (Vec<u8>, Timestamp)>;
+
+pub(crate) fn topology(application: impl FnOnce(Input) -> Output) -> Topology {
+    let builder = StreamsBuilder::new();
+    application(builder.stream(INPUT)).to(OUTPUT);
+    builder.build().expect("the topology is sound")
+}
+
+/// A record of this name for the partition that the name begins with.
+pub(crate) fn record(name: &str, dice: &mut Dice) -> (String, String) {
+    // Keys tell the partition of the input, as those of different ones meet in the output.
+    let partition = name.split('.').next().unwrap_or_default();
+    let (key, side) = (dice.pick(&["a", "b", "c", "d"]), dice.pick(&["l", "r"]));
+    (format!("{partition}.{key}"), format!("{side}{name}"))
+}
+
+/// The driver, after it was given these records.
+pub(crate) fn replay(topology: Topology, input: &[Seen]) -> Result<TopologyTestDriver, Failure> {
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some(OUTPUT.into()),
+        ..ErrorHandlers::default()
+    };
+    let application_id = NAME.into();
+    let settings = TestDriverSettings { application_id, handlers, ..TestDriverSettings::default() };
+    let driver = TopologyTestDriver::with_settings(topology, settings)?;
+    let topic = driver.input_topic::<String, String>(INPUT);
+    for record in input {
+        topic.pipe(record.key_text(), record.text().unwrap_or_default(), record.timestamp)?;
+    }
+    Ok(driver)
+}
+
+/// What the driver has answered.
+pub(crate) fn answers(driver: &TopologyTestDriver) -> Result<Vec<Row>, Failure> {
+    let output = driver.output_topic::<String, Option<String>>(OUTPUT).read_all()?;
+    Ok(output.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect())
+}
+
+/// What a partition of the output has of the results of a partition of the input.
+pub(crate) fn results(history: &History, to: u32, from: u32) -> Vec<Row> {
+    let found = history.records(OUTPUT, to).iter();
+    let found = found.map(|r| (r.key_text(), r.text(), r.timestamp));
+    found.filter(|(key, ..)| key.starts_with(&format!("{from}."))).collect()
+}
+
+/// What is logged of each store of a partition comes to what the driver has logged.
+pub(crate) fn same_stores(
+    history: &History,
+    p: u32,
+    topology: &Topology,
+    driver: &TopologyTestDriver,
+) -> Result<(), Failure> {
+    for store in topology.stores().values().filter(|store| store.changelog.is_some()) {
+        let topic = changelog(&store.name);
+        let expected = driver.output_topic::<Vec<u8>, Option<Vec<u8>>>(&topic).read_all()?;
+        let expected = entries(expected.into_iter().map(|r| (r.key, r.value, r.timestamp)));
+        let found = history.records(&topic, p).iter();
+        let found = entries(found.map(|r| (r.key.clone(), r.value.clone(), r.timestamp)));
+        ensure!(
+            found == expected,
+            "the changelog of partition {p} of {} comes to {found:?} instead of {expected:?}",
+            store.name
+        );
+    }
+    Ok(())
+}
+
+fn entries(log: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>, Timestamp)>) -> Entries {
+    let mut entries = Entries::new();
+    for (key, value, time) in log {
+        match value {
+            // An entry of an index: all that it says is its key.
+            Some(value) if value.is_empty() => entries.insert(key, (value, 0)),
+            Some(value) => entries.insert(key, (value, time)),
+            None => entries.remove(&key),
+        };
+    }
+    entries
+}
+
 impl Subject for Replayed {
     fn topology(&self) -> Topology {
-        let builder = StreamsBuilder::new();
-        (self.application)(builder.stream(INPUT)).to(OUTPUT);
-        builder.build().expect("the topology is sound")
+        topology(self.application)
     }
 
     fn record(&self, name: &str, dice: &mut Dice) -> (String, String) {
-        // Keys tell the partition of the input, as those of different ones meet in the output.
-        let partition = name.split('.').next().unwrap_or_default();
-        let (key, side) = (dice.pick(&["a", "b", "c", "d"]), dice.pick(&["l", "r"]));
-        (format!("{partition}.{key}"), format!("{side}{name}"))
+        record(name, dice)
     }
 
     fn disorder(&self) -> u64 {
@@ -55,39 +137,26 @@ impl Subject for Replayed {
         history: &History,
         offsets: &[(TopicPartition, CommittedOffset)],
         partitions: u32,
-        _: bool,
+        with_changelogs: bool,
     ) -> Result<(), Failure> {
         for p in 0..partitions {
             let input = consumed(history, offsets, INPUT, p);
-            let handlers = ErrorHandlers {
-                processing: log_and_continue(),
-                dead_letter_topic: Some(OUTPUT.into()),
-                ..ErrorHandlers::default()
-            };
-            let settings = TestDriverSettings { handlers, ..TestDriverSettings::default() };
-            let driver = TopologyTestDriver::with_settings(self.topology(), settings)?;
-            let topic = driver.input_topic::<String, String>(INPUT);
-            for record in input {
-                let value = record.text().unwrap_or_default();
-                topic.pipe(record.key_text(), value, record.timestamp)?;
-            }
-            let output = driver.output_topic::<String, Option<String>>(OUTPUT).read_all()?;
-            let output: Vec<_> =
-                output.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect();
+            let driver = replay(self.topology(), input)?;
+            let output = answers(&driver)?;
             for to in 0..partitions {
                 let goes_there = |key: &str| partition_of(key.as_bytes(), partitions) == to;
                 let expected = output.iter().filter(|(key, ..)| goes_there(key));
                 let expected: Vec<_> = expected.cloned().collect();
-                let found = history.records(OUTPUT, to).iter();
-                let found = found.map(|r| (r.key_text(), r.text(), r.timestamp));
-                let found: Vec<_> =
-                    found.filter(|(key, ..)| key.starts_with(&format!("{p}."))).collect();
+                let found = results(history, to, p);
                 ensure!(
                     found == expected,
                     "{} records of partition {p} are committed; the output in {to}: {}",
                     input.len(),
                     difference(&found, &expected)
                 );
+            }
+            if with_changelogs {
+                same_stores(history, p, &self.topology(), &driver)?;
             }
         }
         Ok(())

@@ -11,14 +11,17 @@
 
 mod applications;
 mod broken;
+mod broken_admin;
+mod cached;
 mod failing;
 mod foreign_keys;
+mod globals;
 mod history;
 mod host;
 mod oracle;
 mod replayed;
-mod settled;
 mod subject;
+mod threads;
 mod words;
 mod world;
 
@@ -31,12 +34,13 @@ use streams_core::runtime::StreamsError;
 use streams_core::test_driver::TestDriverError;
 use streams_core::{BuildError, StateError};
 
-use crate::applications::Application;
+use crate::applications::{Application, Cacheable};
 use crate::broken::{Broken, Promise};
+use crate::cached::Cached;
 use crate::foreign_keys::ForeignKeys;
+use crate::globals::Globals;
 use crate::host::{Embedded, Fickle, Host};
 use crate::replayed::Replayed;
-use crate::settled::ForeignKey;
 use crate::subject::Make;
 use crate::words::Words;
 use crate::world::{Summary, World};
@@ -160,9 +164,17 @@ fn the_application_survives_all_that_the_contract_allows_a_broker() {
 
 /// Applications under power cuts, with acknowledgements after the sync and before.
 fn survive(name: &str, applications: &[Application]) {
-    let subject = |dice: &mut Dice| Replayed::one_of(applications, dice);
-    all_seeds(name, 8, |seed| World::new(seed, &subject, nothing_between, synced)?.run());
-    all_seeds(name, 8, |seed| World::new(seed, &subject, nothing_between, early)?.run());
+    survives(name, &|dice| Replayed::one_of(applications, dice));
+}
+
+/// The same, with caches.
+fn survive_cached(name: &str, applications: &[Cacheable]) {
+    survives(name, &|dice| Cached::one_of(applications, dice));
+}
+
+fn survives(name: &str, subject: Make<'_>) {
+    all_seeds(name, 8, |seed| World::new(seed, subject, nothing_between, synced)?.run());
+    all_seeds(name, 8, |seed| World::new(seed, subject, nothing_between, early)?.run());
 }
 
 #[test]
@@ -181,6 +193,21 @@ fn sessions_survive_everything() {
 }
 
 #[test]
+fn cached_windows_survive_everything() {
+    survive_cached("cached windows", &[applications::counts, applications::slides]);
+}
+
+#[test]
+fn cached_sessions_survive_everything() {
+    survive_cached("cached sessions", &[applications::sessions]);
+}
+
+#[test]
+fn final_results_behind_a_cache_survive_everything() {
+    survive_cached("final results", &[applications::final_values]);
+}
+
+#[test]
 fn what_is_held_back_survives_everything() {
     survive("suppressed", &[applications::some_updates]);
 }
@@ -193,13 +220,6 @@ fn tables_that_are_looked_into_and_processors_written_by_hand_survive_everything
 #[test]
 fn versioned_tables_survive_everything() {
     survive("versions", &[applications::as_of, applications::as_of_a_little_later]);
-}
-
-#[test]
-fn a_join_by_a_foreign_key_survives_everything() {
-    let subject = ForeignKey::subject;
-    all_seeds("foreign key", 8, |seed| World::new(seed, &subject, nothing_between, synced)?.run());
-    all_seeds("foreign key", 8, |seed| World::new(seed, &subject, nothing_between, early)?.run());
 }
 
 #[test]
@@ -223,12 +243,17 @@ fn an_outer_join_of_tables_survives_everything() {
     survive("outer join of tables", &[applications::every_row]);
 }
 
-/// Four stages of two sub-topologies that answer each other.
+/// Stages of two sub-topologies that answer each other.
 #[test]
 fn rows_and_those_that_they_refer_to_survive_everything() {
     let subject = &ForeignKeys::subject;
-    all_seeds("foreign keys", 8, |seed| World::new(seed, subject, nothing_between, synced)?.run());
-    all_seeds("foreign keys", 8, |seed| World::new(seed, subject, nothing_between, early)?.run());
+    all_seeds("foreign keys", 4, |seed| World::new(seed, subject, nothing_between, synced)?.run());
+    all_seeds("foreign keys", 4, |seed| World::new(seed, subject, nothing_between, early)?.run());
+}
+
+#[test]
+fn global_tables_that_change_survive_everything() {
+    survives("global tables", &Globals::subject);
 }
 
 /// Nothing goes wrong at all: the first thing to try when something does.
@@ -304,8 +329,38 @@ fn a_join_whose_outputs_and_offsets_are_two_entries_is_noticed() {
 }
 
 #[test]
+fn cached_windows_whose_outputs_and_offsets_are_two_entries_are_noticed() {
+    let cached = |dice: &mut Dice| Cached::one_of(&[applications::counts], dice);
+    must_turn_red("without caches it is", &cached, synced, |broker, _| {
+        Broken::between(broker, Promise::CommitsAreAtomic)
+    });
+}
+
+#[test]
+fn a_lost_entry_of_cached_sessions_is_noticed() {
+    let cached = |dice: &mut Dice| Cached::one_of(&[applications::sessions], dice);
+    must_turn_red("of partition", &cached, synced, |broker, _| {
+        Broken::between(broker, Promise::NothingIsLost)
+    });
+}
+
+#[test]
+fn looking_into_a_global_table_that_is_not_whole_is_noticed() {
+    must_turn_red("were there at the beginning", &Globals::subject, synced, |broker, _| {
+        Broken::between(broker, Promise::EndsAreEnds)
+    });
+}
+
+#[test]
+fn flushing_a_global_store_before_its_topic_is_synced_is_noticed() {
+    must_turn_red("its changelog is durable up to", &Globals::subject, early, |broker, _| {
+        Broken::between(broker, Promise::SyncIsSynced)
+    });
+}
+
+#[test]
 fn a_lost_entry_of_a_join_by_a_foreign_key_is_noticed() {
-    must_turn_red("", &ForeignKey::subject, synced, |broker, _| {
+    must_turn_red("", &ForeignKeys::subject, synced, |broker, _| {
         Broken::between(broker, Promise::NothingIsLost)
     });
 }

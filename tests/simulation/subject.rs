@@ -15,6 +15,9 @@ pub(crate) const INPUT: &str = "input";
 /// The topic that it writes.
 pub(crate) const OUTPUT: &str = "output";
 
+/// The topic of a global table, if it has one.
+pub(crate) const TABLE: &str = "table";
+
 /// Makes a subject for a seed.
 pub(crate) type Make<'a> = &'a dyn Fn(&mut Dice) -> Box<dyn Subject>;
 
@@ -25,6 +28,11 @@ pub(crate) trait Subject {
     /// A record for its input: key and value. `name` is unlike those of all other records of the run.
     fn record(&self, name: &str, dice: &mut Dice) -> (String, String);
 
+    /// A change of [`TABLE`]: key and new value. `name` as above.
+    fn change(&self, name: &str, _: &mut Dice) -> (String, Option<String>) {
+        unreachable!("'{name}' for a table that nobody reads")
+    }
+
     /// How far back the times of records go, in milliseconds.
     fn disorder(&self) -> u64;
 
@@ -32,6 +40,9 @@ pub(crate) trait Subject {
     fn keeps(&self) -> Keeps {
         Keeps::Recent
     }
+
+    /// The process begins, and this is what it finds.
+    fn opened(&mut self, _: &History, _partitions: u32) {}
 
     /// Everything durable agrees: all that was read has had its effect, exactly once. `offsets` are the
     /// durable ones.

@@ -13,7 +13,7 @@ use streams_dsl::{Materialized, StreamsBuilder};
 
 use crate::Failure;
 use crate::history::{History, Seen};
-use crate::oracle::{Keeps, consumed, difference, ensure};
+use crate::oracle::{Keeps, consumed, difference, ensure, is_subsequence};
 use crate::subject::{INPUT, OUTPUT, Subject};
 
 const STORE: &str = "digests";
@@ -210,9 +210,4 @@ fn fold(items: impl Iterator<Item = (String, String)>) -> BTreeMap<String, Value
 
 fn text(record: &Seen) -> String {
     record.text().unwrap_or_default()
-}
-
-fn is_subsequence<T: PartialEq>(found: &[T], of: &[T]) -> bool {
-    let mut rest = of.iter();
-    found.iter().all(|value| rest.any(|candidate| candidate == value))
 }

@@ -1,12 +1,11 @@
 //! One run: a host, an application on it, a producer, a reader, and a loop that picks steps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use broker_api::sim::Dice;
@@ -14,19 +13,17 @@ use broker_api::{
     BatchBuilder, Broker, Clock, ManualClock, NewTopic, Producer, ProducerEvent, Ticket,
     TopicConfig, TopicPartition,
 };
-use futures::future::BoxFuture;
+use streams_core::Topology;
 use streams_core::failure::log_and_continue;
-use streams_core::runtime::{
-    Background, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv,
-};
+use streams_core::runtime::{Next, Plan, Settings, ThreadEnv};
 use streams_core::state::LossyEngine;
-use streams_core::{Executor, Topology};
 
 use crate::Failure;
 use crate::history::History;
 use crate::host::{End, Host};
 use crate::oracle::{self, Acknowledged, Oracle};
-use crate::subject::{INPUT, Make, NAME, OUTPUT, Subject};
+use crate::subject::{INPUT, Make, NAME, OUTPUT, Subject, TABLE};
+use crate::threads::{Jobs, Thread};
 
 /// Puts something between the application and its broker.
 pub(crate) type Wrap = fn(Arc<dyn Broker>, &mut Dice) -> Arc<dyn Broker>;
@@ -46,6 +43,8 @@ pub(crate) struct World {
     oracle: Oracle,
     lines: Lines,
     app: Option<App>,
+    /// The thread of the global stores takes one of so many turns.
+    global_pace: u64,
     /// How often something may be killed, and was.
     ends_left: u32,
     ends: u64,
@@ -58,63 +57,15 @@ struct App {
     threads: Vec<Thread>,
 }
 
-struct Thread {
-    number: usize,
-    machine: StreamThread,
-    flag: Arc<Flag>,
-    again: bool,
-    due: Option<Duration>,
-    stopping: bool,
-}
-
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// Store flushes, and calls of async operators, that wait for their turn.
-#[derive(Default)]
-struct Jobs(Mutex<VecDeque<Box<dyn FnOnce() + Send>>>);
-
-impl Background for Jobs {
-    fn run(&self, job: Box<dyn FnOnce() + Send>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
-    }
-}
-
-impl Executor for Jobs {
-    fn spawn(&self, mut call: BoxFuture<'static, ()>) {
-        self.run(Box::new(move || {
-            let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(polled.is_ready(), "a call that waits for something else");
-        }));
-    }
-}
-
-impl Jobs {
-    fn run_one(&self, dice: &mut Dice) -> bool {
-        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = if jobs.is_empty() { 0 } else { dice.index(jobs.len()) };
-        let job = jobs.remove(place);
-        drop(jobs);
-        job.map(|job| job()).is_some()
-    }
-
-    fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
 /// Who writes the input.
 struct Lines {
     producer: Option<Box<dyn Producer>>,
     left: u64,
+    /// It takes one of so many turns: what is killed early should find input to come, and what is killed
+    /// late too.
+    pace: u64,
     written: u64,
-    open: BTreeMap<Ticket, (u32, Vec<String>)>,
+    open: BTreeMap<Ticket, (TopicPartition, Vec<Option<String>>)>,
     acknowledged: Vec<Acknowledged>,
 }
 
@@ -147,18 +98,20 @@ impl World {
             executor: Some(jobs.clone()),
             ..Settings::new(NAME, STATE)
         };
-        for topic in [INPUT, OUTPUT] {
+        let topology = Arc::new(subject.topology());
+        let has_globals = topology.has_globals();
+        let given: &[&str] = if has_globals { &[INPUT, OUTPUT, TABLE] } else { &[INPUT, OUTPUT] };
+        for &topic in given {
             let new = NewTopic { name: topic.into(), partitions, config: TopicConfig::default() };
             let admin = host.broker().admin();
             wait(&mut *host, admin.create_topic(new))??;
         }
-        let topology = Arc::new(subject.topology());
         // Makes the internal topics, for the reader.
         let admin = host.broker().admin();
         wait(&mut *host, Plan::make(&topology, NAME, &*admin))??;
         let internal = topology.internal_topics().keys();
         let internal: Vec<String> = internal.map(|topic| format!("{NAME}-{topic}")).collect();
-        let topics = [INPUT, OUTPUT].into_iter().chain(internal.iter().map(String::as_str));
+        let topics = given.iter().copied().chain(internal.iter().map(String::as_str));
         let topics: Vec<&str> = topics.collect();
         let logged = topology.stores().values().filter(|store| store.changelog.is_some());
         let changelogs = logged.map(|store| oracle::changelog(&store.name)).collect();
@@ -176,11 +129,13 @@ impl World {
             lines: Lines {
                 producer: None,
                 left: dice.within(5..40),
+                pace: dice.pick(&[1, 3, 8]),
                 written: 0,
                 open: BTreeMap::new(),
                 acknowledged: Vec::new(),
             },
             app: None,
+            global_pace: if has_globals { dice.pick(&[1, 10, 100]) } else { 1 },
             ends_left: dice.within(0..6) as u32,
             ends: 0,
             may_have_lost: false,
@@ -223,7 +178,8 @@ impl World {
         match self.dice.within(0..100) {
             0..30 => self.step_host().map(|_| ()),
             30..75 => self.step_thread(),
-            75..83 => self.write(),
+            75..83 if self.dice.one_in(self.lines.pace) => self.write(),
+            75..83 => Ok(()),
             83..88 => {
                 self.jobs.run_one(&mut self.dice);
                 Ok(())
@@ -270,7 +226,7 @@ impl World {
         self.host.read_freely(false);
         opened?;
         if std::mem::take(&mut self.may_have_lost) {
-            let end = |a: &Acknowledged| self.history.end(INPUT, a.partition);
+            let end = |a: &Acknowledged| self.history.end(&a.of.topic, a.of.partition);
             self.lines.acknowledged.retain(|a| a.base_offset < end(a));
             self.oracle.times.clear();
         }
@@ -287,7 +243,9 @@ impl World {
             self.clock.clone(),
             self.jobs.clone(),
         );
-        self.app = Some(App { env, threads: Vec::new() });
+        self.subject.opened(&self.history, self.partitions);
+        let global = self.topology.has_globals().then(|| Thread::global(&env)).transpose()?;
+        self.app = Some(App { env, threads: global.into_iter().collect() });
         for number in 0..self.settings.threads {
             self.add_thread(number)?;
         }
@@ -296,38 +254,38 @@ impl World {
 
     fn add_thread(&mut self, number: usize) -> Result<(), Failure> {
         let Some(app) = &mut self.app else { return Ok(()) };
-        let flag = Arc::<Flag>::default();
-        let machine = StreamThread::new(app.env.clone(), "p", number, flag.clone().into())?;
-        app.threads.push(Thread { number, machine, flag, again: true, due: None, stopping: false });
+        app.threads.push(Thread::stream(&app.env, number)?);
         Ok(())
     }
 
     /// Adds a thread, asks one to stop, or lets one die.
     fn change_threads(&mut self) -> Result<(), Failure> {
         let Some(app) = &mut self.app else { return Ok(()) };
-        if app.threads.is_empty() || (app.threads.len() < 3 && self.dice.one_in(2)) {
-            let number = (0..).find(|n| app.threads.iter().all(|t| t.number != *n)).unwrap_or(0);
-            return self.add_thread(number);
+        let all = app.threads.iter().enumerate();
+        let streams: Vec<_> = all.filter_map(|(at, t)| Some((at, t.number()?))).collect();
+        if streams.is_empty() || (streams.len() < 3 && self.dice.one_in(2)) {
+            let number = (0..).find(|n| streams.iter().all(|(_, known)| known != n));
+            return self.add_thread(number.unwrap_or(0));
         }
-        let chosen = self.dice.index(app.threads.len());
+        let (chosen, _) = streams[self.dice.index(streams.len())];
         if self.dice.one_in(3) {
             app.threads.remove(chosen);
         } else {
-            app.threads[chosen].machine.stop();
-            app.threads[chosen].stopping = true;
-            app.threads[chosen].again = true;
+            app.threads[chosen].stop();
         }
         Ok(())
     }
 
     fn step_thread(&mut self) -> Result<(), Failure> {
-        match self.threads() {
-            0 => Ok(()),
-            threads => {
-                let chosen = self.dice.index(threads);
-                self.step_thread_at(chosen).map(|_| ())
-            }
+        let Some(app) = self.app.as_ref().filter(|app| !app.threads.is_empty()) else {
+            return Ok(());
+        };
+        let chosen = self.dice.index(app.threads.len());
+        let is_global = app.threads[chosen].number().is_none();
+        if is_global && self.global_pace > 1 && !self.dice.one_in(self.global_pace) {
+            return Ok(());
         }
+        self.step_thread_at(chosen).map(|_| ())
     }
 
     fn threads(&self) -> usize {
@@ -360,21 +318,31 @@ impl World {
         }
         let dice = &mut self.dice;
         let partition = dice.within(0..u64::from(self.partitions)) as u32;
+        let topic = match self.topology.has_globals() && dice.one_in(2) {
+            true => TABLE,
+            false => INPUT,
+        };
         let mut batch = BatchBuilder::new();
         let mut lines = Vec::new();
         for _ in 0..dice.within(1..6) {
             self.lines.written += 1;
             let name = format!("{partition}.{}", self.lines.written);
-            let (key, value) = self.subject.record(&name, dice);
+            let (key, value) = match topic {
+                TABLE => self.subject.change(&name, dice),
+                _ => {
+                    let (key, value) = self.subject.record(&name, dice);
+                    (key, Some(value))
+                }
+            };
             let time = self.clock.now() - dice.within(0..self.subject.disorder()) as i64;
-            batch.push(time, Some(key.as_bytes()), Some(value.as_bytes()), &[])?;
+            batch.push(time, Some(key.as_bytes()), value.as_deref().map(str::as_bytes), &[])?;
             lines.push(value);
         }
-        let to = TopicPartition::new(INPUT, partition);
+        let to = TopicPartition::new(topic, partition);
         match producer.append(&to, batch.finish()?) {
             Ok(ticket) => {
                 self.lines.left -= 1;
-                self.lines.open.insert(ticket, (partition, lines));
+                self.lines.open.insert(ticket, (to, lines));
             }
             Err(refused) if refused.error == broker_api::Error::Full => {}
             Err(refused) => return Err(refused.error.into()),
@@ -447,7 +415,8 @@ impl World {
 
     /// Writes what is left, waits until all is processed, stops in good order.
     fn finish(&mut self) -> Result<(), Failure> {
-        if self.app.as_ref().is_some_and(|app| app.threads.iter().all(|t| t.stopping)) {
+        let is_over = |thread: &Thread| thread.is_stopping() || thread.number().is_none();
+        if self.app.as_ref().is_some_and(|app| app.threads.iter().all(is_over)) {
             self.settle(true)?;
             self.add_thread(7)?;
         }
@@ -469,17 +438,15 @@ impl World {
             }
         }
         let Some(app) = &mut self.app else { return Ok(()) };
-        for thread in &mut app.threads {
-            thread.machine.stop();
-            (thread.stopping, thread.again) = (true, true);
-        }
+        app.threads.iter_mut().for_each(Thread::stop);
         self.settle(true)?;
         self.check()?;
         self.subject.finished(&self.history, self.partitions)?;
         self.check_stores(true)
     }
 
-    /// Steps everything until nothing is left to do. `stopping`: until the threads have stopped.
+    /// Steps everything until nothing is left to do. `stopping`: until those have stopped that were
+    /// asked to.
     fn settle(&mut self, stopping: bool) -> Result<(), Failure> {
         for _ in 0..20_000 {
             let mut busy = self.step_host()? | self.jobs.run_one(&mut self.dice);
@@ -495,25 +462,21 @@ impl World {
             let now = self.clock.monotonic();
             let Some(app) = &mut self.app else { return Ok(()) };
             let done = if stopping {
-                app.threads.is_empty()
+                !app.threads.iter().any(Thread::is_stopping)
             } else {
-                app.threads.iter().all(|t| t.machine.is_caught_up())
+                app.threads.iter().all(Thread::is_caught_up)
             };
             if done && self.lines.open.is_empty() {
                 return Ok(());
             }
             // Nobody is awake: only time can help.
-            let due = app.threads.iter().filter_map(|thread| thread.due).min();
-            let Some(due) = due else {
-                let threads: Vec<_> =
-                    app.threads.iter().map(|t| format!("{:?}", t.machine)).collect();
-                let what = format!("nobody is awake, and there is work: {threads:#?}");
+            let Some(due) = app.threads.iter().filter_map(Thread::due).min() else {
+                let what = format!("nobody is awake, and there is work: {:#?}", app.threads);
                 return Err(Failure::violation(what));
             };
             self.clock.advance(due.saturating_sub(now).max(Duration::from_millis(1)));
         }
-        let threads = self.app.iter().flat_map(|app| &app.threads);
-        let threads: Vec<_> = threads.map(|t| format!("{:?}", t.machine)).collect();
+        let threads = self.app.iter().flat_map(|app| &app.threads).collect::<Vec<_>>();
         Err(Failure::violation(format!("it does not come to rest: {threads:#?}")))
     }
 }
@@ -526,35 +489,14 @@ pub(crate) struct Summary {
     pub(crate) restored: u64,
 }
 
-impl Thread {
-    fn is_awake(&self, now: Duration) -> bool {
-        self.again || self.flag.0.load(Ordering::Acquire) || self.due.is_some_and(|due| due <= now)
-    }
-
-    fn step(&mut self, now: Duration) -> Result<Next, StreamsError> {
-        self.flag.0.store(false, Ordering::Release);
-        let next = self.machine.step()?;
-        self.again = next == Next::Again;
-        self.due = match next {
-            Next::Wait(Some(limit)) => Some(now + limit),
-            _ => None,
-        };
-        Ok(next)
-    }
-}
-
 impl Lines {
     fn poll(&mut self) {
         let Some(producer) = &mut self.producer else { return };
         while let Poll::Ready(event) = producer.poll() {
             match event {
                 ProducerEvent::Appended { ticket, base_offset } => {
-                    if let Some((partition, lines)) = self.open.remove(&ticket) {
-                        self.acknowledged.push(Acknowledged {
-                            partition,
-                            base_offset,
-                            values: lines,
-                        });
+                    if let Some((of, values)) = self.open.remove(&ticket) {
+                        self.acknowledged.push(Acknowledged { of, base_offset, values });
                     }
                 }
                 ProducerEvent::Failed { ticket, .. } => {
