@@ -139,7 +139,7 @@ impl Fetcher for Late {
 
     fn poll(&mut self, max_bytes: usize) -> Poll<Result<Vec<Fetched>, Error>> {
         self.polls += 1;
-        if self.polls % 8 == 0 {
+        if self.polls.is_multiple_of(8) {
             return self.inner.poll(max_bytes);
         }
         self.waker.wake_by_ref();

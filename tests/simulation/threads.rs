@@ -25,9 +25,9 @@ pub(crate) struct Thread {
 /// What it is.
 enum Machine {
     /// The stream thread of this number.
-    Stream(usize, StreamThread),
+    Stream(usize, Box<StreamThread>),
     /// Keeps the global stores.
-    Global(GlobalThread),
+    Global(Box<GlobalThread>),
 }
 
 #[derive(Default)]
@@ -42,12 +42,12 @@ impl Wake for Flag {
 impl Thread {
     pub(crate) fn stream(env: &ThreadEnv, number: usize) -> Result<Self, StreamsError> {
         Self::new(|waker| {
-            Ok(Machine::Stream(number, StreamThread::new(env.clone(), "p", number, waker)?))
+            Ok(Machine::Stream(number, StreamThread::new(env.clone(), "p", number, waker)?.into()))
         })
     }
 
     pub(crate) fn global(env: &ThreadEnv) -> Result<Self, StreamsError> {
-        Self::new(|waker| Ok(Machine::Global(GlobalThread::new(env.clone(), waker)?)))
+        Self::new(|waker| Ok(Machine::Global(GlobalThread::new(env.clone(), waker)?.into())))
     }
 
     fn new(
