@@ -17,9 +17,9 @@ use crate::config::{Given, Materialized};
 use crate::getter::{self, JoinTables, LookUp, MakeGetter};
 use crate::graph::{NodeId, Nodes, Plan, TableKind};
 use crate::processors::{
-    AnswerSubscribers, AnswerSubscription, ForeignKey, KeepSubscription, Nulls, Outstanding,
-    Resolve, Response, RowHash, Subscribe, Subscribers, Subscription, responses, subscribers,
-    subscriptions,
+    AnswerSubscribers, AnswerSubscription, EncodedKey, ForeignKey, KeepSubscription, Nulls,
+    Outstanding, Resolve, Response, RowHash, Subscribe, Subscribers, Subscription, responses,
+    subscribers, subscriptions,
 };
 use crate::table::{KTable, TableSourceNode};
 
@@ -455,17 +455,30 @@ where
         builder.add(NodeSpec::source(response_source, vec![topic.clone()], key, value))
     }
 
+    /// The key that a row refers to, as the right side encodes it.
+    fn encoded_key(&self) -> Arc<EncodedKey<K, V>> {
+        let (find, serde) = (self.rule.foreign_key.clone(), self.other_key.clone());
+        let null_keys = Nulls::of(&self.other_key);
+        Arc::new(move |key: &K, row: &V| {
+            let found = find(key, row).filter(|foreign| !null_keys.is_null(foreign));
+            let mut out = Vec::new();
+            found.map(|foreign| serde.put(&foreign, &mut out).map(|()| out)).transpose()
+        })
+    }
+
     /// The left table's topics and the responses' meet here.
     fn resolve(&self, plan: &Plan<'_>, builder: &mut TopologyBuilder) -> Result<(), BuildError> {
         let Names { resolve: name, response_source, .. } = &self.names;
         let (rows, value, join) = (self.rows.0.clone(), self.value.clone(), self.rule.join.clone());
         let outstanding = Outstanding::new(name);
+        let refers_to = (!self.rule.is_left).then(|| self.encoded_key());
         builder.copartition(plan.topics());
         let make = move || Resolve {
             rows: LookUp::new(&rows),
             hash: RowHash::new(&value),
             outstanding: outstanding.clone(),
             join: join.clone(),
+            refers_to: refers_to.clone(),
             deletions: Vec::new(),
         };
         let spec = NodeSpec::processor(name, vec![response_source.clone()], make);

@@ -9,6 +9,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
 use streams_core::serde::DynSerde;
 use streams_core::state::SortedStore;
@@ -16,7 +17,7 @@ use streams_core::{BuildError, Change, Data, ProcessError, Record, SerdeError};
 
 use super::Nulls;
 use super::subscription::{
-    Instruction, Response, Subscriber, Subscription, combined_key, end_of, prefix,
+    Instruction, LENGTH, Response, Subscriber, Subscription, combined_key, end_of, prefix,
 };
 use super::table_join::OUT_OF_ORDER;
 use crate::getter::{JoinTables, LookUp};
@@ -24,6 +25,10 @@ use crate::murmur3::hash128;
 
 /// The key that a row refers to; `None`: none.
 pub(crate) type ForeignKey<K, V, KO> = dyn Fn(&K, &V) -> Option<KO> + Send + Sync;
+
+/// The same, encoded.
+pub(crate) type EncodedKey<K, V> =
+    dyn Fn(&K, &V) -> Result<Option<Vec<u8>>, SerdeError> + Send + Sync;
 
 /// The subscriptions of a task, below [`combined_key`].
 pub(crate) type SubscriptionStore = SortedStore<Subscriber>;
@@ -308,7 +313,7 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscription<K, KO, VO> {
             Instruction::AnswerIfFound if value.is_none() => return Ok(()),
             Instruction::AnswerIfFound => value,
         };
-        let value = Response { partition, hash, value, is_due };
+        let value = Response { partition, hash, value, is_due, gone: None };
         cx.forward(Record { key, value, timestamp, headers });
         Ok(())
     }
@@ -345,6 +350,7 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscribers<K, KO, VO> {
         let first = prefix(&*self.subscribers.foreign_key, &record.key)
             .map_err(|error| failed("a key", error))?;
         let (key_at, end) = (first.len(), end_of(first.clone()));
+        let gone = record.value.new.is_none().then(|| first[LENGTH..].to_vec().into());
         let mut from = first;
         loop {
             let found = cx.store(handle).slice(&from, &end, AT_ONCE)?;
@@ -357,6 +363,7 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscribers<K, KO, VO> {
                     hash: Some(hash),
                     value: record.value.new.clone(),
                     is_due: false,
+                    gone: gone.clone(),
                 };
                 let (timestamp, headers) = (record.timestamp, record.headers.clone());
                 cx.forward(Record { key, value, timestamp, headers });
@@ -379,9 +386,32 @@ pub(crate) struct Resolve<K, V, VO, O> {
     pub(crate) hash: RowHash<V>,
     pub(crate) outstanding: Outstanding,
     pub(crate) join: Arc<JoinTables<K, V, VO, O>>,
+    /// The encoded key that a row refers to, where rows without a partner have no result: one with
+    /// results is answered in any case.
+    pub(crate) refers_to: Option<Arc<EncodedKey<K, V>>>,
     /// Deletions of rows that are there again, until the seal: a cached table says nothing of a row that
     /// came and went in between.
     pub(crate) deletions: Vec<Record<K, Option<O>>>,
+}
+
+impl<K, V, VO, O> Resolve<K, V, VO, O> {
+    /// Whether a row has no result any more, although it has changed since it was subscribed with what this
+    /// answers to. The right row was deleted before it heard of the change; if the row still refers to it,
+    /// it will not answer to that, as there is nothing to join with. (Kafka drops the answer, and keeps a
+    /// result that is over.) If it does answer, that comes later, on the same way. A row that refers to
+    /// another one by now is answered from there in any case, perhaps it was already.
+    fn loses_its_partner(
+        &self,
+        key: &K,
+        row: Option<&V>,
+        gone: Option<Bytes>,
+    ) -> Result<bool, ProcessError> {
+        let (Some(refers_to), Some(row), Some(gone)) = (&self.refers_to, row, gone) else {
+            return Ok(false);
+        };
+        let to = refers_to(key, row).map_err(|error| failed("a key", error))?;
+        Ok(to.is_some_and(|to| to == gone))
+    }
 }
 
 impl<K: Data + Eq + Hash, V: Data, VO: Data, O: Data> Processor for Resolve<K, V, VO, O> {
@@ -401,7 +431,7 @@ impl<K: Data + Eq + Hash, V: Data, VO: Data, O: Data> Processor for Resolve<K, V
         cx: &mut Context<'_, K, Option<O>>,
     ) -> Result<(), ProcessError> {
         let Record { key, value, timestamp, headers } = record;
-        let Response { hash, value, is_due, .. } = value;
+        let Response { hash, value, is_due, gone, .. } = value;
         let row = self.rows.get(&key, cx)?.map(|(row, _)| row);
         let is_stale = self.hash.of(row.as_ref())? != hash;
         if is_stale && is_due && hash.is_none() {
@@ -411,10 +441,11 @@ impl<K: Data + Eq + Hash, V: Data, VO: Data, O: Data> Processor for Resolve<K, V
         if is_due {
             self.outstanding.came(is_stale, cx);
         }
-        if is_stale {
+        if is_stale && !self.loses_its_partner(&key, row.as_ref(), gone)? {
             cx.drop_record(STALE);
             return Ok(());
         }
+        let row = row.filter(|_| !is_stale);
         let value = (self.join)(&key, row.as_ref(), value.as_ref());
         cx.forward(Record { key, value, timestamp, headers });
         Ok(())

@@ -27,8 +27,8 @@ mod window_updates;
 pub(crate) use aggregate::Aggregate;
 pub(crate) use change::changes;
 pub(crate) use foreign_key::{
-    AnswerSubscribers, AnswerSubscription, ForeignKey, KeepSubscription, Outstanding, Resolve,
-    RowHash, Subscribe, Subscribers,
+    AnswerSubscribers, AnswerSubscription, EncodedKey, ForeignKey, KeepSubscription, Outstanding,
+    Resolve, RowHash, Subscribe, Subscribers,
 };
 pub(crate) use global_join::{GlobalJoin, TableJoinFn};
 pub(crate) use idle_close::IdleClose;

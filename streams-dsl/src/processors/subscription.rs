@@ -10,6 +10,10 @@ const VERSION: u8 = 1;
 const HAS_HASH: u8 = 1;
 const HAS_VALUE: u8 = 2;
 const IS_DUE: u8 = 4;
+const HAS_GONE: u8 = 8;
+
+/// The bytes of a foreign key's length in front of it.
+pub(crate) const LENGTH: usize = 4;
 
 /// A row of the left table tells the right side which key it refers to, or does not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub(crate) struct Response<V> {
     pub(crate) value: Option<V>,
     /// Whether the left side waits for it, whatever it says.
     pub(crate) is_due: bool,
+    /// If it comes because the right row was deleted: the encoded key of that. Then there is no value.
+    pub(crate) gone: Option<Bytes>,
 }
 
 /// The serde of subscriptions: version, instruction, flags, partition, the hash if there is one, the key.
@@ -61,7 +67,8 @@ pub(crate) fn subscriptions<K: Data>(key: DynSerde<K>) -> DynSerde<Subscription<
     Arc::new(Subscriptions(key))
 }
 
-/// The serde of responses: version, flags, partition, the hash and the value if there is one.
+/// The serde of responses: version, flags, partition, the hash if there is one, the value or the key of what
+/// is gone, if there is one.
 pub(crate) fn responses<V: Data>(value: DynSerde<V>) -> DynSerde<Response<V>> {
     Arc::new(Responses(value))
 }
@@ -104,24 +111,32 @@ struct Responses<V>(DynSerde<V>);
 impl<V: Data> Serde<Response<V>> for Responses<V> {
     fn put(&self, response: &Response<V>, out: &mut Vec<u8>) -> Result<(), SerdeError> {
         let due = u8::from(response.is_due) * IS_DUE;
-        out.extend([VERSION, flags(response.hash.is_some(), response.value.is_some()) | due]);
+        let gone = u8::from(response.gone.is_some()) * HAS_GONE;
+        out.extend([
+            VERSION,
+            flags(response.hash.is_some(), response.value.is_some()) | due | gone,
+        ]);
         put_head(response.partition, response.hash, out);
+        out.extend(response.gone.iter().flatten());
         response.value.as_ref().map_or(Ok(()), |value| self.0.put(value, out))
     }
 
     fn get(&self, bytes: &[u8], owner: &Bytes) -> Result<Response<V>, SerdeError> {
         let mut from = Reader::new(bytes)?;
-        let flags = from.flags(HAS_HASH | HAS_VALUE | IS_DUE)?;
+        let flags = from.flags(HAS_HASH | HAS_VALUE | IS_DUE | HAS_GONE)?;
         let (partition, hash) = (from.u32()?, from.hash(flags)?);
-        let value = match flags & HAS_VALUE != 0 {
-            true => Some(self.0.get(from.rest, owner)?),
-            false => from.end().map(|()| None)?,
+        let (value, gone) = match flags & (HAS_VALUE | HAS_GONE) {
+            0 => from.end().map(|()| (None, None))?,
+            HAS_VALUE => (Some(self.0.get(from.rest, owner)?), None),
+            HAS_GONE => (None, Some(Bytes::copy_from_slice(from.rest))),
+            _ => return Err(wrong("it has a value that is gone")),
         };
-        Ok(Response { partition, hash, value, is_due: flags & IS_DUE != 0 })
+        Ok(Response { partition, hash, value, is_due: flags & IS_DUE != 0, gone })
     }
 
     fn weight(&self, response: &Response<V>) -> usize {
-        size_of::<Response<V>>() + response.value.as_ref().map_or(0, |v| self.0.weight(v))
+        let value = response.value.as_ref().map_or(0, |v| self.0.weight(v));
+        size_of::<Response<V>>() + value + response.gone.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -157,11 +172,11 @@ pub(crate) fn prefix<KO: 'static>(
     serde: &dyn Serde<KO>,
     foreign_key: &KO,
 ) -> Result<Vec<u8>, SerdeError> {
-    let mut out = vec![0; 4];
+    let mut out = vec![0; LENGTH];
     serde.put(foreign_key, &mut out)?;
-    let length = u32::try_from(out.len() - 4)
+    let length = u32::try_from(out.len() - LENGTH)
         .map_err(|_| SerdeError::new("a foreign key of 4 GiB or more"))?;
-    out[..4].copy_from_slice(&length.to_be_bytes());
+    out[..LENGTH].copy_from_slice(&length.to_be_bytes());
     Ok(out)
 }
 
@@ -289,7 +304,7 @@ mod tests {
         let serde = responses(String::serde());
         let response = |hash, value: Option<&str>| {
             let value = value.map(str::to_string);
-            Response { partition: 7, hash, value, is_due: false }
+            Response { partition: 7, hash, value, is_due: false, gone: None }
         };
         let bytes = joined(&[&[1, 3, 0, 0, 0, 7], &hash, b"value"]);
         golden(&serde, &response(Some(HASH), Some("value")), &bytes);
@@ -298,6 +313,8 @@ mod tests {
         golden(&serde, &response(None, None), &[1, 0, 0, 0, 0, 7]);
         let due = Response { is_due: true, ..response(None, None) };
         golden(&serde, &due, &[1, 4, 0, 0, 0, 7]);
+        let gone = Response { gone: Some("fk".into()), ..response(Some(HASH), None) };
+        golden(&serde, &gone, &joined(&[&[1, 9, 0, 0, 0, 7], &hash, b"fk"]));
 
         let subscriber = Subscriber { partition: 7, hash: HASH };
         golden(&subscribers(), &subscriber, &joined(&[&[1, 0, 0, 0, 7], &hash]));
@@ -322,8 +339,13 @@ mod tests {
         for bytes in bad {
             assert!(serde.get(bytes, &Bytes::new()).is_err(), "{bytes:?}");
         }
-        let bad: [&[u8]; 4] =
-            [b"\x01\x08\0\0\0\x07", b"\x01\x00\0\0\0\x07more", b"\x01\x01\0\0\0\x07", b"\x01\x02"];
+        let bad: [&[u8]; 5] = [
+            b"\x01\x10\0\0\0\x07",
+            b"\x01\x0a\0\0\0\x07",
+            b"\x01\x00\0\0\0\x07more",
+            b"\x01\x01\0\0\0\x07",
+            b"\x01\x02",
+        ];
         for bytes in bad {
             assert!(responses(String::serde()).get(bytes, &Bytes::new()).is_err(), "{bytes:?}");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use streams_core::HasSerde;
-use streams_core::test_driver::TopologyTestDriver;
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_dsl::{Consumed, KTable, Materialized, StreamsBuilder, TableJoined};
 
 use crate::model::Random;
@@ -36,9 +36,15 @@ struct App(TopologyTestDriver);
 
 impl App {
     fn new(is_left: bool) -> Self {
+        Self::with(is_left, false)
+    }
+
+    /// If it is `caching`, nothing is committed by itself.
+    fn with(is_left: bool, caching: bool) -> Self {
         let b = StreamsBuilder::new();
         join(is_left, &b.table("L"), &b.table("R")).to_stream().to("out");
-        Self(driver(&b))
+        let settings = TestDriverSettings { caching, ..TestDriverSettings::default() };
+        Self(TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap())
     }
 
     fn pipe(&self, topic: &str, key: &str, value: Option<&str>, time: i64) -> Vec<String> {
@@ -155,6 +161,51 @@ fn an_answer_to_what_a_row_was_before_is_dropped() {
     app.pipe("L", "l", None, 5);
     assert_eq!(again(answer.value), NOTHING);
     assert_eq!(app.0.dropped()["stale answer of a foreign-key join"], 2);
+}
+
+/// The right side's answer is to what the row was, and so is dropped. That the row does not lose its
+/// result by that it says itself no more, as it still refers to the same key.
+#[test]
+fn a_row_that_changes_while_the_one_it_refers_to_is_deleted_loses_its_result() {
+    for is_left in [false, true] {
+        let app = App::with(is_left, true);
+        for (row, gone) in [("u|r1", "(u|r1,null)"), ("u|r2", "(u|r2,null)"), ("u", "(u,null)")] {
+            let commit = || app.0.commit().unwrap();
+            app.pipe("R", "r1", Some("w"), 1);
+            app.pipe("L", "l", Some("v|r1"), 2);
+            commit();
+            assert_eq!(app.outputs().last().unwrap(), "l=(v|r1,w)@2");
+            app.pipe("L", "l", Some(row), 3);
+            app.pipe("R", "r1", None, 4);
+            commit(); // the answer and the row's new subscription pass each other
+            let last = app.outputs().pop().unwrap();
+            let (last, _) = last.split_once('@').unwrap();
+            assert_eq!(last, format!("l={}", if is_left { gone } else { "T" }), "{row}");
+            // It is as it was, and finds its partner again.
+            app.pipe("L", "l", Some("v|r1"), 5);
+            app.pipe("R", "r1", Some("x"), 6);
+            commit();
+            assert_eq!(app.outputs().pop().unwrap(), "l=(v|r1,x)@6", "{row}");
+            app.pipe("L", "l", None, 7);
+            app.pipe("R", "r1", None, 7);
+            commit();
+            app.outputs();
+        }
+    }
+}
+
+/// The row refers to another key by the time it hears of that, and has a result with it.
+#[test]
+fn a_row_does_not_lose_its_new_result_when_the_one_it_referred_to_is_deleted() {
+    let app = App::with(false, true);
+    app.pipe("R", "r1", Some("w"), 1);
+    app.pipe("R", "r2", Some("w"), 1);
+    app.pipe("L", "l", Some("v|r1"), 2);
+    app.0.commit().unwrap();
+    app.pipe("L", "l", Some("v|r2"), 3);
+    app.pipe("R", "r1", None, 4);
+    app.0.commit().unwrap();
+    assert_eq!(app.outputs().pop().unwrap(), "l=(v|r2,w)@3");
 }
 
 #[test]
