@@ -10,6 +10,7 @@ use futures::stream::StreamExt;
 use vltava::broker_api::client;
 use vltava::prelude::*;
 use vltava::streams_core::failure::log_and_continue;
+use vltava::streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 
 /// Calls that say that they have begun, and end only if told so.
 fn topology(begun: UnboundedSender<String>, ends: bool) -> Topology {
@@ -96,4 +97,56 @@ fn a_call_that_its_executor_has_dropped_stops_the_application_and_is_made_again(
         assert_eq!(answers(&vltava).await, 1);
     });
     vltava.close().unwrap();
+}
+
+/// Calls that need a tokio runtime.
+fn asks_and_waits() -> Topology {
+    let builder = StreamsBuilder::new();
+    let call = |_, value: String| async move {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let spawned = tokio::spawn(async move { value.to_uppercase() });
+        spawned.await.map_err(|error| error.to_string())
+    };
+    builder.stream::<String, String>("calls").map_values_async(call).to("answers");
+    builder.build().unwrap()
+}
+
+fn driven() -> Vec<String> {
+    let driver = TopologyTestDriver::new(asks_and_waits()).unwrap();
+    let calls = driver.input_topic::<String, String>("calls");
+    calls.pipe("k".into(), "a".into(), 1).unwrap();
+    calls.pipe("k".into(), "b".into(), 2).unwrap();
+    let answers = driver.output_topic::<String, String>("answers").read_all().unwrap();
+    answers.into_iter().map(|answer| answer.value).collect()
+}
+
+#[tokio::test]
+async fn the_test_driver_waits_for_timers_and_tasks_of_calls_in_a_current_thread_runtime() {
+    assert_eq!(driven(), ["A", "B"]);
+}
+
+#[test]
+fn the_test_driver_needs_no_runtime_for_calls_that_do() {
+    assert_eq!(driven(), ["A", "B"]);
+}
+
+/// Only the runtime that waits for the driver could let this one go on.
+#[tokio::test]
+async fn a_call_that_cannot_come_back_while_the_driver_waits_is_an_error_that_says_what_to_do() {
+    let builder = StreamsBuilder::new();
+    let (answer, asked) = tokio::sync::watch::channel(());
+    let call = move |_: String, value: String| {
+        let mut asked = asked.clone();
+        async move { asked.changed().await.map(|()| value) }
+    };
+    builder.stream::<String, String>("calls").map_values_async(call).to("answers");
+    let settings = TestDriverSettings {
+        call_patience: Duration::from_millis(10),
+        ..TestDriverSettings::default()
+    };
+    let driver = TopologyTestDriver::with_settings(builder.build().unwrap(), settings).unwrap();
+    let calls = driver.input_topic::<String, String>("calls");
+    let error = calls.pipe("k".into(), "a".into(), 1).unwrap_err().to_string();
+    assert!(error.contains("call_patience") && error.contains("multi_thread"), "{error}");
+    drop(answer);
 }

@@ -35,7 +35,6 @@ pub use listeners::{
     RestoreEvent, RestoreListener, RestoreStage, Uncaught, UncaughtHandler, stop_client,
 };
 pub use metrics::Metrics;
-pub(crate) use parker::park_until_ready;
 pub use seal_policy::{SealCounters, should_seal};
 pub use settings::{AutoOffsetReset, Settings};
 pub use streams::Streams;

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
-
-use futures::future::BoxFuture;
 
 /// Sleeps in the thread that made it. A wake-up between two sleeps is not lost.
 pub(super) struct Parker {
@@ -27,15 +25,6 @@ impl Wake for Shared {
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.thread.unpark();
         }
-    }
-}
-
-/// Polls a future in the present thread until it ends.
-pub(crate) fn park_until_ready(mut future: BoxFuture<'static, ()>) {
-    let parker = Parker::new();
-    let waker = parker.waker();
-    while future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-        parker.park(None);
     }
 }
 

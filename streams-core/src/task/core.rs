@@ -44,7 +44,7 @@ impl Default for TaskSettings {
             handlers: ErrorHandlers::default(),
             topics: Arc::new(|_: &str| None),
             globals: Globals::default(),
-            executor: Some(Arc::new(RunToEnd)),
+            executor: Some(Arc::new(RunToEnd::default())),
             waker: Waker::noop().clone(),
         }
     }

@@ -247,8 +247,13 @@ impl Driver {
     /// Whether it could be sealed; if not, all tasks were opened anew.
     fn try_seal(&mut self, id: TaskId) -> Result<bool, TestDriverError> {
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(true) };
-        if let Err(halt) = drain(task) {
-            return self.halted(id, halt).map(|()| false);
+        match drain(task) {
+            Ok(true) => {}
+            Ok(false) => {
+                let patience = self.opener.settings.call_patience;
+                return Err(TestDriverError::CallNotBack { patience });
+            }
+            Err(halt) => return self.halted(id, halt).map(|()| false),
         }
         let sealed = match task.seal() {
             Ok(sealed) => sealed,
@@ -423,14 +428,17 @@ fn head(partition: &TopicPartition, batch: &Batch) -> String {
     })
 }
 
-/// Waits for the calls of async operators, also those that follow from draining caches.
-fn drain(task: &mut Task) -> Result<(), Halt> {
+/// Takes in what the calls of async operators gave, also of those that follow from draining caches;
+/// `false` if one of them was not back when its executor stopped waiting.
+fn drain(task: &mut Task) -> Result<bool, Halt> {
     loop {
         task.prepare_seal().map_err(|error| Halt::AtSeal(Box::new(error)))?;
         if task.calls_in_flight() == 0 {
-            return Ok(());
+            return Ok(true);
         }
-        task.release()?;
+        if !task.release()? {
+            return Ok(false);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a test can do wrong with its driver, and what its topology can.
 
+use std::time::Duration;
+
 use crate::error::{BuildError, ProcessError, SerdeError, StateError};
 
 /// An error of the [`TopologyTestDriver`](super::TopologyTestDriver).
@@ -15,6 +17,14 @@ pub enum TestDriverError {
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A call of an async operator does not come back.
+    #[error(
+        "a call of an async operator was not back after {patience:?}; if it waits for the runtime that the test runs in, use #[tokio::test(flavor = \"multi_thread\")]; if it only takes long, set `call_patience`"
+    )]
+    CallNotBack {
+        /// How long the driver has waited.
+        patience: Duration,
+    },
     /// The topology does not read this topic.
     #[error("the topology reads no topic '{topic}'; it reads {known}")]
     UnknownTopic {

@@ -4,7 +4,7 @@
 //! what is written to a topic that the topology reads is fed back, and there is a commit after every
 //! record, so that every update is seen. Of several topics with waiting records, the one whose next
 //! record is oldest goes first. Unless the settings say otherwise, every topic has one partition. Calls
-//! of async operators run to their end at once.
+//! of async operators run to their end at once, on a small tokio runtime of the driver's own.
 //!
 //! ```
 //! use streams_core::{HasSerde, TopologyBuilder};
@@ -68,6 +68,8 @@ pub struct TestDriverSettings {
     /// Whether updates are merged until [`TopologyTestDriver::commit`]. Nothing that was written can be
     /// read before. Default: no.
     pub caching: bool,
+    /// How long a call of an async operator may take, in real time. Default: 30 s.
+    pub call_patience: Duration,
 }
 
 impl Default for TestDriverSettings {
@@ -78,6 +80,7 @@ impl Default for TestDriverSettings {
             handlers: ErrorHandlers::default(),
             partitions: 1,
             caching: false,
+            call_patience: Duration::from_secs(30),
         }
     }
 }

@@ -9,6 +9,7 @@ use broker_api::{CommittedOffset, TaskId, Timestamp, TopicId, TopicPartition};
 use super::driver::Log;
 use super::{TestDriverError, TestDriverSettings};
 use crate::error::BuildError;
+use crate::executor::RunToEnd;
 use crate::state::{EntryBatch, LossyEngine, Position, StateEngine};
 use crate::task::{
     Globals, OffsetMetadata, OutputTopic, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore,
@@ -21,6 +22,8 @@ pub(super) struct Opener {
     topology: Topology,
     pub(super) settings: TestDriverSettings,
     application: Arc<str>,
+    /// Where the calls of all tasks run, also after a crash.
+    executor: Arc<RunToEnd>,
     /// Topics that no source names, but a pattern is like them.
     followed: Vec<Arc<str>>,
 }
@@ -28,7 +31,8 @@ pub(super) struct Opener {
 impl Opener {
     pub(super) fn new(topology: Topology, settings: TestDriverSettings) -> Self {
         let application = settings.application_id.as_str().into();
-        Self { topology, settings, application, followed: Vec::new() }
+        let executor = Arc::new(RunToEnd::new(settings.call_patience));
+        Self { topology, settings, application, executor, followed: Vec::new() }
     }
 
     /// Reads a topic that nobody has named, if a pattern is like it: the new inputs of tasks.
@@ -142,6 +146,7 @@ impl Opener {
             handlers: self.settings.handlers.clone(),
             topics: Arc::new(move |topic| Some(OutputTopic::unlimited(topic.into(), partitions))),
             globals,
+            executor: Some(self.executor.clone()),
             ..TaskSettings::default()
         };
         let resolve = |topic: &str| -> Result<OutputTopic, BuildError> { Ok(self.output(topic)) };
