@@ -19,9 +19,13 @@ use streams_core::{BuildError, HasSerde, ProcessError, Record, StateError};
 
 use world::{World, counts, now};
 
-/// Counts keys and forwards the count. A record `bad` fails then.
+/// Counts keys and forwards the count, at the seal if it caches. A record `bad` fails when it has been
+/// counted; what a cache holds for the key `late` fails at the seal.
 #[derive(Default)]
-struct Picky(Option<StoreHandle<KeyValueStore<String, i64>>>);
+struct Picky {
+    caches: bool,
+    store: Option<StoreHandle<KeyValueStore<String, i64>>>,
+}
 
 impl Processor for Picky {
     type KIn = String;
@@ -30,7 +34,7 @@ impl Processor for Picky {
     type VOut = i64;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.0 = Some(cx.store("counts")?);
+        self.store = Some(cx.store("counts")?);
         Ok(())
     }
 
@@ -39,25 +43,43 @@ impl Processor for Picky {
         record: Record<String, String>,
         cx: &mut Context<'_, String, i64>,
     ) -> Result<(), ProcessError> {
-        let count = cx.store(self.0.unwrap()).update(&record.key, |value, _| {
+        let count = cx.store(self.store.unwrap()).update(&record.key, |value, _| {
             *value.get_or_insert(0) += 1;
             0
         })?;
         let count = count.new.copied().unwrap_or_default();
         let is_bad = record.value == "bad";
-        cx.forward(record.with_value(count));
+        if !self.caches {
+            cx.forward(record.with_value(count));
+        }
         if is_bad { Err(ProcessError::user("it is bad")) } else { Ok(()) }
+    }
+
+    fn before_seal(&mut self, cx: &mut Context<'_, String, i64>) -> Result<(), ProcessError> {
+        while self.caches
+            && let Some(update) = cx.store(self.store.unwrap()).next_forward()?
+        {
+            if update.key == "late" {
+                return Err(ProcessError::user("it is late"));
+            }
+            cx.forward(Record::new(update.key, update.new.unwrap_or_default(), update.timestamp));
+        }
+        Ok(())
     }
 }
 
-fn topology() -> Topology {
+fn topology(caches: bool) -> Topology {
     let mut builder = TopologyBuilder::new();
     let (text, count) = (String::serde(), i64::serde());
     let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
     builder.add(source).unwrap();
-    builder.add(NodeSpec::processor("picky", vec!["source".into()], Picky::default)).unwrap();
-    let store =
-        StoreSpec::key_value("counts", text.clone(), count.clone(), StoreOptions::default());
+    let node = NodeSpec::processor("picky", vec!["source".into()], move || Picky {
+        caches,
+        ..Picky::default()
+    });
+    builder.add(node).unwrap();
+    let options = StoreOptions { forward_on_seal: caches, ..StoreOptions::default() };
+    let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
     builder.add_state_store(store, &["picky"]).unwrap();
     builder.add(NodeSpec::sink("sink", vec!["picky".into()], "out", text, count, None)).unwrap();
     builder.build().unwrap()
@@ -104,9 +126,9 @@ impl Waiting {
 }
 
 /// Two tasks that leave out what fails.
-fn world() -> World {
+fn world(caches: bool) -> World {
     let mut world = World::new(1 << 20);
-    world.topology = Arc::new(topology());
+    world.topology = Arc::new(topology(caches));
     world.delete_topic("in");
     let config = TopicConfig::default();
     let topic = NewTopic { name: "in".into(), partitions: 2, config };
@@ -134,7 +156,7 @@ fn sorted(mut records: Vec<(String, i64)>) -> Vec<(String, i64)> {
 
 #[test]
 fn a_failing_record_sets_its_own_task_back_and_the_others_go_on_unopened() {
-    let (world, engine) = (world(), Opened::default());
+    let (world, engine) = (world(false), Opened::default());
     let mut thread = thread(&world, &engine, Inline);
     for round in 1..=3 {
         write(&world, 0, &[("a", b"-"), ("x", b"bad"), ("a", b"-")]);
@@ -155,55 +177,103 @@ fn a_failing_record_sets_its_own_task_back_and_the_others_go_on_unopened() {
     assert_eq!(world.metrics().dropped.get("not processed"), Some(&3));
 }
 
+#[test]
+fn what_fails_at_the_seal_sets_tasks_back_whose_stores_stay_open() {
+    let (world, engine) = (world(true), Opened::default());
+    let mut thread = thread(&world, &engine, Inline);
+    write(&world, 0, &[("a", b"-"), ("a", b"-"), ("late", b"-"), ("a", b"-")]);
+    write(&world, 1, &[("b", b"-"), ("b", b"bad"), ("c", b"-")]);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    assert_eq!(
+        last(world.read("out")),
+        counts(&[("a", 3), ("b", 1), ("c", 1)]).into_iter().collect()
+    );
+    assert_eq!(world.metrics().processed, 7);
+    assert_eq!(world.metrics().dropped.get("not processed"), Some(&2));
+    assert_eq!(engine.times().values().copied().collect::<Vec<_>>(), [1, 1]);
+}
+
 /// Commits are on their way, and so are flushes, when records fail: whatever comes first, each count
 /// is there once, and the files hold the last ones.
 #[test]
 fn what_is_under_way_when_a_record_fails_takes_effect_once() {
-    for seed in 1..=100 {
-        let (mut world, engine) = (world(), Opened::default());
-        world.settings.flush_interval = Duration::ZERO;
-        world.settings.commit_interval = Duration::ZERO;
-        let flushes = Waiting::default();
-        let mut thread = thread(&world, &engine, flushes.clone());
-        let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
-        let mut random = Random(seed);
-        let mut expected = BTreeMap::new();
-        for _ in 0..60 {
-            let partition = random.below(2) as u32;
-            let key = format!("{partition}{}", random.below(3));
-            let is_bad = random.below(4) == 0;
-            if !is_bad {
-                *expected.entry(key.clone()).or_insert(0) += 1;
-            }
-            let mut batch = BatchBuilder::new();
-            let value: &[u8] = if is_bad { b"bad" } else { b"-" };
-            batch.push(5, Some(key.as_bytes()), Some(value), &[]).unwrap();
-            producer
-                .append(&TopicPartition::new("in", partition), batch.finish().unwrap())
-                .unwrap();
-            for _ in 0..random.below(8) {
-                match random.below(8) {
-                    0 => flushes.run_all(),
-                    1..=4 => drop(world.broker.step()),
-                    _ => drop(thread.step().unwrap()),
-                }
-            }
-        }
-        while !thread.is_caught_up() {
-            flushes.run_all();
-            world.run(&mut thread).unwrap();
-        }
-        thread.stop();
-        while world.run(&mut thread).unwrap() != Next::Stopped {
-            flushes.run_all();
-        }
+    for seed in 1..=50 {
+        let (expected, out) = fail_at_random(false, seed);
         let mut all = Vec::new();
         for (key, count) in &expected {
             all.extend((1..=*count).map(|n| (key.clone(), n)));
         }
-        assert_eq!(sorted(world.read("out")), all, "seed {seed}");
-        assert_eq!(in_files(&world, &engine), expected, "seed {seed}");
+        assert_eq!(sorted(out), all, "seed {seed}");
     }
+}
+
+#[test]
+fn what_is_under_way_when_a_seal_fails_takes_effect_once() {
+    for seed in 1..=50 {
+        let (expected, out) = fail_at_random(true, seed);
+        assert_eq!(last(out), expected, "seed {seed}");
+    }
+}
+
+/// Steps of everybody in any order, while records come of which some fail. Answers the counts of the
+/// others, and what was written; the files hold the counts.
+fn fail_at_random(caches: bool, seed: u64) -> (BTreeMap<String, i64>, Vec<(String, i64)>) {
+    let (mut world, engine) = (world(caches), Opened::default());
+    world.settings.flush_interval = Duration::ZERO;
+    world.settings.commit_interval = Duration::ZERO;
+    let flushes = Waiting::default();
+    let mut thread = thread(&world, &engine, flushes.clone());
+    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
+    let mut random = Random(seed);
+    let mut expected = BTreeMap::new();
+    for _ in 0..60 {
+        let partition = random.below(2) as u32;
+        let (key, value) = match random.below(8) {
+            0 => (format!("{partition}{}", random.below(3)), "bad"),
+            1 if caches => ("late".to_owned(), "-"),
+            _ => (format!("{partition}{}", random.below(3)), "-"),
+        };
+        if key != "late" && value != "bad" {
+            *expected.entry(key.clone()).or_insert(0) += 1;
+        }
+        let mut batch = BatchBuilder::new();
+        batch.push(5, Some(key.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
+        producer.append(&TopicPartition::new("in", partition), batch.finish().unwrap()).unwrap();
+        for _ in 0..random.below(8) {
+            match random.below(8) {
+                0 => flushes.run_all(),
+                1..=4 => drop(world.broker.step()),
+                _ => drop(thread.step().unwrap()),
+            }
+        }
+    }
+    let settle = |done: fn(&StreamThread, Next) -> bool, thread: &mut StreamThread| {
+        for _ in 0..100 {
+            flushes.run_all();
+            let next = world.run(thread).unwrap();
+            if done(thread, next) {
+                return;
+            }
+        }
+        panic!("seed {seed}: it never comes to rest: {thread:?}");
+    };
+    settle(|thread, _| thread.is_caught_up(), &mut thread);
+    thread.stop();
+    settle(|_, next| next == Next::Stopped, &mut thread);
+    assert_eq!(in_files(&world, &engine), expected, "seed {seed}");
+    assert_eq!(world.metrics().processed, 60, "seed {seed}");
+    (expected, world.read("out"))
+}
+
+/// The last count of each key.
+fn last(counts: Vec<(String, i64)>) -> BTreeMap<String, i64> {
+    let mut last = BTreeMap::new();
+    for (key, count) in counts {
+        let before = last.insert(key, count).unwrap_or_default();
+        assert!(before < count, "a count never goes back");
+    }
+    last
 }
 
 struct Random(u64);

@@ -172,6 +172,7 @@ impl StreamThread {
             if !running.task.has_uncommitted() {
                 continue;
             }
+            running.sealed = true;
             let sealed = match running.task.seal() {
                 Ok(sealed) => sealed,
                 Err(error) => {
@@ -180,7 +181,6 @@ impl StreamThread {
                     return self.sealing_failed(id, error);
                 }
             };
-            running.at_seal = running.task.processed();
             for (reason, n) in running.task.core_mut().take_dropped() {
                 *tally.dropped.entry(reason).or_default() += n;
             }
@@ -231,7 +231,7 @@ impl StreamThread {
                 for part in &parts {
                     self.have_left_out(part.task, &part.left_out);
                     if let Some(running) = self.running.get_mut(&part.task) {
-                        running.last_commit = Some(ticket);
+                        running.accepted(ticket);
                     }
                 }
                 self.in_flight.push_back(InFlight { ticket, parts, tally, applied: false });

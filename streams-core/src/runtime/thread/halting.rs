@@ -66,7 +66,8 @@ impl StreamThread {
         if processed > 1 {
             self.generation_limit = processed / 2;
             tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit failed; its records are processed again, fewer at a time");
-            return self.start_over();
+            self.start_tasks_over(task);
+            return Ok(());
         }
         let by_record = processed == 1;
         let task = self.last_processed.filter(|_| by_record).unwrap_or(task);
@@ -76,7 +77,8 @@ impl StreamThread {
         match running.task.settle_sealing(stage, error, by_record) {
             Halt::LeaveOut(what) => {
                 self.leave_out(task, what);
-                self.start_over() // what other tasks have sealed was in that commit
+                self.start_tasks_over(task);
+                Ok(())
             }
             halt => self.halted(task, halt),
         }

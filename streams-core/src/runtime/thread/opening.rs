@@ -410,8 +410,15 @@ impl StreamThread {
         }
         let internal = self.is_internal(id);
         let share = env.stores.take(flushes.len());
-        let (at_seal, last_commit) = (0, None);
-        let running = Running { task, internal, at_seal, last_commit, flushes, _share: share };
+        let running = Running {
+            task,
+            internal,
+            sealed: false,
+            committed: 0,
+            last_commit: None,
+            flushes,
+            _share: share,
+        };
         self.running.insert(id, running);
         self.shared_budget = None; // the new stores have no share yet
         tracing::info!(task = %id, thread = %self.transactional_id, "task running");

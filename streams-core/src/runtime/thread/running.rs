@@ -15,8 +15,10 @@ pub(super) struct Running {
     /// Whether all its inputs are internal topics: such tasks are processed first, so that what is
     /// between two sub-topologies stays short.
     pub(super) internal: bool,
-    /// How many records it had processed at its last seal.
-    pub(super) at_seal: u64,
+    /// Whether it has sealed something, or tried to, that the broker has not accepted yet.
+    pub(super) sealed: bool,
+    /// How many records it had processed by its last commit.
+    pub(super) committed: u64,
     /// Its last commit, until that is synced.
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
@@ -32,11 +34,18 @@ pub(super) struct StoreFlush {
 }
 
 impl Running {
-    /// What it has done since its last seal.
+    /// What it has done since its last commit.
     pub(super) fn tally(&self) -> Tally {
-        let processed = (self.task.processed() - self.at_seal) as usize;
+        let processed = (self.task.processed() - self.committed) as usize;
         let consumed = if self.internal { 0 } else { processed };
         Tally { processed, consumed, ..Tally::default() }
+    }
+
+    /// The broker has accepted all that it has done.
+    pub(super) fn accepted(&mut self, commit: Ticket) {
+        self.last_commit = Some(commit);
+        self.committed = self.task.processed();
+        self.sealed = false;
     }
 
     /// The engines of its stores, which stay open.

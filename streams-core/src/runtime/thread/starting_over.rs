@@ -39,8 +39,23 @@ impl StreamThread {
         }
     }
 
-    /// Gives up everything that is not committed, and opens all tasks anew: after a doubtful commit, a
-    /// lost membership, or a commit that cannot be made.
+    /// The same for all tasks that have done something since their last commit: the next one would have
+    /// had parts of them all, and cannot be made because of what this task has done.
+    pub(super) fn start_tasks_over(&mut self, because_of: TaskId) {
+        let mut at_work = Vec::new();
+        for (id, running) in &mut self.running {
+            if *id == because_of || running.sealed || running.task.has_uncommitted() {
+                at_work.push(*id);
+            }
+        }
+        self.generation.dropped.clear();
+        for id in at_work {
+            self.start_task_over(id);
+        }
+    }
+
+    /// Gives up everything that is not committed, and opens all tasks anew: after a doubtful commit, or a
+    /// lost membership.
     pub(super) fn start_over(&mut self) -> Result<(), StreamsError> {
         for partition in std::mem::take(&mut self.inputs).into_keys() {
             self.fetcher.unassign(&[partition]);
