@@ -29,6 +29,16 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// A name that cannot be that of a topic, and so of nothing else in a topology.
+    #[error(
+        "'{name}' cannot be the name of {of}: a name has 1 to 249 characters, which are letters (a-z, A-Z), digits, '.', '_' and '-', and is not '.' or '..'"
+    )]
+    Name {
+        /// What has it: an operator, a store or a topic.
+        of: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A parent, store or child that does not exist.
     #[error("'{node}' refers to '{missing}', which does not exist; add it first")]
     Unknown {
@@ -81,6 +91,23 @@ pub enum BuildError {
         /// The topic.
         topic: String,
     },
+    /// Something writes a topic that is the application's own.
+    #[error(
+        "'{node}' writes topic '{topic}', which is internal: '{owner}' writes it too; give the output another name"
+    )]
+    InternalTopic {
+        /// The second sink.
+        node: String,
+        /// The topic.
+        topic: String,
+        /// The first sink.
+        owner: String,
+    },
+    /// It reads nothing.
+    #[error(
+        "the topology is empty: it reads no topic and has no global table; begin with stream, table or global_table of the StreamsBuilder"
+    )]
+    Empty,
     /// Anything else that is wrong with the declaration.
     #[error("'{node}': {reason}")]
     Invalid {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use broker_api::sim::Fault;
 use broker_api::{Broker, NewTopic, TopicConfig, TopicPartition};
-use streams_core::HasSerde;
 use streams_core::runtime::StreamsError;
 use streams_core::state::{LossyEngine, StoreOptions};
 use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec, Topology, TopologyBuilder};
+use streams_core::{BuildError, HasSerde};
 
 use world::{CHANGELOG, Count, World, counts, now};
 
@@ -133,4 +133,41 @@ fn gaps_and_compaction_of_a_changelog_are_no_loss() {
     world.write(&[("a", b"-")]);
     world.run_once();
     assert_eq!(world.read("out").last(), counts(&[("a", 3)]).last());
+}
+
+#[test]
+fn a_topology_that_reads_nothing_does_not_start() {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(TopologyBuilder::new().build().unwrap());
+    let error = world.try_thread().map(drop).unwrap_err();
+    assert_eq!(error, StreamsError::Build(BuildError::Empty));
+    assert!(error.to_string().contains("reads no topic"), "{error}");
+}
+
+#[test]
+fn an_internal_topic_is_not_an_output_by_its_whole_name_either() {
+    for topic in [CHANGELOG, REPARTITION] {
+        let mut world = world();
+        let mut builder = TopologyBuilder::new();
+        let text = String::serde();
+        let options = StoreOptions::default();
+        let name = "words-repartition";
+        builder.add_internal_topic(name, InternalTopic::default());
+        builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
+        for (node, to) in [("to", name), ("spoils", topic)] {
+            let (key, value) = (text.clone(), text.clone());
+            let sink = NodeSpec::sink(node, vec!["in".into()], to, key, value, None);
+            builder.add(sink).unwrap();
+        }
+        builder.add(NodeSpec::processor("count", vec!["in".into()], Count::default)).unwrap();
+        let store = StoreSpec::key_value("counts", text.clone(), i64::serde(), options);
+        builder.add_state_store(store, &["count"]).unwrap();
+        world.topology = Arc::new(builder.build().unwrap());
+        let error = world.try_thread().map(drop).unwrap_err();
+        let StreamsError::Build(BuildError::InternalTopic { node, topic: found, .. }) = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((&*node, &*found), ("spoils", topic));
+    }
 }

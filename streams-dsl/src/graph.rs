@@ -44,7 +44,7 @@ pub(crate) struct Node {
     priority: usize,
     /// The physical node that its children hang on.
     output: String,
-    source_topics: Option<Vec<String>>,
+    source_topics: Option<BTreeSet<String>>,
     table_topic: Option<String>,
     repartition_topic: Option<String>,
     ignores_values: bool,
@@ -189,7 +189,7 @@ impl Nodes {
 
     /// Says that a node reads topics as a stream. Streams of the same topics become one source.
     pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>) {
-        self.all[node].source_topics = Some(topics);
+        self.all[node].source_topics = Some(topics.into_iter().collect());
     }
 
     /// Says what a node does to the records of a stream.

@@ -39,7 +39,7 @@ impl Plan {
     /// Looks at the broker's topics and creates what is missing.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`] for a source or sink topic that does not exist,
+    /// [`BuildError::Empty`] if there is nothing to run, [`Error::UnknownTopic`] for a source or sink topic that does not exist,
     /// [`StreamsError::PartitionsChanged`] if an internal topic of an earlier start does not fit,
     /// [`StreamsError::InternalTopicLost`] if one is gone that is needed. Then nothing is created.
     pub async fn make(
@@ -47,6 +47,9 @@ impl Plan {
         application: &str,
         admin: &dyn Admin,
     ) -> Result<Self, StreamsError> {
+        if topology.subtopologies().is_empty() {
+            return Err(BuildError::Empty.into());
+        }
         let cluster_id = admin.cluster_id().await?;
         let existing = admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
         let mut draft = Draft { application, existing, ..Draft::default() };
@@ -54,6 +57,7 @@ impl Plan {
         draft.check_copartitioned(topology)?;
         draft.repartition_topics(topology)?;
         draft.changelogs(topology);
+        draft.check_sinks(topology)?;
         draft.check(&admin.group_offsets(application).await?)?;
 
         let Draft { mut topics, internal, tasks, existing, .. } = draft;
@@ -281,6 +285,19 @@ impl Draft<'_> {
     fn partitions_of(&self, part: &SubTopology) -> Option<u32> {
         let counts = part.sources.iter().map(|topic| self.partitions.get(topic).copied());
         counts.collect::<Option<Vec<u32>>>().map(|counts| counts.into_iter().max().unwrap_or(0))
+    }
+
+    /// An internal topic must not be written as if it were an output, by its whole name.
+    fn check_sinks(&self, topology: &Topology) -> Result<(), BuildError> {
+        for node in topology.nodes() {
+            let NodeKind::Sink { topic } = &node.kind else { continue };
+            if let Some((usage, _)) = self.internal.iter().find(|(_, own)| own.name == *topic) {
+                let (Usage::Repartition(owner) | Usage::Changelog(owner)) = usage;
+                let (node, owner) = (node.name.to_string(), owner.clone());
+                return Err(BuildError::InternalTopic { node, topic: topic.clone(), owner });
+            }
+        }
+        Ok(())
     }
 
     /// Whether the internal topics that there are fit, and none is gone that `offsets` rely on.

@@ -66,8 +66,8 @@ impl Streams {
     /// Creates the internal topics that are missing. Nothing runs before [`Streams::begin`].
     ///
     /// # Errors
-    /// [`StreamsError`] for settings that cannot be, topics that are missing or do not fit, a state
-    /// directory that cannot be used.
+    /// [`StreamsError`] for settings that cannot be, a topology that reads nothing, topics that are
+    /// missing or do not fit, a state directory that cannot be used.
     pub async fn create(
         topology: Arc<Topology>,
         broker: Arc<dyn Broker>,

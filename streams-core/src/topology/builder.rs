@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec, Topology};
+use super::{InternalTopic, NodeKind, NodeSpec, Pattern, StoreSpec, Topology, names};
 use crate::error::BuildError;
 
 /// Collects nodes, stores and internal topics. Parents must be added before their children.
@@ -57,8 +57,9 @@ impl TopologyBuilder {
     /// Adds a node.
     ///
     /// # Errors
-    /// [`BuildError`] if its name is taken, its parents are missing, or do not give what it takes.
+    /// [`BuildError`] if its name is none or is taken, its parents are missing, or do not give what it takes.
     pub fn add(&mut self, node: NodeSpec) -> Result<(), BuildError> {
+        names::check_node(&node)?;
         if self.node(&node.name).is_some() {
             return Err(BuildError::DuplicateName { name: node.name.to_string() });
         }
@@ -88,20 +89,38 @@ impl TopologyBuilder {
             });
         }
         if let NodeKind::Source { topics } = &node.kind {
-            self.check_topics(topics)?;
+            if topics.is_empty() && node.pattern.is_none() {
+                return Err(invalid(&node.name, "it reads no topic; name one at least"));
+            }
+            self.check_read_once(topics, node.pattern.as_ref())?;
         }
         self.nodes.push(node);
         Ok(())
     }
 
-    fn check_topics(&self, topics: &[String]) -> Result<(), BuildError> {
-        let mut read: BTreeSet<&str> = BTreeSet::new();
+    /// That no other source reads these topics, or those of this pattern. Internal topics match no
+    /// pattern: they have the application's id in front.
+    fn check_read_once(
+        &self,
+        topics: &[String],
+        pattern: Option<&Pattern>,
+    ) -> Result<(), BuildError> {
+        let mut read: BTreeSet<&String> = BTreeSet::new();
+        let mut patterns: Vec<&Pattern> = Vec::new();
         for node in &self.nodes {
             if let NodeKind::Source { topics } = &node.kind {
-                read.extend(topics.iter().map(String::as_str));
+                read.extend(topics);
+                patterns.extend(&node.pattern);
             }
         }
-        match topics.iter().find(|topic| !read.insert(topic)) {
+        let is_own = |topic: &String| self.internal_topics.contains_key(topic);
+        let matches = |pattern: &Pattern, topic| !is_own(topic) && pattern.matches(topic);
+        let by_pattern = pattern.and_then(|its| read.iter().find(|topic| matches(its, topic)));
+        let twice = by_pattern.copied().or_else(|| {
+            let by_another = |topic| patterns.iter().any(|other| matches(other, topic));
+            topics.iter().find(|topic| by_another(topic) || !read.insert(topic))
+        });
+        match twice {
             Some(topic) => Err(BuildError::TopicReadTwice { topic: topic.clone() }),
             None => Ok(()),
         }
@@ -110,13 +129,14 @@ impl TopologyBuilder {
     /// Adds a store, and connects it to these processors.
     ///
     /// # Errors
-    /// [`BuildError::DuplicateName`], [`BuildError::Unknown`]; [`BuildError::Invalid`] if its options
-    /// cannot be.
+    /// [`BuildError::Name`], [`BuildError::DuplicateName`], [`BuildError::Unknown`];
+    /// [`BuildError::Invalid`] if its options cannot be.
     pub fn add_state_store(
         &mut self,
         store: StoreSpec,
         processors: &[&str],
     ) -> Result<(), BuildError> {
+        names::check_store(&store.name)?;
         if self.stores.contains_key(&store.name) {
             return Err(BuildError::DuplicateName { name: store.name });
         }
@@ -203,7 +223,7 @@ impl TopologyBuilder {
         Ok(())
     }
 
-    /// Declares a topic that the application creates, `<application>-<name>`.
+    /// Declares a topic that the application creates, `<application>-<name>`. One sink writes it.
     pub fn add_internal_topic(&mut self, name: &str, topic: InternalTopic) {
         self.internal_topics.insert(name.into(), topic);
     }
@@ -225,7 +245,12 @@ impl TopologyBuilder {
                 let (node, missing) = (node.name.to_string(), missing.clone());
                 return Err(BuildError::Unknown { node, missing });
             }
+            if !node.stores.is_empty() && node.kind != NodeKind::Processor {
+                let reason = "it is a source or a sink, which use no stores; connect a processor";
+                return Err(invalid(&node.name, reason));
+            }
         }
+        self.check_internal_topics()?;
         let topology = Topology::new(
             self.nodes,
             self.stores,
@@ -242,6 +267,22 @@ impl TopologyBuilder {
         }
         topology.try_tasks()?;
         Ok(topology)
+    }
+
+    /// That nothing else writes what the application made for itself.
+    fn check_internal_topics(&self) -> Result<(), BuildError> {
+        let mut owners: BTreeMap<&str, &NodeSpec> = BTreeMap::new();
+        for node in &self.nodes {
+            let NodeKind::Sink { topic } = &node.kind else { continue };
+            if !self.internal_topics.contains_key(topic) {
+                continue;
+            }
+            if let Some(owner) = owners.insert(topic, node) {
+                let (node, owner) = (node.name.to_string(), owner.name.to_string());
+                return Err(BuildError::InternalTopic { node, topic: topic.clone(), owner });
+            }
+        }
+        Ok(())
     }
 
     fn node(&self, name: &str) -> Option<&NodeSpec> {

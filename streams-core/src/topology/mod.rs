@@ -9,6 +9,7 @@ mod builder;
 mod describe;
 mod graph;
 mod mermaid;
+mod names;
 mod pattern;
 mod spec;
 

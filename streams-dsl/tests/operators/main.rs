@@ -8,6 +8,7 @@ mod cogroup;
 mod foreign_keys;
 mod grouped_tables;
 mod lru_tables;
+mod mistakes;
 mod model;
 mod names;
 mod nulls;

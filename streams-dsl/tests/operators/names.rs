@@ -1,6 +1,6 @@
 //! Automatic names and numbers, and repartition topics, as in Kafka.
 
-use streams_core::{BuildError, HasSerde};
+use streams_core::HasSerde;
 use streams_dsl::{
     Consumed, Grouped, KStream, Materialized, Named, Produced, Repartitioned, StreamsBuilder,
 };
@@ -206,31 +206,6 @@ fn a_branch_takes_a_number_and_the_name_of_the_split() {
         branches["KSTREAM-BRANCH-0000000001-x"].to("out");
     });
     assert!(text.contains("KSTREAM-SINK-0000000005"), "{text}");
-}
-
-#[test]
-fn mistakes_are_found_when_the_topology_is_built() {
-    let b = StreamsBuilder::new();
-    stream(&b).filter_with(|_, _| true, "twice").filter_with(|_, _| true, "twice");
-    assert_eq!(b.build().err(), Some(BuildError::DuplicateName { name: "twice".into() }));
-
-    let (b, other) = (StreamsBuilder::new(), StreamsBuilder::new());
-    stream(&b).merge(&stream(&other));
-    let error = b.build().err().unwrap().to_string();
-    assert_eq!(
-        error,
-        "'KSTREAM-MERGE-0000000001': it merges streams of two builders; make both with the same one"
-    );
-
-    let b = StreamsBuilder::new();
-    stream(&b);
-    b.stream::<String, i64>("a").to("out");
-    assert!(matches!(b.build(), Err(BuildError::TypeMismatch { .. })));
-
-    let b = StreamsBuilder::new();
-    stream(&b);
-    b.table::<String, String>("a");
-    assert_eq!(b.build().err(), Some(BuildError::TopicReadTwice { topic: "a".into() }));
 }
 
 #[test]
