@@ -2,8 +2,8 @@
 //!
 //! A [`Serde`] encodes and decodes one type. The usual types bring theirs through [`HasSerde`]:
 //! integers and floats (big-endian, as in Kafka), `bool`, `String`, [`Text`], [`Bytes`], `Vec<u8>`,
-//! `()` and `Option<T>`. Own types get theirs in one line, [`serde!`](crate::serde!). Every operator also
-//! takes a serde by hand.
+//! `()`, `Option<T>`, and pairs and triples of such types. Own types get theirs in one line,
+//! [`serde!`](crate::serde!). Every operator also takes a serde by hand.
 //!
 //! Nullability is in the type: `Option<T>` carries nulls, `()` stands for "whatever it is, null
 //! too", and every other type has none.
@@ -26,6 +26,7 @@ mod bincode;
 mod formats;
 mod primitives;
 mod text;
+mod tuples;
 mod windowed;
 mod with_headers;
 
@@ -82,7 +83,7 @@ pub type DynSerde<T> = Arc<dyn Serde<T>>;
     message = "`{Self}` has no serde, so its values cannot be written or read",
     label = "needs a serde for `{Self}`",
     note = "for a type of your own declare one (`vltava::serde!({Self} => json)`) or implement `HasSerde`",
-    note = "for a tuple, a collection or a type of another crate make a struct of your own, or give a serde by hand: the `_with` form of the operator takes one, for instance `json()`"
+    note = "for a collection, a longer tuple or a type of another crate make a struct of your own, or give a serde by hand: the `_with` form of the operator takes one, for instance `json()`"
 )]
 pub trait HasSerde: Sized + 'static {
     /// The serde.
