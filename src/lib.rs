@@ -69,6 +69,7 @@ pub mod prelude {
         KeyValueStore, SessionStore, StoreOptions, Version, VersionedOptions, VersionedStore,
         WindowStore, WindowedOptions,
     };
+    pub use streams_core::test_driver::{TestDriverError, TestDriverSettings, TopologyTestDriver};
     pub use streams_core::topology::{Pattern, StoreSpec};
     pub use streams_core::{
         HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,

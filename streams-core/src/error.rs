@@ -227,14 +227,14 @@ pub enum ProcessError {
         error: broker_api::Error,
     },
     /// More updates wait in a buffer than may, and it must not send any early.
-    #[error(
-        "'{node}' {reason}; raise the limit of its BufferConfig, or let it emit early when full"
-    )]
+    #[error("'{node}' {reason}; raise the limit of its BufferConfig, or {advice}")]
     BufferFull {
         /// The operator.
         node: String,
         /// How full it is.
         reason: String,
+        /// What helps besides: a buffer of final results cannot send any early.
+        advice: &'static str,
     },
     /// A store failed.
     #[error(transparent)]

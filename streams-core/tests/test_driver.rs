@@ -95,9 +95,18 @@ fn what_is_left_out_leaves_nothing_behind_with_and_without_caching() {
 #[test]
 fn a_topic_that_nothing_writes_is_no_empty_one() {
     let driver = TopologyTestDriver::new(picky(false)).unwrap();
-    assert!(driver.output_topic::<String, i64>("out").read().unwrap().is_none());
-    let error = driver.output_topic::<String, i64>("uot").read().unwrap_err();
-    assert!(error.to_string().starts_with("the topology writes no topic 'uot'"), "{error}");
+    let out = driver.output_topic::<String, i64>("out");
+    assert!(out.read().unwrap().is_none() && out.is_empty().unwrap());
+    let unknown = driver.output_topic::<String, i64>("uot");
+    let errors = [
+        unknown.read().map(drop),
+        unknown.read_all().map(drop),
+        unknown.len().map(drop),
+        unknown.is_empty().map(drop),
+    ];
+    for error in errors.map(Result::unwrap_err) {
+        assert!(error.to_string().starts_with("the topology writes no topic 'uot'"), "{error}");
+    }
 }
 
 #[test]
@@ -167,7 +176,7 @@ fn keys_choose_partitions_and_each_partition_has_its_store() {
     assert_eq!(total, 7, "{all:?}");
     assert!(all.contains(&("a".into(), 1, 3)) || all.contains(&("a".into(), 3, 3)), "{all:?}");
     let read = driver.output_topic::<String, i64>("out");
-    assert_eq!(read.len(), 7);
+    assert_eq!(read.len(), Ok(7));
     let (partition, record) = read.read_with_partition().unwrap().unwrap();
     let home = broker_api::partitioner::partition_of(b"a", 4);
     assert_eq!((partition, &*record.key), (home, "a"));

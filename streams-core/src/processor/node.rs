@@ -96,8 +96,8 @@ impl ProcessError {
             Self::User { node, reason } if node.is_empty() => {
                 Self::User { node: name.into(), reason }
             }
-            Self::BufferFull { node, reason } if node.is_empty() => {
-                Self::BufferFull { node: name.into(), reason }
+            Self::BufferFull { node, reason, advice } if node.is_empty() => {
+                Self::BufferFull { node: name.into(), reason, advice }
             }
             other => other,
         }

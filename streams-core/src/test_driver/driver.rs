@@ -339,15 +339,30 @@ impl Driver {
         &mut self,
         topic: &str,
     ) -> Result<Option<(u32, Batch)>, TestDriverError> {
-        if let Some(waiting) = self.outputs.get_mut(topic) {
-            return Ok(waiting.pop_front());
+        self.check_output(topic)?;
+        Ok(self.outputs.get_mut(topic).and_then(VecDeque::pop_front))
+    }
+
+    /// How many records of a topic were not read yet.
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownOutput`].
+    pub(super) fn waiting(&self, topic: &str) -> Result<usize, TestDriverError> {
+        self.check_output(topic)?;
+        Ok(self.outputs.get(topic).map_or(0, VecDeque::len))
+    }
+
+    /// That a topic may be written.
+    fn check_output(&self, topic: &str) -> Result<(), TestDriverError> {
+        if self.outputs.contains_key(topic) {
+            return Ok(());
         }
         match self.opener.written() {
             Some(known) if !known.iter().any(|known| known == topic) => {
                 let (topic, known) = (topic.into(), known.join(", "));
                 Err(TestDriverError::UnknownOutput { topic, known })
             }
-            _ => Ok(None),
+            _ => Ok(()),
         }
     }
 

@@ -130,13 +130,19 @@ impl<K: 'static, V: 'static> TestOutputTopic<K, V> {
     }
 
     /// How many records were not read yet.
-    pub fn len(&self) -> usize {
-        self.driver.borrow().outputs.get(&self.topic).map_or(0, |waiting| waiting.len())
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownOutput`].
+    pub fn len(&self) -> Result<usize, TestDriverError> {
+        self.driver.borrow().waiting(&self.topic)
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    ///
+    /// # Errors
+    /// [`TestDriverError::UnknownOutput`].
+    pub fn is_empty(&self) -> Result<bool, TestDriverError> {
+        Ok(self.len()? == 0)
     }
 
     /// All records that were not read yet.

@@ -137,25 +137,28 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             let first = if emit_early { cx.store(buffer).take_first()? } else { None };
             match first {
                 Some(update) => self.forward(update, cx),
-                None => return Err(full(waiting, keys, bytes)),
+                None => return Err(self.full(waiting)),
             }
         }
+    }
+
+    fn full(&self, waiting: Waiting) -> ProcessError {
+        let most =
+            |limit: Option<usize>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
+        let Limits { keys, bytes, .. } = self.config.limits;
+        let (of_keys, of_bytes) = (most(keys), most(bytes));
+        let Waiting { keys, bytes } = waiting;
+        let reason = format!("holds back {keys}{of_keys} keys and {bytes}{of_bytes} bytes");
+        let advice = match self.config.place {
+            Place::Arrival => "let it emit early when full (emit_early_when_full)",
+            Place::End(_) => "give the windows less grace, so that they close earlier",
+        };
+        ProcessError::BufferFull { node: String::new(), reason, advice }
     }
 
     fn is_limited(&self) -> bool {
         self.config.limits.keys.is_some() || self.config.limits.bytes.is_some()
     }
-}
-
-fn full(waiting: Waiting, keys: Option<usize>, bytes: Option<usize>) -> ProcessError {
-    let most = |limit: Option<usize>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
-    let Waiting { keys: waiting_keys, bytes: waiting_bytes } = waiting;
-    let reason = format!(
-        "holds back {waiting_keys}{} keys and {waiting_bytes}{} bytes",
-        most(keys),
-        most(bytes)
-    );
-    ProcessError::BufferFull { node: String::new(), reason }
 }
 
 impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {

@@ -79,11 +79,31 @@ fn a_strict_buffer_that_is_full_ends_the_application() {
     let driver = suppressed(Suppressed::until_time_limit(millis(9), buffer));
     assert_eq!(rows(&driver, &[("a", Some("x"), 1), ("a", Some("y"), 2)]), []);
     let failed = driver.input_topic("a").pipe(s("b"), some("x"), 3).unwrap_err();
-    let TestDriverError::Process(ProcessError::BufferFull { node, reason }) = failed else {
+    assert!(failed.to_string().ends_with("or let it emit early when full (emit_early_when_full)"));
+    let TestDriverError::Process(ProcessError::BufferFull { node, reason, .. }) = failed else {
         panic!("{failed}");
     };
     assert_eq!(node, "KTABLE-SUPPRESS-0000000003");
     assert!(reason.starts_with("holds back 2 of 1 keys and "), "{reason}");
+}
+
+#[test]
+fn a_full_buffer_of_final_results_is_not_told_to_emit_early() {
+    let b = StreamsBuilder::new();
+    let windows = TimeWindows::of(millis(10)).grace(millis(5));
+    let buffer = BufferConfig::max_records(1).shut_down_when_full();
+    b.stream::<String, String>("a")
+        .group_by_key()
+        .windowed_by(windows)
+        .count()
+        .suppress(Suppressed::until_window_closes(buffer));
+    let (driver, input) = (driver(&b), |key| (s(key), s("v"), 1));
+    let pipe =
+        |(key, value, time)| driver.input_topic::<String, String>("a").pipe(key, value, time);
+    pipe(input("a")).unwrap();
+    let failed = pipe(input("b")).unwrap_err().to_string();
+    let advice = "raise the limit of its BufferConfig, or give the windows less grace";
+    assert!(failed.contains(advice) && !failed.contains("emit early"), "{failed}");
 }
 
 #[test]
