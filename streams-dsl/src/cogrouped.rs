@@ -7,10 +7,11 @@ use streams_core::serde::{DynSerde, HasSerde};
 use streams_core::{BuildError, Data};
 
 use crate::cogroup_fold::{CogroupFold, CogroupedStream, Initial, WithAggregator};
-use crate::config::{TableConfig, TableParts};
+use crate::config::{IntoTableConfig, TableConfig, TableParts};
 use crate::getter;
 use crate::graph::{Graph, NodeId, Nodes, TableKind};
 use crate::grouped::KGroupedStream;
+use crate::optional::Optional;
 use crate::processors::TableStore;
 use crate::table::KTable;
 use crate::window_fold::WindowNode;
@@ -54,7 +55,7 @@ impl<K, A> Clone for CogroupedKStream<K, A> {
 impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
     /// Begins an aggregate that other grouped streams go into too: see [`CogroupedKStream`]. The
     /// aggregator may answer an aggregate or an `Option` of one; `None` deletes it.
-    pub fn cogroup<A: Data, R: Into<Option<A>>>(
+    pub fn cogroup<A: Data, R: Optional<A>>(
         &self,
         aggregator: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
     ) -> CogroupedKStream<K, A> {
@@ -70,12 +71,12 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
 
 impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
     /// The same with a further stream, and its aggregator.
-    pub fn cogroup<V: Data, R: Into<Option<A>>>(
+    pub fn cogroup<V: Data, R: Optional<A>>(
         &self,
         grouped: &KGroupedStream<K, V>,
         aggregator: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
     ) -> Self {
-        let aggregator = move |key: &K, value, so_far| aggregator(key, value, so_far).into();
+        let aggregator = move |key: &K, value, so_far| aggregator(key, value, so_far).into_option();
         let mut cogrouped = self.clone();
         let with = WithAggregator::new(grouped.clone(), aggregator);
         cogrouped.streams.push(Arc::new(with));
@@ -95,9 +96,9 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
     pub fn aggregate_with(
         &self,
         initial: impl Fn() -> A + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<K, A> {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
         self.add_aggregate(Arc::new(initial), Some(config), value)
     }

@@ -371,21 +371,40 @@ pub struct TableConfig<K, V> {
     pub(crate) is_materialized: bool,
 }
 
-impl<K: HasSerde, V: HasSerde> From<Named> for TableConfig<K, V> {
-    fn from(named: Named) -> Self {
-        Self { name: named.0, materialized: Materialized::default(), is_materialized: false }
+/// What can configure a table: a [`Named`], a [`Materialized`] or a pair of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot configure a table of keys `{K}` and values `{V}`",
+    label = "needs a `Named`, a `Materialized<{K}, {V}>`, or a pair of them",
+    note = "the types of a `Materialized` are those of the resulting table: `Materialized::named(\"…\")` finds them by itself"
+)]
+pub trait IntoTableConfig<K, V> {
+    /// The configuration.
+    fn into_table_config(self) -> TableConfig<K, V>;
+}
+
+impl<K: HasSerde, V: HasSerde> IntoTableConfig<K, V> for Named {
+    fn into_table_config(self) -> TableConfig<K, V> {
+        let materialized = Materialized::default();
+        TableConfig { name: self.0, materialized, is_materialized: false }
     }
 }
 
-impl<K, V> From<Materialized<K, V>> for TableConfig<K, V> {
-    fn from(materialized: Materialized<K, V>) -> Self {
-        Self { name: None, materialized, is_materialized: true }
+impl<K, V> IntoTableConfig<K, V> for Materialized<K, V> {
+    fn into_table_config(self) -> TableConfig<K, V> {
+        TableConfig { name: None, materialized: self, is_materialized: true }
     }
 }
 
-impl<K, V> From<(Named, Materialized<K, V>)> for TableConfig<K, V> {
-    fn from((named, materialized): (Named, Materialized<K, V>)) -> Self {
-        Self { name: named.0, materialized, is_materialized: true }
+impl<K, V> IntoTableConfig<K, V> for (Named, Materialized<K, V>) {
+    fn into_table_config(self) -> TableConfig<K, V> {
+        let (named, materialized) = self;
+        TableConfig { name: named.0, materialized, is_materialized: true }
+    }
+}
+
+impl<K, V> IntoTableConfig<K, V> for TableConfig<K, V> {
+    fn into_table_config(self) -> Self {
+        self
     }
 }
 
@@ -398,6 +417,14 @@ pub(crate) struct TableParts<K, V> {
 }
 
 impl<K, V> TableConfig<K, V> {
+    /// Takes the number that a count loses where it is materialized without a name, as in Kafka.
+    pub(crate) fn waste_number(config: Option<&Self>, nodes: &mut Nodes) {
+        if config.is_some_and(|config| config.is_materialized && config.materialized.name.is_none())
+        {
+            nodes.new_name("");
+        }
+    }
+
     /// The parts of a configuration, or those where none was given: with the key serde from upstream, which
     /// was given by hand or not, and this serde for values.
     pub(crate) fn parts(

@@ -16,6 +16,7 @@ use streams_core::{BuildError, Data, TopologyBuilder};
 use crate::config::{Given, Materialized};
 use crate::getter::{self, JoinTables, LookUp, MakeGetter};
 use crate::graph::{NodeId, Nodes, Plan, TableKind};
+use crate::optional::Optional;
 use crate::processors::{
     AnswerSubscribers, AnswerSubscription, EncodedKey, ForeignKey, KeepSubscription, Nulls,
     Outstanding, Resolve, Response, RowHash, Subscribe, Subscribers, Subscription, responses,
@@ -118,7 +119,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         V: HasSerde,
         KO: Data + Eq + Hash + HasSerde,
         VO: Data + HasSerde,
-        X: Into<Option<KO>>,
+        X: Optional<KO>,
         O: Data + HasSerde,
     {
         let (joined, materialized) = (TableJoined::default(), Materialized::default());
@@ -138,11 +139,11 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
     where
         KO: Data + Eq + Hash,
         VO: Data,
-        X: Into<Option<KO>>,
+        X: Optional<KO>,
         O: Data,
     {
         let rule = Rule {
-            foreign_key: Arc::new(move |key: &K, row: &V| foreign_key(key, row).into()),
+            foreign_key: Arc::new(move |key: &K, row: &V| foreign_key(key, row).into_option()),
             join: Arc::new(move |key: &K, left: Option<&V>, right: Option<&VO>| {
                 Some(join(key, left?, right?))
             }),
@@ -163,7 +164,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         V: HasSerde,
         KO: Data + Eq + Hash + HasSerde,
         VO: Data + HasSerde,
-        X: Into<Option<KO>>,
+        X: Optional<KO>,
         O: Data + HasSerde,
     {
         let (joined, materialized) = (TableJoined::default(), Materialized::default());
@@ -183,11 +184,11 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
     where
         KO: Data + Eq + Hash,
         VO: Data,
-        X: Into<Option<KO>>,
+        X: Optional<KO>,
         O: Data,
     {
         let rule = Rule {
-            foreign_key: Arc::new(move |key: &K, row: &V| foreign_key(key, row).into()),
+            foreign_key: Arc::new(move |key: &K, row: &V| foreign_key(key, row).into_option()),
             join: Arc::new(move |key: &K, left: Option<&V>, right: Option<&VO>| {
                 Some(join(key, left?, right))
             }),

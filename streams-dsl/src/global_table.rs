@@ -12,6 +12,7 @@ use streams_core::{BuildError, Data, HasSerde, TopologyBuilder};
 use crate::builder::StreamsBuilder;
 use crate::config::{Consumed, Joined, Materialized};
 use crate::graph::Graph;
+use crate::optional::Optional;
 use crate::process::ProcessorSupplier;
 use crate::processors::{GlobalJoin, Nulls, TableJoinFn, TableSource};
 use crate::stream::KStream;
@@ -196,7 +197,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         V: HasSerde,
         K2: Data + Eq + Hash,
         T: Data + HasSerde,
-        M: Into<Option<K2>>,
+        M: Optional<K2>,
         O: Data,
     {
         self.join_global_with(table, select, join, Joined::default())
@@ -213,7 +214,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     where
         K2: Data + Eq + Hash,
         T: Data,
-        M: Into<Option<K2>>,
+        M: Optional<K2>,
         O: Data,
     {
         let join = move |key: &K, value: &V, found: Option<&T>| Some(join(key, value, found?));
@@ -232,7 +233,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         V: HasSerde,
         K2: Data + Eq + Hash,
         T: Data + HasSerde,
-        M: Into<Option<K2>>,
+        M: Optional<K2>,
         O: Data,
     {
         self.left_join_global_with(table, select, join, Joined::default())
@@ -249,7 +250,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     where
         K2: Data + Eq + Hash,
         T: Data,
-        M: Into<Option<K2>>,
+        M: Optional<K2>,
         O: Data,
     {
         let join = move |key: &K, value: &V, found: Option<&T>| Some(join(key, value, found));
@@ -267,13 +268,13 @@ impl<K: Data, V: Data> KStream<K, V> {
     where
         K2: Data + Eq + Hash,
         T: Data,
-        M: Into<Option<K2>>,
+        M: Optional<K2>,
         O: Data,
     {
         let key = joined.key.to_inherit().or(self.key.clone());
         let null_values = Nulls::of(&joined.value.or(&self.value));
         let null_keys = Nulls::of(&table.key);
-        let select = Arc::new(move |key: &K, value: &V| select(key, value).into());
+        let select = Arc::new(move |key: &K, value: &V| select(key, value).into_option());
         let store = table.store.clone();
         let supplier = move || GlobalJoin {
             store: store.clone(),

@@ -8,11 +8,13 @@ use streams_core::Data;
 use streams_core::serde::{DynSerde, HasSerde};
 use streams_core::topology::{InternalTopic, NodeSpec};
 
-use crate::config::{TableConfig, TableParts};
+use crate::config::{IntoTableConfig, TableConfig, TableParts};
 use crate::getter;
 use crate::graph::{NodeId, Nodes, Plan, TableKind, Way};
+use crate::optional::Optional;
 use crate::processors::{Aggregate, Nulls, TableStore};
 use crate::repartition::{Names, Repartition};
+use crate::steps;
 use crate::stream::KStream;
 use crate::table::KTable;
 use crate::windows::Windows;
@@ -49,21 +51,18 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
     }
 
     /// As [`KGroupedStream::count`], with a name, serdes or a store.
-    pub fn count_with(&self, config: impl Into<TableConfig<K, i64>>) -> KTable<K, i64> {
-        self.add_count(Some(config.into()))
+    pub fn count_with(&self, config: impl IntoTableConfig<K, i64>) -> KTable<K, i64> {
+        self.add_count(Some(config.into_table_config()))
     }
 
     fn add_count(&self, config: Option<TableConfig<K, i64>>) -> KTable<K, i64> {
-        let unnamed = |c: &TableConfig<K, i64>| c.is_materialized && c.materialized.name.is_none();
-        if config.as_ref().is_some_and(unnamed) {
-            self.stream.graph.lock().new_store_name(AGGREGATE); // lost in Kafka too
-        }
+        TableConfig::waste_number(config.as_ref(), &mut self.stream.graph.lock());
         let nulls = Nulls::of(&self.value);
         let (table, node) = self.add(AGGREGATE, config, i64::serde(), move |plan, fold| {
             if plan.values_are_skipped() {
-                fold.spec(&Nulls::of(&Option::<()>::serde()), &Arc::new(count_one))
+                fold.spec(&Nulls::of(&Option::<()>::serde()), &Arc::new(steps::count_one))
             } else {
-                fold.spec(&nulls, &Arc::new(count_one))
+                fold.spec(&nulls, &Arc::new(steps::count_one))
             }
         });
         self.stream.graph.lock().ignores_values(node);
@@ -79,9 +78,9 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
     pub fn reduce_with(
         &self,
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V>>,
+        config: impl IntoTableConfig<K, V>,
     ) -> KTable<K, V> {
-        self.add_reduce(combine, Some(config.into()))
+        self.add_reduce(combine, Some(config.into_table_config()))
     }
 
     fn add_reduce(
@@ -90,10 +89,7 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         config: Option<TableConfig<K, V>>,
     ) -> KTable<K, V> {
         let nulls = Nulls::of(&self.value);
-        let step = Arc::new(move |_: &K, value: V, so_far: Option<V>| match so_far {
-            Some(so_far) => Some(combine(so_far, value)),
-            None => Some(value),
-        });
+        let step = Arc::new(steps::reduce(combine));
         let add = move |_: &Plan<'_>, fold: &Fold<'_, K, V>| fold.spec(&nulls, &step);
         self.add(REDUCE, config, self.value.clone(), add).0
     }
@@ -113,7 +109,7 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
     ) -> KTable<K, A>
     where
         A: Data + HasSerde,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
         self.add_aggregate(initial, fold, None, A::serde())
     }
@@ -123,13 +119,13 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
         &self,
         initial: impl Fn() -> A + Send + Sync + 'static,
         fold: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<K, A>
     where
         A: Data,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
         self.add_aggregate(initial, fold, Some(config), value)
     }
@@ -143,12 +139,10 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedStream<K, V> {
     ) -> KTable<K, A>
     where
         A: Data,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
         let nulls = Nulls::of(&self.value);
-        let step = Arc::new(move |key: &K, value: V, so_far: Option<A>| {
-            fold(key, value, so_far.unwrap_or_else(&initial)).into()
-        });
+        let step = Arc::new(steps::fold(initial, fold));
         let add = move |_: &Plan<'_>, fold: &Fold<'_, K, A>| fold.spec(&nulls, &step);
         self.add(AGGREGATE, config, value, add).0
     }
@@ -234,10 +228,6 @@ pub(crate) struct Declared<K, A> {
 
 pub(crate) const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
 pub(crate) const REDUCE: &str = "KSTREAM-REDUCE-";
-
-pub(crate) fn count_one<K, V>(_: &K, _: V, count: Option<i64>) -> Option<i64> {
-    Some(count.unwrap_or(0) + 1)
-}
 
 /// What the processor of an aggregation is made of, apart from its step.
 pub(crate) struct Fold<'a, K, A> {

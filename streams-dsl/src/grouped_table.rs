@@ -8,11 +8,13 @@ use streams_core::serde::{DynSerde, HasSerde};
 use streams_core::topology::{InternalTopic, NodeSpec};
 use streams_core::{Change, Data};
 
-use crate::config::{Grouped, TableConfig, TableParts};
+use crate::config::{Grouped, IntoTableConfig, TableConfig, TableParts};
 use crate::getter;
 use crate::graph::{Graph, NodeId, Nodes, TableKind};
 use crate::grouped::Fold;
+use crate::optional::Optional;
 use crate::processors::{Nulls, TableSelect, changes};
+use crate::steps;
 use crate::table::KTable;
 
 /// A table whose entries are grouped by another key, to be aggregated. An entry that changes is taken
@@ -93,14 +95,13 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedTable<K, V> {
     }
 
     /// As [`KGroupedTable::count`], with a name, serdes or a store.
-    pub fn count_with(&self, config: impl Into<TableConfig<K, i64>>) -> KTable<K, i64> {
-        self.add_count(Some(config.into()))
+    pub fn count_with(&self, config: impl IntoTableConfig<K, i64>) -> KTable<K, i64> {
+        self.add_count(Some(config.into_table_config()))
     }
 
     fn add_count(&self, config: Option<TableConfig<K, i64>>) -> KTable<K, i64> {
-        let add = |_: &K, _, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         let subtract = |_: &K, _, count| Some(count - 1);
-        self.add(AGGREGATE, config, i64::serde(), add, subtract)
+        self.add(AGGREGATE, config, i64::serde(), steps::count_one, subtract)
     }
 
     /// Combines the values of each group: `adder` takes a value in, `subtractor` takes one out again.
@@ -118,9 +119,9 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedTable<K, V> {
         &self,
         adder: impl Fn(V, V) -> V + Send + Sync + 'static,
         subtractor: impl Fn(V, V) -> V + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V>>,
+        config: impl IntoTableConfig<K, V>,
     ) -> KTable<K, V> {
-        self.add_reduce(adder, subtractor, Some(config.into()))
+        self.add_reduce(adder, subtractor, Some(config.into_table_config()))
     }
 
     fn add_reduce(
@@ -129,10 +130,7 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedTable<K, V> {
         subtractor: impl Fn(V, V) -> V + Send + Sync + 'static,
         config: Option<TableConfig<K, V>>,
     ) -> KTable<K, V> {
-        let add = move |_: &K, value, so_far| match so_far {
-            Some(so_far) => Some(adder(so_far, value)),
-            None => Some(value),
-        };
+        let add = steps::reduce(adder);
         let subtract = move |_: &K, value, so_far| Some(subtractor(so_far, value));
         self.add(REDUCE, config, self.value.clone(), add, subtract)
     }
@@ -148,11 +146,11 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedTable<K, V> {
     ) -> KTable<K, A>
     where
         A: Data + HasSerde,
-        R: Into<Option<A>>,
-        S: Into<Option<A>>,
+        R: Optional<A>,
+        S: Optional<A>,
     {
-        let adder = from_initial(initial, adder);
-        let subtract = move |key: &K, value, so_far| subtractor(key, value, so_far).into();
+        let adder = steps::fold(initial, adder);
+        let subtract = move |key: &K, value, so_far| subtractor(key, value, so_far).into_option();
         self.add(AGGREGATE, None, A::serde(), adder, subtract)
     }
 
@@ -162,17 +160,17 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedTable<K, V> {
         initial: impl Fn() -> A + Send + Sync + 'static,
         adder: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
         subtractor: impl Fn(&K, V, A) -> S + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<K, A>
     where
         A: Data,
-        R: Into<Option<A>>,
-        S: Into<Option<A>>,
+        R: Optional<A>,
+        S: Optional<A>,
     {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
-        let adder = from_initial(initial, adder);
-        let subtract = move |key: &K, value, so_far| subtractor(key, value, so_far).into();
+        let adder = steps::fold(initial, adder);
+        let subtract = move |key: &K, value, so_far| subtractor(key, value, so_far).into_option();
         self.add(AGGREGATE, Some(config), value, adder, subtract)
     }
 
@@ -249,10 +247,3 @@ impl<K: Data + Eq + Hash, V: Data> KGroupedTable<K, V> {
 
 const AGGREGATE: &str = "KTABLE-AGGREGATE-";
 const REDUCE: &str = "KTABLE-REDUCE-";
-
-fn from_initial<K, V, A, R: Into<Option<A>>>(
-    initial: impl Fn() -> A + Send + Sync + 'static,
-    adder: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
-) -> impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static {
-    move |key, value, so_far| adder(key, value, so_far.unwrap_or_else(&initial)).into()
-}

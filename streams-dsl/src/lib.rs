@@ -20,12 +20,14 @@ mod grouped_table;
 mod layout;
 mod murmur3;
 mod optimization;
+mod optional;
 mod print;
 mod process;
 mod processors;
 mod repartition;
 mod session_fold;
 mod session_windowed;
+mod steps;
 mod stream;
 mod stream_join;
 mod stream_table_join;
@@ -43,13 +45,15 @@ pub use branch::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::CogroupedKStream;
 pub use config::{
-    Consumed, Grouped, Joined, Materialized, Named, Produced, Repartitioned, TableConfig, Topics,
+    Consumed, Grouped, IntoTableConfig, Joined, Materialized, Named, Produced, Repartitioned,
+    TableConfig, Topics,
 };
 pub use foreign_key::TableJoined;
 pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;
 pub use optimization::Optimization;
+pub use optional::Optional;
 pub use print::Printed;
 pub use process::ProcessorSupplier;
 pub use session_windowed::SessionWindowedKStream;

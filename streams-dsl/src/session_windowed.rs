@@ -7,12 +7,14 @@ use streams_core::serde::{DynSerde, HasSerde, session_windowed};
 use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Data, Windowed};
 
-use crate::config::TableConfig;
+use crate::config::{IntoTableConfig, TableConfig};
 use crate::getter;
 use crate::graph::{NodeId, Plan, TableKind};
-use crate::grouped::{AGGREGATE, Declared, KGroupedStream, REDUCE, count_one};
+use crate::grouped::{AGGREGATE, Declared, KGroupedStream, REDUCE};
+use crate::optional::Optional;
 use crate::processors::Merge;
 use crate::session_fold::SessionFold;
+use crate::steps;
 use crate::table::KTable;
 use crate::window_fold::WindowNode;
 use crate::windows::{EmitStrategy, SessionWindows};
@@ -61,22 +63,19 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
     }
 
     /// As [`SessionWindowedKStream::count`], with a name, serdes or a store.
-    pub fn count_with(&self, config: impl Into<TableConfig<K, i64>>) -> KTable<Windowed<K>, i64> {
-        self.add_count(Some(config.into()))
+    pub fn count_with(&self, config: impl IntoTableConfig<K, i64>) -> KTable<Windowed<K>, i64> {
+        self.add_count(Some(config.into_table_config()))
     }
 
     fn add_count(&self, config: Option<TableConfig<K, i64>>) -> KTable<Windowed<K>, i64> {
-        let unnamed = |c: &TableConfig<K, i64>| c.is_materialized && c.materialized.name.is_none();
-        if config.as_ref().is_some_and(unnamed) {
-            self.grouped.stream.graph.lock().new_store_name(AGGREGATE); // lost in Kafka too
-        }
+        TableConfig::waste_number(config.as_ref(), &mut self.grouped.stream.graph.lock());
         let merge = |_: &K, so_far: Option<i64>, session| Some(so_far.unwrap_or(0) + session);
         let make = |plan: &Plan<'_>, name: &str, fold: &SessionFold<K, i64>| {
             let node = WindowNode::below(name, plan);
             if plan.values_are_skipped() {
-                fold.spec(node, &Arc::new(count_one::<K, Option<()>>))
+                fold.spec(node, &Arc::new(steps::count_one::<K, Option<()>>))
             } else {
-                fold.spec(node, &Arc::new(count_one::<K, V>))
+                fold.spec(node, &Arc::new(steps::count_one::<K, V>))
             }
         };
         let (table, node) = self.add(AGGREGATE, config, i64::serde(), Arc::new(merge), make);
@@ -97,9 +96,9 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
     pub fn reduce_with(
         &self,
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V>>,
+        config: impl IntoTableConfig<K, V>,
     ) -> KTable<Windowed<K>, V> {
-        self.add_reduce(combine, Some(config.into()))
+        self.add_reduce(combine, Some(config.into_table_config()))
     }
 
     fn add_reduce(
@@ -107,13 +106,9 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
         config: Option<TableConfig<K, V>>,
     ) -> KTable<Windowed<K>, V> {
-        let combine = Arc::new(move |so_far: Option<V>, value: V| match so_far {
-            Some(so_far) => Some(combine(so_far, value)),
-            None => Some(value),
-        });
-        let merge = combine.clone();
-        let merge = move |_: &K, so_far: Option<V>, session: V| merge(so_far, session);
-        let step = Arc::new(move |_: &K, value: V, so_far: Option<V>| combine(so_far, value));
+        let step = Arc::new(steps::reduce(combine));
+        let combine = step.clone();
+        let merge = move |key: &K, so_far, session| combine(key, session, so_far);
         let make = move |plan: &Plan<'_>, name: &str, fold: &SessionFold<K, V>| {
             fold.spec(WindowNode::below(name, plan), &step)
         };
@@ -132,7 +127,7 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
     ) -> KTable<Windowed<K>, A>
     where
         A: Data + HasSerde,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
         self.add_aggregate(initial, fold, merge, None, A::serde())
     }
@@ -143,13 +138,13 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
         initial: impl Fn() -> A + Send + Sync + 'static,
         fold: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<Windowed<K>, A>
     where
         A: Data,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
         self.add_aggregate(initial, fold, merge, Some(config), value)
     }
@@ -164,13 +159,11 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
     ) -> KTable<Windowed<K>, A>
     where
         A: Data,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
         let initial = Arc::new(initial);
         let merge = merging(initial.clone(), merge);
-        let step = Arc::new(move |key: &K, value: V, so_far: Option<A>| {
-            fold(key, value, so_far.unwrap_or_else(&*initial)).into()
-        });
+        let step = Arc::new(steps::fold(move || initial(), fold));
         let make = move |plan: &Plan<'_>, name: &str, fold: &SessionFold<K, A>| {
             fold.spec(WindowNode::below(name, plan), &step)
         };

@@ -8,7 +8,7 @@ use streams_core::serde::{DynSerde, nullable};
 use streams_core::topology::{InternalTopic, NodeSpec};
 use streams_core::{BuildError, Data, HasSerde, Record};
 
-use crate::config::{Grouped, Named, Produced, Repartitioned, TableConfig};
+use crate::config::{Grouped, IntoTableConfig, Named, Produced, Repartitioned, TableConfig};
 use crate::getter;
 use crate::graph::{Graph, NodeId, TableKind, Way};
 use crate::grouped::KGroupedStream;
@@ -492,12 +492,12 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::to_table`], with a name, serdes or a store.
-    pub fn to_table_with<T>(&self, config: impl Into<TableConfig<K, T>>) -> KTable<K, T>
+    pub fn to_table_with<T>(&self, config: impl IntoTableConfig<K, T>) -> KTable<K, T>
     where
         T: Data,
         V: Into<Option<T>>,
     {
-        let TableConfig { name, materialized, .. } = config.into();
+        let TableConfig { name, materialized, .. } = config.into_table_config();
         let inherited =
             (materialized.key.to_inherit().or(self.key.clone()), materialized.value.to_inherit());
         let key = materialized.key.clone().or(&self.key);

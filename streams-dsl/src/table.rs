@@ -8,7 +8,7 @@ use streams_core::serde::{DynSerde, nullable};
 use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Change, Data, Record, TopologyBuilder};
 
-use crate::config::{Named, TableConfig};
+use crate::config::{IntoTableConfig, Named, TableConfig};
 use crate::getter::{self, MakeGetter};
 use crate::graph::{Graph, NodeId, Nodes, Plan, TableKind};
 use crate::processors::{
@@ -50,9 +50,9 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
     pub fn filter_with(
         &self,
         predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V>>,
+        config: impl IntoTableConfig<K, V>,
     ) -> Self {
-        self.add_filter(predicate, Some(config.into()))
+        self.add_filter(predicate, Some(config.into_table_config()))
     }
 
     /// The entries for which `predicate` does not hold.
@@ -64,7 +64,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
     pub fn filter_not_with(
         &self,
         predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V>>,
+        config: impl IntoTableConfig<K, V>,
     ) -> Self {
         self.filter_with(move |key, value| !predicate(key, value), config)
     }
@@ -119,9 +119,9 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
     pub fn map_values_with<V2: Data>(
         &self,
         map: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V2>>,
+        config: impl IntoTableConfig<K, V2>,
     ) -> KTable<K, V2> {
-        self.add_map_values(map, Some(config.into()))
+        self.add_map_values(map, Some(config.into_table_config()))
     }
 
     fn add_map_values<V2: Data>(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Change, Data, Record, TopologyBuilder};
 
-use crate::config::TableConfig;
+use crate::config::{IntoTableConfig, TableConfig};
 use crate::getter::{self, JoinTables, LookUp, MakeGetter};
 use crate::graph::{Nodes, Plan, TableKind};
 use crate::processors::{KeepJoined, TableJoin, TableStore, stateless};
@@ -37,9 +37,9 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         &self,
         other: &KTable<K, V2>,
         join: impl Fn(&K, &V, &V2) -> O + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, O>>,
+        config: impl IntoTableConfig<K, O>,
     ) -> KTable<K, O> {
-        self.add_inner_join(other, join, Some(config.into()))
+        self.add_inner_join(other, join, Some(config.into_table_config()))
     }
 
     fn add_inner_join<V2: Data, O: Data>(
@@ -67,9 +67,9 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         &self,
         other: &KTable<K, V2>,
         join: impl Fn(&K, &V, Option<&V2>) -> O + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, O>>,
+        config: impl IntoTableConfig<K, O>,
     ) -> KTable<K, O> {
-        self.add_left_join(other, join, Some(config.into()))
+        self.add_left_join(other, join, Some(config.into_table_config()))
     }
 
     fn add_left_join<V2: Data, O: Data>(
@@ -97,9 +97,9 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         &self,
         other: &KTable<K, V2>,
         join: impl Fn(&K, Option<&V>, Option<&V2>) -> O + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, O>>,
+        config: impl IntoTableConfig<K, O>,
     ) -> KTable<K, O> {
-        self.add_outer_join(other, join, Some(config.into()))
+        self.add_outer_join(other, join, Some(config.into_table_config()))
     }
 
     fn add_outer_join<V2: Data, O: Data>(

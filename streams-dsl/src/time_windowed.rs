@@ -7,11 +7,13 @@ use streams_core::serde::{DynSerde, HasSerde, time_windowed};
 use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Data, Windowed};
 
-use crate::config::TableConfig;
+use crate::config::{IntoTableConfig, TableConfig};
 use crate::getter;
 use crate::graph::{NodeId, Plan, TableKind};
-use crate::grouped::{AGGREGATE, Declared, KGroupedStream, REDUCE, count_one};
+use crate::grouped::{AGGREGATE, Declared, KGroupedStream, REDUCE};
+use crate::optional::Optional;
 use crate::processors::Nulls;
+use crate::steps;
 use crate::table::KTable;
 use crate::window_fold::{WindowFold, WindowNode};
 use crate::windows::{EmitStrategy, FixedWindows};
@@ -46,15 +48,14 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// As [`TimeWindowedKStream::count`], with a name, serdes or a store.
-    pub fn count_with(&self, config: impl Into<TableConfig<K, i64>>) -> KTable<Windowed<K>, i64> {
-        self.add_count(Some(config.into()))
+    pub fn count_with(&self, config: impl IntoTableConfig<K, i64>) -> KTable<Windowed<K>, i64> {
+        self.add_count(Some(config.into_table_config()))
     }
 
     fn add_count(&self, config: Option<TableConfig<K, i64>>) -> KTable<Windowed<K>, i64> {
-        let unnamed = |c: &TableConfig<K, i64>| c.is_materialized && c.materialized.name.is_none();
         let is_sliding = matches!(self.windows, FixedWindows::Sliding(_));
-        if !is_sliding && config.as_ref().is_some_and(unnamed) {
-            self.grouped.stream.graph.lock().new_store_name(AGGREGATE); // lost in Kafka too
+        if !is_sliding {
+            TableConfig::waste_number(config.as_ref(), &mut self.grouped.stream.graph.lock());
         }
         let nulls = Nulls::of(&self.grouped.value);
         let make = move |plan: &Plan<'_>, name: &str, fold: &WindowFold<K, i64>| {
@@ -62,10 +63,10 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
                 fold.spec(
                     WindowNode::below(name, plan),
                     &Nulls::of(&Option::<()>::serde()),
-                    &Arc::new(count_one),
+                    &Arc::new(steps::count_one),
                 )
             } else {
-                fold.spec(WindowNode::below(name, plan), &nulls, &Arc::new(count_one))
+                fold.spec(WindowNode::below(name, plan), &nulls, &Arc::new(steps::count_one))
             }
         };
         let (table, node) = self.add(AGGREGATE, config, i64::serde(), make);
@@ -85,9 +86,9 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
     pub fn reduce_with(
         &self,
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, V>>,
+        config: impl IntoTableConfig<K, V>,
     ) -> KTable<Windowed<K>, V> {
-        self.add_reduce(combine, Some(config.into()))
+        self.add_reduce(combine, Some(config.into_table_config()))
     }
 
     fn add_reduce(
@@ -95,10 +96,7 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
         config: Option<TableConfig<K, V>>,
     ) -> KTable<Windowed<K>, V> {
-        let step = Arc::new(move |_: &K, value: V, so_far: Option<V>| match so_far {
-            Some(so_far) => Some(combine(so_far, value)),
-            None => Some(value),
-        });
+        let step = Arc::new(steps::reduce(combine));
         let nulls = Nulls::of(&self.grouped.value);
         let make = move |plan: &Plan<'_>, name: &str, fold: &WindowFold<K, V>| {
             fold.spec(WindowNode::below(name, plan), &nulls, &step)
@@ -115,7 +113,7 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
     ) -> KTable<Windowed<K>, A>
     where
         A: Data + HasSerde,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
         self.add_aggregate(initial, fold, None, A::serde())
     }
@@ -125,13 +123,13 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
         &self,
         initial: impl Fn() -> A + Send + Sync + 'static,
         fold: impl Fn(&K, V, A) -> R + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<Windowed<K>, A>
     where
         A: Data,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
         self.add_aggregate(initial, fold, Some(config), value)
     }
@@ -145,11 +143,9 @@ impl<K: Data + Eq + Hash, V: Data> TimeWindowedKStream<K, V> {
     ) -> KTable<Windowed<K>, A>
     where
         A: Data,
-        R: Into<Option<A>>,
+        R: Optional<A>,
     {
-        let step = Arc::new(move |key: &K, value: V, so_far: Option<A>| {
-            fold(key, value, so_far.unwrap_or_else(&initial)).into()
-        });
+        let step = Arc::new(steps::fold(initial, fold));
         let nulls = Nulls::of(&self.grouped.value);
         let make = move |plan: &Plan<'_>, name: &str, fold: &WindowFold<K, A>| {
             fold.spec(WindowNode::below(name, plan), &nulls, &step)

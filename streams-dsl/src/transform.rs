@@ -8,7 +8,7 @@ use streams_core::processor::{InitContext, StoreAccess};
 use streams_core::topology::NodeSpec;
 use streams_core::{BuildError, Data, ProcessError};
 
-use crate::config::TableConfig;
+use crate::config::{IntoTableConfig, TableConfig};
 use crate::getter;
 use crate::graph::TableKind;
 use crate::process::ProcessorSupplier;
@@ -66,13 +66,13 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         &self,
         supplier: S,
         stores: &[&str],
-        config: impl Into<TableConfig<K, T::VOut>>,
+        config: impl IntoTableConfig<K, T::VOut>,
     ) -> KTable<K, T::VOut>
     where
         S: ProcessorSupplier<Processor = T>,
         T: ValueTransformer<Key = K, VIn = V>,
     {
-        self.add_transform(supplier, stores, Some(config.into()))
+        self.add_transform(supplier, stores, Some(config.into_table_config()))
     }
 
     fn add_transform<S, T>(

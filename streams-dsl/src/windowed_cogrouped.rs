@@ -8,7 +8,7 @@ use streams_core::{Data, Windowed};
 
 use crate::cogroup_fold::{CogroupFold, Initial};
 use crate::cogrouped::CogroupedKStream;
-use crate::config::TableConfig;
+use crate::config::{IntoTableConfig, TableConfig};
 use crate::getter;
 use crate::processors::Merge;
 use crate::session_fold::SessionFold;
@@ -50,9 +50,9 @@ impl<K: Data + Eq + Hash, A: Data> TimeWindowedCogroupedKStream<K, A> {
     pub fn aggregate_with(
         &self,
         initial: impl Fn() -> A + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
         self.add_aggregate(Arc::new(initial), Some(config), value)
     }
@@ -112,9 +112,9 @@ impl<K: Data + Eq + Hash, A: Data> SessionWindowedCogroupedKStream<K, A> {
         &self,
         initial: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-        config: impl Into<TableConfig<K, A>>,
+        config: impl IntoTableConfig<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        let config = config.into();
+        let config = config.into_table_config();
         let value = config.materialized.value.clone().or(&None);
         let initial: Arc<Initial<A>> = Arc::new(initial);
         let merge = merging(initial.clone(), merge);
