@@ -1,11 +1,38 @@
 //! What the documents show is what there is.
 
 use std::fs::read_to_string;
+use std::time::Duration;
+
+use vltava::prelude::*;
+
+include!("readme/turnover.rs");
 
 #[test]
-fn the_readme_shows_the_example_in_full() {
-    let (readme, example) = (read("README.md"), read("examples/word_count.rs"));
-    assert!(readme.contains(&format!("```rust\n{}\n```\n", example.trim_end())));
+fn the_readme_shows_a_topology_and_the_example_in_full() {
+    let readme = read("README.md");
+    for file in ["tests/readme/turnover.rs", "examples/word_count.rs"] {
+        let shown = format!("```rust\n{}\n```\n", read(file).trim_end());
+        assert!(readme.contains(&shown), "README.md does not show {file} as it is");
+    }
+}
+
+#[test]
+fn the_topology_of_the_readme_does_what_it_is_said_to() -> Result<(), Box<dyn std::error::Error>> {
+    const HOUR: i64 = 3_600_000;
+    let driver = TopologyTestDriver::new(turnover()?)?;
+    let countries = driver.input_topic::<String, String>("countries");
+    countries.pipe("Ada".into(), "CZ".into(), 0)?;
+    countries.pipe("Bob".into(), "CZ".into(), 0)?;
+    let orders = driver.input_topic::<String, i64>("orders");
+    for (customer, cents, time) in [("Ada", 100, 1), ("Bob", 50, 2), ("Ada", 7, HOUR)] {
+        orders.pipe(customer.into(), cents, time)?;
+    }
+    let key = time_windowed(String::serde(), HOUR);
+    let results = driver.output_topic_with("turnover", key, i64::serde()).read_all()?;
+    let results: Vec<_> =
+        results.iter().map(|r| (&*r.key.key, r.key.window.start, r.value)).collect();
+    assert_eq!(results, [("CZ", 0, 150)]);
+    Ok(())
 }
 
 #[test]
