@@ -31,14 +31,30 @@ fn links_lead_somewhere() {
     let others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
     for page in pages().into_iter().chain(others) {
         for target in read(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = target.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.starts_with("http") {
+            if target.starts_with("http") {
                 continue;
             }
-            let found = root().join(&page).parent().unwrap().join(file).exists();
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            let found = root().join(&file).exists();
             assert!(found, "{} links to {target}, which does not exist", page.display());
+            let found = heading.is_empty() || anchors(&file).iter().any(|a| a == heading);
+            assert!(found, "{} links to {target}: there is no such heading", page.display());
         }
     }
+}
+
+/// The headings of a page, as links name them.
+fn anchors(page: &Path) -> Vec<String> {
+    let text = read(page);
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        heading.replace(|c: char| !c.is_alphanumeric() && c != '-' && c != '_', "")
+    });
+    headings.collect()
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InSessions<K, V> {
     }
 }
 
-/// The getter of a table of which some updates wait in this buffer: what it said last. When that was
+/// The getter of a table of which some updates wait in this buffer: what it forwarded last. When that was
 /// is not known then.
 pub(crate) fn held_back<K: Data + Eq + Hash, V: Data>(
     parent: MakeGetter<K, V>,

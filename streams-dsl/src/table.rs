@@ -41,7 +41,7 @@ impl<K, V> Clone for KTable<K, V> {
 }
 
 impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
-    /// The entries for which `predicate` holds; to the others the table says that they are deleted.
+    /// The entries for which `predicate` holds; of the others the table forwards deletions.
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
         self.add_filter(predicate, None)
     }

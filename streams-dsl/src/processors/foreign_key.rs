@@ -389,7 +389,7 @@ pub(crate) struct Resolve<K, V, VO, O> {
     /// The encoded key that a row refers to, where rows without a partner have no result: one with
     /// results is answered in any case.
     pub(crate) refers_to: Option<Arc<EncodedKey<K, V>>>,
-    /// Deletions of rows that are there again, until the seal: a cached table says nothing of a row that
+    /// Deletions of rows that are there again, until the seal: a cached table forwards nothing of a row that
     /// came and went in between.
     pub(crate) deletions: Vec<Record<K, Option<O>>>,
 }

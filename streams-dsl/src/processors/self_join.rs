@@ -10,7 +10,7 @@ use super::{JoinFn, Nulls};
 use crate::windows::JoinWindows;
 
 /// Joins each record with the earlier ones and with itself. What comes out, and in which order, is what
-/// an inner join with two stores says.
+/// an inner join with two stores emits.
 pub(crate) struct SelfJoin<K, V, O> {
     pub(crate) windows: JoinWindows,
     /// The name of its stream time.

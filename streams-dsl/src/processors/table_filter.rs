@@ -14,7 +14,7 @@ pub(crate) struct TableFilter<K, V, F> {
     /// Whether a value stays.
     pub(crate) keeps: Arc<F>,
     pub(crate) sends_old_values: bool,
-    /// Of a versioned table every update is told: one that comes out of order may matter although
+    /// Of a versioned table every update is forwarded: one that comes out of order may matter although
     /// nothing was and nothing is.
     pub(crate) is_versioned: bool,
     /// Where its result is kept, if it is.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::millis;
 
-/// When a windowed aggregation says its results.
+/// When a windowed aggregation emits its results.
 ///
 /// ```
 /// use std::time::Duration;
