@@ -102,26 +102,3 @@ async fn a_global_table_goes_on_after_a_restart_and_after_its_files_are_gone() {
     assert_eq!(destinations(&vltava).await.last().unwrap(), "OK 3 to Brno-Tuřany");
     vltava.close().unwrap();
 }
-
-#[tokio::test]
-async fn a_pattern_reads_the_topics_that_exist_at_the_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let vltava = open(dir.path()).await;
-    let topology = || {
-        let builder = StreamsBuilder::new();
-        builder.stream::<String, String>(Pattern::wildcard("flights*")).to("destinations");
-        builder.build().unwrap()
-    };
-    let run = async || {
-        let streams = vltava.start(topology(), vltava.settings("by-pattern")).await.unwrap();
-        streams.caught_up().await.unwrap();
-        streams.close().await.unwrap();
-    };
-    send(&vltava, "flights", &[("a", "first")]).await;
-    run().await;
-    vltava.ensure_topic("flights-2", 2).await.unwrap();
-    send(&vltava, "flights-2", &[("b", "second")]).await;
-    run().await;
-    assert_eq!(destinations(&vltava).await, ["first", "second"]);
-    vltava.close().unwrap();
-}

@@ -51,7 +51,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Joins the members that share the tasks of an application.
     ///
     /// # Errors
-    /// [`Error::OtherTopology`] if its present members run other tasks, [`Error::Closed`].
+    /// [`Error::OtherTopology`] if its present members run other tasks (apart from those of the
+    /// sub-topologies that both follow), [`Error::Closed`].
     fn membership(
         &self,
         config: MembershipConfig,
@@ -316,8 +317,12 @@ pub trait Producer: Send {
 pub struct MembershipConfig {
     /// The application.
     pub application: Arc<str>,
-    /// All tasks that the application has.
+    /// All tasks that the application has, as far as the member knows.
     pub tasks: Vec<TaskId>,
+    /// The sub-topologies whose tasks depend on topics that come and go while the application runs:
+    /// members need not know of the same tasks of these. The application has all tasks of which a
+    /// present member knows.
+    pub following: Vec<u32>,
     /// Tasks whose state this member has at hand; preferred where the balance allows.
     pub warm: Vec<TaskId>,
 }
@@ -343,6 +348,9 @@ pub enum MembershipEvent {
     Lost,
     /// A member has asked all that were there to stop.
     Stop,
+    /// A topic was created or deleted. Only for members that follow topics, and not every broker
+    /// notices: without it, have a look at the topics from time to time.
+    TopicsChanged,
 }
 
 /// A place among the members that share an application's tasks. Dropping it leaves.
@@ -352,6 +360,10 @@ pub trait Membership: Send {
 
     /// The revoked tasks are given up: their last commits are submitted.
     fn ack(&mut self, tasks: &[TaskId]);
+
+    /// The member knows of these tasks from now on. Those that no member knows of any more are taken
+    /// back from their owners, and new ones are given out; what else members have does not change.
+    fn set_tasks(&mut self, tasks: &[TaskId]);
 
     /// Asks all present members of the application to stop, this one too. It is up to them to do so;
     /// who joins later is not concerned.

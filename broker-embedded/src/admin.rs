@@ -15,6 +15,7 @@ use broker_api::{
 use crate::broker::Client;
 use crate::journal::entry::Entry;
 use crate::journal::writer::Step;
+use crate::membership;
 use crate::sequencer::partition::Partition;
 use crate::sequencer::{Haste, Health, Need, Notify, Sequencer};
 
@@ -37,9 +38,13 @@ impl EmbeddedAdmin {
             sequencer.admit(need)?;
             let (entry, answer) = change(sequencer)?;
             let topics = !matches!(entry, Entry::DeleteRecords { .. });
+            let names = matches!(entry, Entry::TopicCreate { .. } | Entry::TopicDelete { .. });
             let lsn = sequencer.push(entry, Notify::Nobody, Haste::Now, wakes);
             if topics {
                 sequencer.topics_lsn = lsn;
+            }
+            if names {
+                membership::topics_changed(sequencer, wakes);
             }
             Ok::<_, Error>((lsn, answer))
         })?;

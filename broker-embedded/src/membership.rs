@@ -19,11 +19,15 @@ use crate::sequencer::{Haste, Need, Notify, Sequencer};
 
 /// The members of one application.
 pub(crate) struct Coordinator {
+    /// Of which its members know.
     tasks: BTreeSet<TaskId>,
+    following: BTreeSet<u32>,
     members: BTreeMap<u64, Member>,
 }
 
 struct Member {
+    /// The tasks of which it knows.
+    tasks: BTreeSet<TaskId>,
     /// What the member has, or will have when it fetches its news.
     owned: BTreeSet<TaskId>,
     target: BTreeSet<TaskId>,
@@ -42,6 +46,8 @@ struct Member {
     revoke: BTreeSet<TaskId>,
     /// To be told before anything else: stop.
     stop: bool,
+    /// To be told: look at the topics.
+    topics_changed: bool,
     waker: Waker,
 }
 
@@ -56,9 +62,16 @@ impl Coordinator {
         self.members.get(&token.member).is_some_and(|member| member.told == Some(token))
     }
 
+    fn runs(&self, tasks: &BTreeSet<TaskId>, following: &BTreeSet<u32>) -> bool {
+        let is_fixed = |task: &&TaskId| !following.contains(&task.subtopology);
+        let (its, theirs) = (self.tasks.iter().filter(is_fixed), tasks.iter().filter(is_fixed));
+        self.following == *following && its.eq(theirs)
+    }
+
     /// Aims at a balanced share for every member: those that have a task keep it, then those that
     /// have its state at hand, then the one with the fewest.
     fn aim(&mut self) {
+        self.tasks = self.members.values().flat_map(|member| &member.tasks).copied().collect();
         let count = self.members.len();
         if count == 0 {
             return;
@@ -138,6 +151,17 @@ fn assign(sequencer: &mut Sequencer, group: &Arc<str>, id: u64, wakes: &mut Vec<
     }
 }
 
+/// Tells the members that follow topics to look at them.
+pub(crate) fn topics_changed(sequencer: &mut Sequencer, wakes: &mut Vec<Waker>) {
+    let all = sequencer.coordinators.values_mut();
+    for coordinator in all.filter(|coordinator| !coordinator.following.is_empty()) {
+        for member in coordinator.members.values_mut() {
+            member.topics_changed = true;
+            wakes.push(member.waker.clone());
+        }
+    }
+}
+
 /// A member's place.
 pub(crate) struct EmbeddedMembership {
     client: Client,
@@ -157,8 +181,9 @@ impl EmbeddedMembership {
         let id = client.core().with(|sequencer, wakes| {
             sequencer.admit(Need::Reserve)?;
             let tasks: BTreeSet<TaskId> = config.tasks.iter().copied().collect();
+            let following: BTreeSet<u32> = config.following.iter().copied().collect();
             let present = sequencer.coordinators.get(&group);
-            if present.is_some_and(|present| present.tasks != tasks) {
+            if present.is_some_and(|present| !present.runs(&tasks, &following)) {
                 return Err(Error::OtherTopology { application: group.to_string() });
             }
             let (last, epoch) = sequencer.state.group_numbers(&group);
@@ -166,11 +191,14 @@ impl EmbeddedMembership {
             let now = sequencer.stamp(client.core().clock.now());
             let entry = Entry::Group { now, group: group.clone(), member: id, epoch };
             sequencer.push(entry, Notify::Nobody, Haste::Lazy, wakes);
-            let coordinator = sequencer
-                .coordinators
-                .entry(group.clone())
-                .or_insert_with(|| Coordinator { tasks, members: BTreeMap::new() });
+            let coordinator = sequencer.coordinators.entry(group.clone());
+            let coordinator = coordinator.or_insert_with(|| Coordinator {
+                tasks: BTreeSet::new(),
+                following,
+                members: BTreeMap::new(),
+            });
             let member = Member {
+                tasks,
                 owned: BTreeSet::new(),
                 target: BTreeSet::new(),
                 warm: config.warm.iter().copied().collect(),
@@ -181,6 +209,7 @@ impl EmbeddedMembership {
                 assigned: None,
                 revoke: BTreeSet::new(),
                 stop: false,
+                topics_changed: false,
                 waker,
             };
             coordinator.members.insert(id, member);
@@ -204,6 +233,9 @@ impl Membership for EmbeddedMembership {
         };
         if std::mem::take(&mut member.stop) {
             return Poll::Ready(MembershipEvent::Stop);
+        }
+        if std::mem::take(&mut member.topics_changed) {
+            return Poll::Ready(MembershipEvent::TopicsChanged);
         }
         if let Some(token) = member.assigned.take() {
             member.told = Some(token);
@@ -234,6 +266,16 @@ impl Membership for EmbeddedMembership {
                 member.told = None;
                 member.must_be_told = true;
             }
+            settle(sequencer, &self.group, wakes);
+        });
+    }
+
+    fn set_tasks(&mut self, tasks: &[TaskId]) {
+        self.client.core().with(|sequencer, wakes| {
+            let Some(coordinator) = sequencer.coordinators.get_mut(&self.group) else { return };
+            let Some(member) = coordinator.members.get_mut(&self.id) else { return };
+            member.tasks = tasks.iter().copied().collect();
+            coordinator.aim();
             settle(sequencer, &self.group, wakes);
         });
     }

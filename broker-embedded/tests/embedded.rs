@@ -316,7 +316,12 @@ fn whoever_waits_is_woken_and_told_when_the_broker_fails() {
     let mut fetcher = world.fetcher(View::Durable, &tp, woken.clone().into());
     while fetcher.poll(1 << 20).is_ready() {}
     let task = TaskId { subtopology: 0, partition: 0 };
-    let config = MembershipConfig { application: "a".into(), tasks: vec![task], warm: Vec::new() };
+    let config = MembershipConfig {
+        application: "a".into(),
+        tasks: vec![task],
+        following: Vec::new(),
+        warm: Vec::new(),
+    };
     let mut member = world.broker.membership(config, Waker::noop().clone()).unwrap();
     while member.poll().is_ready() {}
     let mut transactor = world.transactor();
@@ -347,8 +352,12 @@ fn epochs_rise_over_restarts() {
     let task = TaskId { subtopology: 0, partition: 0 };
     let mut last = None;
     for _ in 0..3 {
-        let config =
-            MembershipConfig { application: "a".into(), tasks: vec![task], warm: Vec::new() };
+        let config = MembershipConfig {
+            application: "a".into(),
+            tasks: vec![task],
+            following: Vec::new(),
+            warm: Vec::new(),
+        };
         let mut member = world.broker.membership(config, Waker::noop().clone()).unwrap();
         let Poll::Ready(MembershipEvent::Assigned { token, active, .. }) = member.poll() else {
             panic!("not assigned")
@@ -367,7 +376,8 @@ fn tasks_stay_where_they_are_and_prefer_where_their_state_is() {
     let tasks: Vec<TaskId> = (0..4).map(|partition| TaskId { subtopology: 0, partition }).collect();
     let join = |warm: &[TaskId]| {
         let (tasks, warm) = (tasks.clone(), warm.to_vec());
-        let config = MembershipConfig { application: "a".into(), tasks, warm };
+        let config =
+            MembershipConfig { application: "a".into(), tasks, following: Vec::new(), warm };
         world.broker.membership(config, Waker::noop().clone()).unwrap()
     };
     let mut first = join(&[]);

@@ -76,6 +76,7 @@ impl World {
         let config = MembershipConfig {
             application: application.into(),
             tasks: vec![TaskId { subtopology: 0, partition: 0 }],
+            following: Vec::new(),
             warm: Vec::new(),
         };
         let mut member = self.broker.membership(config, Waker::noop().clone()).unwrap();

@@ -245,6 +245,13 @@ pub enum ProcessError {
         /// Why.
         error: broker_api::Error,
     },
+    /// The broker was asked about a topic that was chosen for a record, and has not answered yet. Then
+    /// the record is processed again: the application never sees this.
+    #[error("the broker was asked about topic '{topic}' and has not answered yet")]
+    TopicAsked {
+        /// The topic.
+        topic: String,
+    },
     /// A call of an async operator ended without an answer, because its executor has dropped it.
     #[error(
         "a call of '{node}' was dropped by its executor; keep the tokio runtime in which the application was started until the application is closed"
@@ -291,6 +298,7 @@ impl ProcessError {
             Self::State(_) => "State",
             Self::BufferFull { .. } => "BufferFull",
             Self::Commit { .. } => "Commit",
+            Self::TopicAsked { .. } => "TopicAsked",
             Self::CallDropped { .. } => "CallDropped",
             Self::DeadLetter { .. } => "DeadLetter",
             Self::Panic { .. } => "Panic",

@@ -302,7 +302,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));
     }
 
-    /// Writes each record to the topic that `choose` tells: one that exists when the application starts.
+    /// Writes each record to the topic that `choose` tells: one that exists by then, else the production
+    /// handler is asked.
     pub fn to_dynamic(&self, choose: impl Fn(&Record<K, V>) -> String + Send + Sync + 'static)
     where
         K: HasSerde,

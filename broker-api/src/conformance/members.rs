@@ -23,8 +23,13 @@ struct Member {
 }
 
 fn join(check: &Check<'_>, tasks: &[TaskId]) -> Result<Member, Error> {
-    let application = check.unique("application").into();
-    let config = MembershipConfig { application, tasks: tasks.to_vec(), warm: Vec::new() };
+    join_following(check, tasks, &[])
+}
+
+fn join_following(check: &Check<'_>, tasks: &[TaskId], following: &[u32]) -> Result<Member, Error> {
+    let (application, tasks) = (check.unique("application").into(), tasks.to_vec());
+    let following = following.to_vec();
+    let config = MembershipConfig { application, tasks, following, warm: Vec::new() };
     let membership = check.broker().membership(config, check.alarm.waker())?;
     Ok(Member { membership, token: None, owned: BTreeSet::new(), revoked: Vec::new() })
 }
@@ -46,6 +51,7 @@ fn handle(members: &mut [Member], i: usize, event: MembershipEvent) {
         }
         MembershipEvent::Lost => panic!("a member was lost"),
         MembershipEvent::Stop => panic!("nobody has asked to stop"),
+        MembershipEvent::TopicsChanged => {}
     }
 }
 
@@ -54,6 +60,7 @@ fn give_up(member: &mut Member) {
     let tasks = std::mem::take(&mut member.revoked);
     member.owned.retain(|task| !tasks.contains(task));
     if !tasks.is_empty() {
+        member.token = None; // another one follows
         member.membership.ack(&tasks);
     }
 }
@@ -246,6 +253,50 @@ pub(super) fn members_with_other_tasks_are_refused(check: &mut Check<'_>) {
     members.clear();
     members.push(join(check, &tasks(3)).expect("nobody runs the old tasks any more"));
     negotiate(check, &mut members, balanced(3));
+}
+
+/// The tasks of sub-topology 0, which is followed, and one of sub-topology 1, which is not.
+fn followed(count: u32) -> Vec<TaskId> {
+    let fixed = TaskId { subtopology: 1, partition: 0 };
+    tasks(count).into_iter().chain([fixed]).collect()
+}
+
+pub(super) fn tasks_of_followed_topics_come_and_go_and_the_others_stay(check: &mut Check<'_>) {
+    let tp = check.topic("topic", 1).remove(0);
+    let join = |check: &Check<'_>, count| join_following(check, &followed(count), &[0]);
+    let mut members = vec![join(check, 2).expect("joins")];
+    members.push(join(check, 3).expect("it knows of one more"));
+    negotiate(check, &mut members, balanced(4));
+    let other = join_following(check, &tasks(2), &[0]).err();
+    assert!(matches!(other, Some(Error::OtherTopology { .. })), "{other:?}");
+    let other = join_following(check, &followed(2), &[]).err();
+    assert!(matches!(other, Some(Error::OtherTopology { .. })), "{other:?}");
+
+    // New tasks: who gives nothing up keeps what it has, and its token.
+    let had: Vec<_> = members.iter().map(|m| m.owned.clone()).collect();
+    let tokens: Vec<_> = members.iter().map(|m| m.token).collect();
+    members[0].membership.set_tasks(&followed(5));
+    let mut committer = check.committer("id");
+    for token in tokens {
+        commit_as(&mut committer, token, &tp, 1).expect("nothing was given up");
+    }
+    negotiate(check, &mut members, balanced(6));
+    assert!(members.iter().zip(&had).all(|(m, had)| m.owned.is_superset(had)), "a task has moved");
+
+    // As long as one knows of them, they stay; the last one takes them away.
+    members[0].membership.set_tasks(&followed(1));
+    members[1].membership.set_tasks(&followed(5));
+    negotiate(check, &mut members, balanced(6));
+    members[1].membership.set_tasks(&followed(1));
+    negotiate(check, &mut members, balanced(2));
+    let all: BTreeSet<TaskId> = members.iter().flat_map(|m| &m.owned).copied().collect();
+    assert!(all.iter().eq(&followed(1)), "{all:?}");
+
+    // And with a member goes what only it knew.
+    members.push(join(check, 2).expect("joins"));
+    negotiate(check, &mut members, balanced(3));
+    members.pop();
+    negotiate(check, &mut members, balanced(2));
 }
 
 pub(super) fn all_members_are_told_to_stop_and_later_ones_are_not(check: &mut Check<'_>) {

@@ -158,6 +158,7 @@ checks! {
         stale_members_are_refused,
         a_member_that_keeps_its_tasks_keeps_committing,
         all_members_are_told_to_stop_and_later_ones_are_not,
+        tasks_of_followed_topics_come_and_go_and_the_others_stay,
         members_with_other_tasks_are_refused;
     crashes:
         what_is_synced_survives_a_crash,

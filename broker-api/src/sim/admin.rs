@@ -87,6 +87,10 @@ impl State {
     fn delete(&mut self, name: &str) -> Result<(), Error> {
         let partitions = self.topic(name)?.logs.len();
         self.topics.remove(name);
+        for group in self.groups.values_mut() {
+            group.applied.retain(|tp, _| *tp.topic != *name);
+            group.synced.retain(|tp, _| *tp.topic != *name);
+        }
         for p in 0..partitions {
             self.wake_readers(&TopicPartition::new(name, p as u32), |_| true);
         }

@@ -109,7 +109,8 @@ impl State {
             }
             if let Some(commit) = &entry.group {
                 let group = self.groups.entry(commit.group.clone()).or_default();
-                group.applied.extend(commit.offsets.iter().cloned());
+                let exists = |(tp, _): &&(TopicPartition, _)| self.topics.contains_key(&tp.topic);
+                group.applied.extend(commit.offsets.iter().filter(exists).cloned());
             }
         }
         if let Source::Committer(key, ticket) = entry.source
@@ -164,7 +165,8 @@ impl State {
         }
         if let Some(commit) = entry.group {
             let group = self.groups.entry(commit.group).or_default();
-            group.synced.extend(commit.offsets);
+            let exists = |(tp, _): &(TopicPartition, _)| self.topics.contains_key(&tp.topic);
+            group.synced.extend(commit.offsets.into_iter().filter(exists));
         }
         if let Source::Committer(key, ticket) = entry.source
             && let Some(committer) = self.committers.get_mut(&key)

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
 
-use crate::{MemberToken, MembershipEvent, TaskId};
+use crate::{MemberToken, MembershipConfig, MembershipEvent, TaskId};
 
 struct Member {
     waker: Waker,
+    /// Of which it knows.
+    tasks: BTreeSet<TaskId>,
     warm: BTreeSet<TaskId>,
     /// Its tasks, also those that it was asked to give up and has not.
     owned: BTreeSet<TaskId>,
@@ -31,7 +33,9 @@ impl Member {
 
 /// The members that share one application's tasks.
 pub(super) struct Application {
-    pub(super) tasks: BTreeSet<TaskId>,
+    /// Of which its members know.
+    tasks: BTreeSet<TaskId>,
+    following: BTreeSet<u32>,
     members: BTreeMap<u64, Member>,
     /// Taken for dead, not told yet.
     lost: VecDeque<u64>,
@@ -41,9 +45,10 @@ pub(super) struct Application {
 }
 
 impl Application {
-    pub(super) fn new(tasks: BTreeSet<TaskId>) -> Self {
+    pub(super) fn new() -> Self {
         let (members, lost) = (BTreeMap::new(), VecDeque::new());
-        Self { tasks, members, lost, epoch: 0, unsettled: false }
+        let (tasks, following) = (BTreeSet::new(), BTreeSet::new());
+        Self { tasks, following, members, lost, epoch: 0, unsettled: false }
     }
 
     /// Whether it has no living member.
@@ -55,10 +60,21 @@ impl Application {
         self.members.get(&token.member).is_some_and(|m| m.epoch == Some(token.epoch))
     }
 
-    pub(super) fn join(&mut self, number: u64, warm: &[TaskId], waker: Waker) {
+    /// False if the members that it has run other tasks.
+    pub(super) fn join(&mut self, number: u64, config: &MembershipConfig, waker: Waker) -> bool {
+        let tasks: BTreeSet<TaskId> = config.tasks.iter().copied().collect();
+        let following: BTreeSet<u32> = config.following.iter().copied().collect();
+        let is_fixed = |task: &&TaskId| !following.contains(&task.subtopology);
+        let fixed = tasks.iter().filter(is_fixed);
+        let same = following == self.following && fixed.eq(self.tasks.iter().filter(is_fixed));
+        if !self.is_empty() && !same {
+            return false;
+        }
+        self.following = following;
         let member = Member {
             waker,
-            warm: warm.iter().copied().collect(),
+            tasks,
+            warm: config.warm.iter().copied().collect(),
             owned: BTreeSet::new(),
             to_revoke: BTreeSet::new(),
             revoked: BTreeSet::new(),
@@ -67,11 +83,27 @@ impl Application {
             epoch: None,
         };
         self.members.insert(number, member);
+        self.count_tasks();
+        true
+    }
+
+    pub(super) fn set_tasks(&mut self, number: u64, tasks: &[TaskId]) {
+        if let Some(member) = self.members.get_mut(&number) {
+            member.tasks = tasks.iter().copied().collect();
+            self.count_tasks();
+        }
+    }
+
+    /// The application has the tasks of which its members know.
+    fn count_tasks(&mut self) {
+        self.tasks = self.members.values().flat_map(|member| &member.tasks).copied().collect();
         self.unsettled = true;
     }
 
     pub(super) fn leave(&mut self, number: u64) {
-        self.unsettled |= self.members.remove(&number).is_some();
+        if self.members.remove(&number).is_some() {
+            self.count_tasks();
+        }
         self.lost.retain(|lost| *lost != number);
     }
 
@@ -87,7 +119,9 @@ impl Application {
         }
         let any = !lost.is_empty();
         self.lost.extend(lost);
-        self.unsettled |= any;
+        if any {
+            self.count_tasks();
+        }
         any
     }
 
@@ -149,7 +183,9 @@ impl Application {
         }
         for member in self.members.values_mut() {
             // What nobody was asked for yet is decided anew, and who is new hears something.
-            member.to_revoke.clear();
+            let gone =
+                |task: &&TaskId| !self.tasks.contains(task) && !member.revoked.contains(task);
+            member.to_revoke = member.owned.iter().filter(gone).copied().collect();
             member.to_assign |= member.epoch.is_none() && member.revoked.is_empty();
         }
         // Those that have most keep the tasks that cannot be shared out evenly.
@@ -163,8 +199,8 @@ impl Application {
             free.retain(|task| !member.owned.contains(task));
             let surplus = member.kept().saturating_sub(share(place));
             let taken: Vec<TaskId> = surplus_of(member, surplus);
-            if !taken.is_empty() {
-                member.to_revoke.extend(taken);
+            member.to_revoke.extend(taken);
+            if !member.to_revoke.is_empty() {
                 to_wake.push(member.waker.clone());
             }
         }

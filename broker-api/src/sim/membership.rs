@@ -1,6 +1,5 @@
 //! The handle of a member.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -20,23 +19,16 @@ impl SimMembership {
         config: MembershipConfig,
         waker: Waker,
     ) -> Result<Self, Error> {
-        let MembershipConfig { application: name, tasks, warm } = config;
-        let tasks: BTreeSet<TaskId> = tasks.into_iter().collect();
+        let name = config.application.clone();
         let number = shared.with(|state| {
             state.check_open()?;
             let number = state.number();
-            let application = state
-                .applications
-                .entry(name.clone())
-                .or_insert_with(|| Application::new(tasks.clone()));
-            if application.tasks != tasks {
-                if !application.is_empty() {
-                    return Err(Error::OtherTopology { application: name.to_string() });
-                }
-                application.tasks = tasks;
+            let application = state.applications.entry(name.clone());
+            if application.or_insert_with(Application::new).join(number, &config, waker) {
+                Ok(number)
+            } else {
+                Err(Error::OtherTopology { application: name.to_string() })
             }
-            application.join(number, &warm, waker);
-            Ok(number)
         })?;
         Ok(Self { shared: shared.clone(), application: name, number })
     }
@@ -60,6 +52,10 @@ impl Membership for SimMembership {
 
     fn ack(&mut self, tasks: &[TaskId]) {
         self.application(|application, to_wake| application.ack(self.number, tasks, to_wake));
+    }
+
+    fn set_tasks(&mut self, tasks: &[TaskId]) {
+        self.application(|application, _| application.set_tasks(self.number, tasks));
     }
 
     fn stop_application(&mut self) {

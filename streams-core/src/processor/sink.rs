@@ -76,13 +76,8 @@ impl<K: Data, V: Data> SinkNode<K, V> {
         if let Some(known) = task.outputs_mut().position(&topic) {
             return Ok(known);
         }
-        match (task.settings().topics)(&topic) {
-            Some(found) => Ok(task.outputs_mut().add(found)),
-            None => {
-                let error = broker_api::Error::UnknownTopic { topic: topic.clone() };
-                Err(ProcessError::Output { topic, error })
-            }
-        }
+        let found = (task.settings().topics)(&topic)?;
+        Ok(task.outputs_mut().add(found))
     }
 
     /// Encodes and sends a record.

@@ -53,6 +53,22 @@ pub enum StreamsError {
         /// How many the topology needs.
         needed: u32,
     },
+    /// A topic that a pattern is like has more partitions than an internal topic of the application.
+    #[error(
+        "topic '{topic}', which a pattern is like, has {partitions} partitions, but '{internal}' has {found}, and the number of partitions of an application cannot grow: make the topic anew with at most {found}, or run `vltava app reset --app {application}` to process all input from the beginning"
+    )]
+    FollowedTopicTooLarge {
+        /// The application.
+        application: String,
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        partitions: u32,
+        /// The internal topic.
+        internal: String,
+        /// How many that has.
+        found: u32,
+    },
     /// Topics that are joined have different numbers of partitions, so that equal keys would not meet.
     #[error(
         "joined topics must have equal numbers of partitions, but these have not: {topics}; send one of the streams through repartition() with the number of the other"

@@ -14,8 +14,8 @@ use broker_api::{
 };
 
 use super::StreamsError;
-use crate::error::BuildError;
-use crate::task::WrittenTopics;
+use crate::error::{BuildError, ProcessError};
+use crate::task::{OutputTopic, WrittenTopics, no_topic};
 use crate::topology::{NodeKind, NodeSpec, SubTopology, Topology};
 
 /// The topology on the partitions of its topics.
@@ -39,26 +39,70 @@ impl Plan {
     /// Looks at the broker's topics and creates what is missing.
     ///
     /// # Errors
-    /// [`BuildError::Empty`] if there is nothing to run, [`Error::UnknownTopic`] for a source or sink topic that does not exist,
-    /// [`StreamsError::PartitionsChanged`] if an internal topic of an earlier start does not fit,
+    /// [`BuildError::Empty`] if there is nothing to run, [`Error::UnknownTopic`] for a source or sink
+    /// topic that does not exist, [`StreamsError::PartitionsChanged`] or
+    /// [`StreamsError::FollowedTopicTooLarge`] if an internal topic of an earlier start does not fit,
     /// [`StreamsError::InternalTopicLost`] if one is gone that is needed. Then nothing is created.
     pub async fn make(
         topology: &Topology,
         application: &str,
         admin: &dyn Admin,
     ) -> Result<Self, StreamsError> {
+        let existing = admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
+        Self::on(topology, application, admin, existing).await
+    }
+
+    /// The same for a topology with patterns, which reads the topics that are like them now. What was
+    /// found `before` and has a name in the topology is still there for it: if it is not, those who use
+    /// it will notice.
+    ///
+    /// # Errors
+    /// Those of [`Plan::make`], and [`BuildError::TopicReadTwice`].
+    pub async fn follow(
+        topology: &Arc<Topology>,
+        application: &str,
+        admin: &dyn Admin,
+        before: Option<&Self>,
+    ) -> Result<(Arc<Topology>, Self), StreamsError> {
+        let mut existing: BTreeMap<Arc<str>, TopicDescription> =
+            admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
+        let repartition = topology.internal_topics().keys();
+        let own: BTreeSet<String> = repartition
+            .map(|topic| full_name(application, topic))
+            .chain(topology.stores().keys().map(|store| changelog_name(application, store)))
+            .collect();
+        let names = existing.keys().map(|name| &**name).filter(|name| !own.contains(*name));
+        let found = match topology.has_patterns() {
+            true => Arc::new(topology.with_topics(names)?),
+            false => topology.clone(),
+        };
+        let before = before.into_iter().flat_map(|before| &before.topics);
+        for (name, topic) in before.filter(|(name, _)| !topology.follows(name)) {
+            if !topology.internal_topics().contains_key(name) {
+                existing.entry(topic.name.clone()).or_insert_with(|| topic.clone());
+            }
+        }
+        let plan = Self::on(&found, application, admin, existing).await?;
+        Ok((found, plan))
+    }
+
+    async fn on(
+        topology: &Topology,
+        application: &str,
+        admin: &dyn Admin,
+        existing: BTreeMap<Arc<str>, TopicDescription>,
+    ) -> Result<Self, StreamsError> {
         if topology.subtopologies().is_empty() {
             return Err(BuildError::Empty.into());
         }
         let cluster_id = admin.cluster_id().await?;
-        let existing = admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
         let mut draft = Draft { application, existing, ..Draft::default() };
         draft.own_topics(topology)?;
         draft.check_copartitioned(topology)?;
         draft.repartition_topics(topology)?;
         draft.changelogs(topology);
         draft.check_sinks(topology)?;
-        draft.check(&admin.group_offsets(application).await?)?;
+        draft.check(topology, &admin.group_offsets(application).await?)?;
 
         let Draft { mut topics, internal, tasks, existing, .. } = draft;
         let mut plan = Self { tasks, cluster_id, ..Self::default() };
@@ -92,10 +136,23 @@ impl Plan {
     /// # Errors
     /// [`BuildError::Unknown`].
     pub fn topic(&self, name: &str) -> Result<&TopicDescription, BuildError> {
-        self.topics.get(name).or_else(|| self.others.get(name)).ok_or_else(|| BuildError::Unknown {
+        self.topics.get(name).ok_or_else(|| BuildError::Unknown {
             node: "the topology".into(),
             missing: format!("topic {name}"),
         })
+    }
+
+    /// The same, for who writes it.
+    ///
+    /// # Errors
+    /// [`ProcessError::Output`].
+    pub(super) fn output(&self, name: &str) -> Result<OutputTopic, ProcessError> {
+        self.topics.get(name).map(OutputTopic::from).ok_or_else(|| no_topic(name))
+    }
+
+    /// The topics that a record may choose, as far as they are known.
+    pub(super) fn others(&self) -> impl Iterator<Item = &TopicDescription> {
+        self.others.values()
     }
 
     /// Whether a topic, by its full name, is one of the application's repartition topics.
@@ -183,8 +240,12 @@ impl Draft<'_> {
     /// them is not known.
     fn written_partitions(&self, topology: &Topology, topic: &String) -> Option<u32> {
         let mut writers = topology.subtopologies().iter().filter(|p| p.sinks.contains(topic));
-        let most = writers.try_fold(None, |most: Option<u32>, part| {
-            self.partitions_of(part).map(|n| Some(most.map_or(n, |most| most.max(n))))
+        // Topics that were followed and are gone leave behind what they needed.
+        let full = full_name(self.application, topic);
+        let present = topology.has_patterns().then(|| self.existing.get(&*full)).flatten();
+        let present = present.map(|found| found.partitions);
+        let most = writers.try_fold(present, |most: Option<u32>, part| {
+            self.partitions_of(topology, part).map(|n| Some(most.map_or(n, |most| most.max(n))))
         });
         most.flatten()
     }
@@ -257,34 +318,47 @@ impl Draft<'_> {
     }
 
     fn repartition_topic(&mut self, topic: &str, partitions: u32) {
-        let name = format!("{}-{topic}", self.application);
+        let name = full_name(self.application, topic);
         let new = NewTopic { name, partitions, config: TopicConfig::default() };
-        self.internal.push((Usage::Repartition(topic.into()), new));
+        self.wants(Usage::Repartition(topic.into()), new);
         self.partitions.insert(topic.into(), partitions);
+    }
+
+    /// Who follows topics of which there is none yet needs no internal topics yet.
+    fn wants(&mut self, usage: Usage, topic: NewTopic) {
+        if topic.partitions > 0 {
+            self.internal.push((usage, topic));
+        }
     }
 
     /// A changelog has a partition for each task.
     fn changelogs(&mut self, topology: &Topology) {
         let parts = topology.subtopologies().iter().enumerate();
         for (number, part) in parts.filter(|(_, part)| !part.is_global) {
-            let partitions = self.partitions_of(part).unwrap_or(0);
+            let partitions = self.partitions_of(topology, part).unwrap_or(0);
             let subtopology = number as u32;
             self.tasks.extend((0..partitions).map(|partition| TaskId { subtopology, partition }));
             for store in &part.stores {
                 if let Some(config) = topology.stores().get(store).and_then(|s| s.changelog.clone())
                 {
-                    let name = format!("{}-{store}-changelog", self.application);
+                    let name = changelog_name(self.application, store);
                     let new = NewTopic { name, partitions, config };
-                    self.internal.push((Usage::Changelog(store.clone()), new));
+                    self.wants(Usage::Changelog(store.clone()), new);
                 }
             }
         }
     }
 
-    /// The largest number of partitions among the sources; `None` while one is not known.
-    fn partitions_of(&self, part: &SubTopology) -> Option<u32> {
+    /// The largest number of partitions among the sources; `None` while one is not known. Who follows
+    /// topics has no fewer than its changelogs: its state outlives a topic that is deleted.
+    fn partitions_of(&self, topology: &Topology, part: &SubTopology) -> Option<u32> {
         let counts = part.sources.iter().map(|topic| self.partitions.get(topic).copied());
-        counts.collect::<Option<Vec<u32>>>().map(|counts| counts.into_iter().max().unwrap_or(0))
+        let sources = counts.collect::<Option<Vec<u32>>>()?.into_iter();
+        let follows = part.nodes.iter().any(|&node| topology.nodes()[node].pattern.is_some());
+        let stores = part.stores.iter().filter(|_| follows);
+        let changelogs = stores.map(|store| changelog_name(self.application, store));
+        let present = changelogs.filter_map(|name| Some(self.existing.get(&*name)?.partitions));
+        Some(sources.chain(present).max().unwrap_or(0))
     }
 
     /// An internal topic must not be written as if it were an output, by its whole name.
@@ -301,7 +375,11 @@ impl Draft<'_> {
     }
 
     /// Whether the internal topics that there are fit, and none is gone that `offsets` rely on.
-    fn check(&self, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<(), StreamsError> {
+    fn check(
+        &self,
+        topology: &Topology,
+        offsets: &[(TopicPartition, CommittedOffset)],
+    ) -> Result<(), StreamsError> {
         for (_, wanted) in &self.internal {
             let found = self.existing.get(&*wanted.name);
             let id = found.map(|found| found.id);
@@ -314,11 +392,42 @@ impl Draft<'_> {
                 });
             }
             if let Some(found) = found {
+                self.check_followed(topology, found, wanted.partitions)?;
                 fits(self.application, found, wanted.partitions)?;
             }
         }
         Ok(())
     }
+
+    /// Whether a topic that is followed has more partitions than an internal topic.
+    fn check_followed(
+        &self,
+        topology: &Topology,
+        internal: &TopicDescription,
+        needed: u32,
+    ) -> Result<(), StreamsError> {
+        let has = |topic: &&str| self.partitions.get(*topic) == Some(&needed);
+        match topology.followed().find(has) {
+            Some(topic) if needed > internal.partitions => {
+                Err(StreamsError::FollowedTopicTooLarge {
+                    application: self.application.into(),
+                    topic: topic.into(),
+                    partitions: needed,
+                    internal: internal.name.to_string(),
+                    found: internal.partitions,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn full_name(application: &str, topic: &str) -> String {
+    format!("{application}-{topic}")
+}
+
+fn changelog_name(application: &str, store: &str) -> String {
+    format!("{application}-{store}-changelog")
 }
 
 async fn ensure(

@@ -37,6 +37,9 @@ pub struct Settings {
     pub restore_memory_bytes: usize,
     /// How often consumed records of repartition topics are deleted. Default: 1 s.
     pub purge_interval: Duration,
+    /// How long the topics that a pattern follows, by the broker's last answer, are taken for all
+    /// there are, if the broker does not tell of new ones. Default: 5 minutes.
+    pub metadata_max_age: Duration,
     /// Where reading of an input begins if no offset of it is committed, or the committed one is
     /// not in the log any more. Default: earliest.
     pub auto_offset_reset: AutoOffsetReset,
@@ -88,6 +91,7 @@ impl Settings {
             seal_bytes: 16 << 20,
             restore_memory_bytes: 256 << 20,
             purge_interval: Duration::from_secs(1),
+            metadata_max_age: Duration::from_secs(5 * 60),
             auto_offset_reset: AutoOffsetReset::Earliest,
             deserialization_handler: log_and_fail(),
             processing_handler: log_and_fail(),

@@ -77,13 +77,8 @@ impl Streams {
     ) -> Result<Self, StreamsError> {
         settings.check()?;
         let admin = broker.admin();
-        let mut topology = topology;
-        if topology.has_patterns() {
-            let existing = admin.topics().await?;
-            let names = existing.iter().map(|topic| &*topic.name);
-            topology = Arc::new(topology.with_topics(names)?);
-        }
-        let mut plan = Plan::make(&topology, &settings.application_id, &*admin).await?;
+        let id = &settings.application_id;
+        let (topology, mut plan) = Plan::follow(&topology, id, &*admin, None).await?;
         if let Some(topic) = &settings.dead_letter_topic {
             plan.add_topic(admin.topic(topic).await?);
         }

@@ -33,8 +33,9 @@ pub struct TaskSettings {
     pub waker: Waker,
 }
 
-/// Finds a topic by its name.
-pub type TopicLookup = Arc<dyn Fn(&str) -> Option<OutputTopic> + Send + Sync>;
+/// Finds a topic by its name, or tells why not: [`ProcessError::Output`] if there is none,
+/// [`ProcessError::TopicAsked`] if that is not known yet.
+pub type TopicLookup = Arc<dyn Fn(&str) -> Result<OutputTopic, ProcessError> + Send + Sync>;
 
 impl Default for TaskSettings {
     /// No name, the default handlers, no topics; calls run to their end at once.
@@ -42,12 +43,18 @@ impl Default for TaskSettings {
         Self {
             application_id: "".into(),
             handlers: ErrorHandlers::default(),
-            topics: Arc::new(|_: &str| None),
+            topics: Arc::new(|topic: &str| Err(no_topic(topic))),
             globals: Globals::default(),
             executor: Some(Arc::new(RunToEnd::default())),
             waker: Waker::noop().clone(),
         }
     }
+}
+
+/// There is no topic of this name.
+pub(crate) fn no_topic(topic: &str) -> ProcessError {
+    let error = broker_api::Error::UnknownTopic { topic: topic.into() };
+    ProcessError::Output { topic: topic.into(), error }
 }
 
 /// The part of a task that its nodes work on: stores, outputs, times, the arena of nodes with

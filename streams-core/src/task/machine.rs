@@ -112,6 +112,17 @@ impl Task {
         self.queues.push(queue);
     }
 
+    /// Reads a topic no more. What was not processed of it is forgotten, and how far that had come.
+    pub fn remove_inputs(&mut self, topic: &str) {
+        let mut committed = std::mem::take(&mut self.committed).into_iter();
+        self.queues.retain(|queue| {
+            let stays = *queue.partition().topic != *topic;
+            let at = committed.next();
+            self.committed.extend(at.filter(|_| stays));
+            stays
+        });
+    }
+
     /// The input from this partition.
     pub fn queue_mut(&mut self, partition: &TopicPartition) -> Option<&mut RecordQueue> {
         self.queues.iter_mut().find(|queue| queue.partition() == partition)

@@ -13,7 +13,7 @@ mod stores;
 mod trace;
 
 pub use self::calls::Held;
-pub(crate) use self::core::Bell;
+pub(crate) use self::core::{Bell, no_topic};
 pub use self::core::{TaskCore, TaskSettings, TopicLookup};
 pub use globals::{GlobalStore, Globals, SharedTask};
 pub(crate) use machine::panic_message;

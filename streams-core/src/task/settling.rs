@@ -14,6 +14,9 @@ impl TaskCore {
     /// The error itself, if the application has to stop.
     #[cold]
     pub fn settle(&mut self, stage: Stage, error: ProcessError) -> Result<(), ProcessError> {
+        if matches!(error, ProcessError::TopicAsked { .. }) {
+            return Err(error); // nothing to decide on yet
+        }
         match self.decide(stage, &error) {
             Decision::Resume(letters) => self.leave_out(stage, &letters),
             Decision::Fail | Decision::Retry => Err(error),
@@ -77,9 +80,13 @@ impl TaskCore {
             let reason = "it names none; name one, or set dead_letter_topic".into();
             return Err(ProcessError::DeadLetter { topic: String::new(), reason });
         };
-        let Some(output) = (self.settings().topics)(&topic) else {
-            let reason = "the topology neither reads nor writes it, and it is not the dead_letter_topic; use one of these".into();
-            return Err(ProcessError::DeadLetter { topic, reason });
+        let output = match (self.settings().topics)(&topic) {
+            Ok(output) => output,
+            Err(asked @ ProcessError::TopicAsked { .. }) => return Err(asked),
+            Err(_) => {
+                let reason = "the topology neither reads nor writes it, and it is not the dead_letter_topic; use one of these".into();
+                return Err(ProcessError::DeadLetter { topic, reason });
+            }
         };
         let DeadLetter { key, value, timestamp, headers, .. } = letter;
         let (key, value) = (key.as_deref(), value.as_deref());

@@ -270,6 +270,7 @@ impl Driver {
         self.committed.extend(sealed.offsets);
         for (to, batch) in sealed.batches {
             for single in singles(&batch)? {
+                self.follow(&to.topic);
                 self.append(to.clone(), single.clone())?;
                 let output = self.outputs.entry(to.topic.clone()).or_default();
                 output.push_back((to.partition, single));

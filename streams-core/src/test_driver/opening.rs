@@ -37,6 +37,9 @@ impl Opener {
 
     /// Reads a topic that nobody has named, if a pattern is like it: the new inputs of tasks.
     pub(super) fn follow(&mut self, topic: &str) -> Vec<(TaskId, RecordQueue)> {
+        if !self.topology.has_patterns() || self.is_own(topic) {
+            return Vec::new();
+        }
         let parts = self.topology.subtopologies().iter().enumerate();
         let found = parts.filter_map(|(n, part)| Some((n as u32, self.source_like(part, topic)?)));
         let Some((subtopology, source)) = found.collect::<Vec<_>>().first().copied() else {
@@ -51,6 +54,13 @@ impl Opener {
             (TaskId { subtopology, partition }, queue)
         });
         inputs.collect()
+    }
+
+    /// Whether a topic is one of the application's internal topics.
+    fn is_own(&self, topic: &str) -> bool {
+        let changelog = |store: &String| format!("{}-{store}-changelog", self.application);
+        self.topology.internal_topics().keys().any(|own| *self.full(own) == *topic)
+            || self.topology.stores().keys().any(|store| changelog(store) == topic)
     }
 
     /// The number of the source of a sub-topology whose pattern is like a topic.
@@ -144,7 +154,7 @@ impl Opener {
         let settings = TaskSettings {
             application_id: self.application.clone(),
             handlers: self.settings.handlers.clone(),
-            topics: Arc::new(move |topic| Some(OutputTopic::unlimited(topic.into(), partitions))),
+            topics: Arc::new(move |topic| Ok(OutputTopic::unlimited(topic.into(), partitions))),
             globals,
             executor: Some(self.executor.clone()),
             ..TaskSettings::default()

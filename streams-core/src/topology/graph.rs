@@ -113,10 +113,44 @@ impl Topology {
         self.nodes.iter().any(|node| node.pattern.is_some())
     }
 
+    /// The sub-topologies whose tasks depend on topics that come and go: those that read such topics,
+    /// and those that read what they write.
+    pub fn following(&self) -> Vec<u32> {
+        let has_pattern =
+            |part: &SubTopology| part.nodes.iter().any(|&node| self.nodes[node].pattern.is_some());
+        let parts = &self.subtopologies;
+        let mut follows: Vec<bool> = parts.iter().map(has_pattern).collect();
+        // Each round finds those that are one step further.
+        for _ in parts {
+            for reader in 0..parts.len() {
+                let mut writers = parts.iter().zip(&follows).filter(|(_, follows)| **follows);
+                let reads = |topic: &String| parts[reader].sources.contains(topic);
+                let reached = writers.any(|(writer, _)| writer.sinks.iter().any(reads));
+                follows[reader] |= reached;
+            }
+        }
+        (0..).zip(follows).filter_map(|(number, follows)| follows.then_some(number)).collect()
+    }
+
+    /// Whether a topic is read because a pattern is like it.
+    pub fn follows(&self, topic: &str) -> bool {
+        self.followed().any(|followed| followed == topic)
+    }
+
+    /// The topics that are read because a pattern is like them.
+    pub fn followed(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.nodes.iter().filter(|node| node.pattern.is_some());
+        let topics = patterns.flat_map(|node| match &node.kind {
+            NodeKind::Source { topics } => &topics[..],
+            _ => &[],
+        });
+        topics.map(String::as_str)
+    }
+
     /// The same where such sources read, of these topics, those that are like their patterns.
     ///
     /// # Errors
-    /// [`BuildError::TopicReadTwice`], [`BuildError::Invalid`] if there is none.
+    /// [`BuildError::TopicReadTwice`].
     pub fn with_topics<'a>(
         &self,
         existing: impl Iterator<Item = &'a str> + Clone,
@@ -128,10 +162,6 @@ impl Topology {
             if let Some(pattern) = &node.pattern {
                 let found = existing.clone().filter(|topic| pattern.matches(topic));
                 *topics = found.map(str::to_owned).collect();
-                if topics.is_empty() {
-                    let reason = format!("there is no topic like '{}' yet", pattern.as_str());
-                    return Err(BuildError::Invalid { node: node.name.to_string(), reason });
-                }
             }
             if let Some(topic) = topics.iter().find(|topic| !read.insert((*topic).clone())) {
                 return Err(BuildError::TopicReadTwice { topic: topic.clone() });

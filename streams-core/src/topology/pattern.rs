@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Which topics a source reads: all those of which it says so. Those that exist when the application starts
-/// are read; for one that is made later, start it again.
+/// Which topics a source reads: all those of which it says so, also those that are made while the
+/// application runs. The application's own internal topics are never among them.
 #[derive(Clone)]
 pub struct Pattern {
     text: Arc<str>,

@@ -220,8 +220,8 @@ impl NodeSpec {
         Self::sink_to(name, parents, kind, target, (key, value, partitioner))
     }
 
-    /// A sink whose topic `choose` tells for each record: one that exists when the application starts.
-    /// `extractor` is how `describe()` shows that function.
+    /// A sink whose topic `choose` tells for each record: one that exists when the record is written, else
+    /// the production handler is asked. `extractor` is how `describe()` shows that function.
     pub fn dynamic_sink<K: Data, V: Data>(
         name: &str,
         parents: Vec<String>,

@@ -156,12 +156,13 @@ impl World {
 
     pub fn try_thread(&self) -> Result<StreamThread, StreamsError> {
         let admin = self.broker.admin();
-        let mut plan = now(&self.broker, Plan::make(&self.topology, "app", &*admin))?;
+        let following = Plan::follow(&self.topology, "app", &*admin, None);
+        let (topology, mut plan) = now(&self.broker, following)?;
         if let Some(topic) = &self.settings.dead_letter_topic {
             plan.add_topic(now(&self.broker, admin.topic(topic))?);
         }
         let env = ThreadEnv::new(
-            self.topology.clone(),
+            topology,
             Arc::new(plan),
             Arc::new(self.settings.clone()),
             Arc::new(self.broker.clone()),
@@ -216,6 +217,11 @@ impl World {
         self.run(&mut thread).unwrap();
         thread.stop();
         assert_eq!(self.run(&mut thread).unwrap(), Next::Stopped);
+    }
+
+    pub fn create_topic(&self, name: &str, partitions: u32) {
+        let topic = NewTopic { name: name.into(), partitions, config: TopicConfig::default() };
+        now(&self.broker, self.broker.admin().create_topic(topic)).unwrap();
     }
 
     pub fn delete_topic(&self, name: &str) {

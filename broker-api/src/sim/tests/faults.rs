@@ -43,7 +43,12 @@ impl World {
 
     fn member(&self) -> Box<dyn Membership> {
         let tasks = vec![TaskId { subtopology: 0, partition: 0 }];
-        let config = MembershipConfig { application: "app".into(), tasks, warm: Vec::new() };
+        let config = MembershipConfig {
+            application: "app".into(),
+            tasks,
+            following: Vec::new(),
+            warm: Vec::new(),
+        };
         self.broker.membership(config, Waker::noop().clone()).unwrap()
     }
 

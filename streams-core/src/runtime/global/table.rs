@@ -245,7 +245,7 @@ impl GlobalTable {
                 deserialization: env.settings.deserialization_handler.clone(),
                 ..ErrorHandlers::default()
             },
-            topics: Arc::new(move |topic| topics.topic(topic).ok().map(Into::into)),
+            topics: Arc::new(move |topic| topics.output(topic)),
             globals: Globals::default(),
             executor: env.settings.executor.clone(),
             ..TaskSettings::default()

@@ -11,7 +11,8 @@ use super::{StreamThread, StreamsError, ThreadEnv};
 /// How a thread joins the application.
 pub(super) fn member_of(env: &ThreadEnv) -> MembershipConfig {
     let application = env.settings.application_id.clone();
-    MembershipConfig { application, tasks: env.plan.tasks.clone(), warm: Vec::new() }
+    let (tasks, following) = (env.plan.tasks.clone(), env.topology.following());
+    MembershipConfig { application, tasks, following, warm: Vec::new() }
 }
 
 impl StreamThread {
@@ -36,6 +37,7 @@ impl StreamThread {
                         self.give_up(task);
                     }
                 }
+                MembershipEvent::TopicsChanged => self.following.look_again(),
                 MembershipEvent::Stop => return Err(StreamsError::Stopped),
                 MembershipEvent::Lost => {
                     tracing::warn!(thread = %self.transactional_id, "the thread lost its tasks and joins again");
@@ -62,6 +64,7 @@ impl StreamThread {
         for &task in tasks.difference(&self.assigned) {
             tracing::info!(%task, thread = %self.transactional_id, "task assigned");
             self.opening.insert(task, Opening::default());
+            self.following.look_before_opening();
         }
         let gone: Vec<TaskId> = self.assigned.difference(&tasks).copied().collect();
         for task in gone {

@@ -218,6 +218,7 @@ impl StreamThread {
             let group = self.env.settings.application_id.clone();
             commit.group = Some(GroupCommit { group, token: self.token, offsets });
         }
+        self.finder.sealed();
         self.submit(Unsent { commit, parts, tally })
     }
 
@@ -258,7 +259,10 @@ impl StreamThread {
                         error,
                         Error::UnknownTopic { .. } | Error::UnknownPartition { .. }
                     );
-                    let unsent = Unsent { commit: *refused.submitted, parts, tally };
+                    let mut unsent = Unsent { commit: *refused.submitted, parts, tally };
+                    if self.leave_out_gone(&mut unsent.commit, &error) {
+                        return self.submit(unsent);
+                    }
                     self.refused(unsent, error, retriable)
                 }
                 error => Err(error.into()),

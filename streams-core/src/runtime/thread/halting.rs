@@ -19,6 +19,9 @@ impl StreamThread {
     /// A task cannot go on.
     pub(super) fn halted(&mut self, task: TaskId, halt: Halt) -> Result<(), StreamsError> {
         match halt {
+            Halt::Fail { error, .. } if matches!(*error, ProcessError::TopicAsked { .. }) => {
+                self.wait_for_topic()
+            }
             Halt::AtSeal(error) => self.sealing_failed(task, *error),
             Halt::Fail { record, error } => Err(StreamsError::process(task, record, *error)),
             Halt::LeaveOut(what) => {
@@ -50,6 +53,9 @@ impl StreamThread {
         task: TaskId,
         error: ProcessError,
     ) -> Result<(), StreamsError> {
+        if matches!(error, ProcessError::TopicAsked { .. }) {
+            return self.wait_for_topic();
+        }
         if !error.is_of_processing() {
             return Err(StreamsError::process(task, None, error));
         }
@@ -91,6 +97,9 @@ impl StreamThread {
         refused: Error,
         retriable: bool,
     ) -> Result<(), StreamsError> {
+        if let Error::UnknownTopic { topic } | Error::UnknownPartition { topic, .. } = &refused {
+            self.finder.forget(topic);
+        }
         let Some(task) = unsent.task() else {
             return Err(refused.into());
         };

@@ -9,7 +9,9 @@
 mod assignment;
 mod committing;
 mod engines;
+mod finding;
 mod flushing;
+mod following;
 mod halting;
 mod opening;
 mod processing;
@@ -30,7 +32,9 @@ use broker_api::{
 };
 
 use self::committing::{FlushDone, InFlight, Unsent};
+use self::finding::Finder;
 use self::flushing::Flushing;
+use self::following::Following;
 use self::opening::{Opening, Restoring};
 use self::running::Running;
 use super::global::Gate;
@@ -129,6 +133,8 @@ pub struct StreamThread {
     transactor: Box<dyn Transactor>,
     fetcher: Box<dyn Fetcher>,
     restore_fetcher: Box<dyn Fetcher>,
+    finder: Finder,
+    following: Following,
 
     assigned: BTreeSet<TaskId>,
     opening: BTreeMap<TaskId, Opening>,
@@ -224,6 +230,8 @@ impl StreamThread {
             transactor,
             fetcher,
             restore_fetcher,
+            finder: Finder::new(&env),
+            following: Following::default(),
             assigned: BTreeSet::new(),
             opening: BTreeMap::new(),
             restoring: BTreeMap::new(),
@@ -265,6 +273,8 @@ impl StreamThread {
         let mut busy = self.poll_transactor()?;
         busy |= self.poll_flushes()?;
         busy |= self.poll_membership()?;
+        busy |= self.follow_topics()?;
+        busy |= self.poll_finder()?;
         busy |= self.open_tasks()?;
         busy |= self.restore()?;
         busy |= self.fetch()?;
@@ -315,6 +325,8 @@ impl StreamThread {
             && self.since.is_none()
             && self.in_flight.is_empty()
             && self.unsent.is_none()
+            && self.follows_all()
+            && !self.finder.is_asking()
             && self.has_nothing_to_process()
     }
 
@@ -365,7 +377,8 @@ impl StreamThread {
         let calls = self.running.values().filter_map(|r| r.task.core().next_call_due()).min();
         let calls = calls.map(|due| Duration::from_millis(u64::try_from(due - wall).unwrap_or(0)));
         let retry = self.retry_at.map(|at| at.saturating_sub(now));
-        let wait = [seal, punctuation, flush, retry, calls].into_iter().flatten().min();
+        let look = self.next_look().map(|due| due.saturating_sub(now));
+        let wait = [seal, punctuation, flush, retry, calls, look].into_iter().flatten().min();
         // A wait of nothing would spin: what is due now but cannot be done waits for a waker.
         wait.map(|wait| wait.max(Duration::from_millis(1)))
     }

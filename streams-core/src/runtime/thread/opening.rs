@@ -80,7 +80,8 @@ impl StreamThread {
         for id in self.opening.keys().copied().collect::<Vec<_>>() {
             // A flush for the task as it was before may still hold its files; perhaps in a thread that
             // had it then.
-            if self.flushes_running.iter().any(|(task, _)| *task == id)
+            if !self.may_open(id)
+                || self.flushes_running.iter().any(|(task, _)| *task == id)
                 || self.env.flushing.is_under_way(id, &self.waker)
             {
                 continue;
@@ -350,11 +351,10 @@ impl StreamThread {
     /// Builds the nodes of a restored task and begins to read its inputs.
     fn run_task(&mut self, id: TaskId, restored: Restoring) -> Result<(), StreamsError> {
         let env = &self.env;
-        let topics = env.plan.clone();
         let settings = TaskSettings {
             application_id: env.settings.application_id.clone(),
             handlers: env.settings.error_handlers(),
-            topics: Arc::new(move |topic| topics.topic(topic).ok().map(Into::into)),
+            topics: self.finder.lookup(env),
             globals: env.globals.globals(&self.waker).unwrap_or_default(),
             executor: env.settings.executor.clone(),
             waker: self.waker.clone(),
@@ -373,10 +373,11 @@ impl StreamThread {
             }
         }
         let mut queues = Vec::new();
-        let mut starts = Vec::new();
         for (number, source) in built.sources.iter().enumerate() {
             for topic in &source.topics {
-                let topic = &env.plan.topic(topic)?.name;
+                let Ok(TopicDescription { name: topic, .. }) = env.plan.topic(topic) else {
+                    continue; // a repartition topic that nobody feeds yet
+                };
                 let mut inputs = restored.inputs.iter();
                 let Some(input) = inputs.find(|input| input.partition.topic == *topic) else {
                     continue; // fewer partitions than its neighbours
@@ -387,19 +388,20 @@ impl StreamThread {
                     .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
                 built.core.advance_stream_time(times.stream_time);
                 let offset = env.start_of(input, committed.map(|(_, c)| c))?;
+                if !env.assign(&mut *self.fetcher, &partition, offset)? {
+                    continue;
+                }
                 queues.push(RecordQueue::new(
                     partition.clone(),
                     number,
                     offset,
                     times.partition_time,
                 ));
-                starts.push((partition, Start::At(offset)));
+                self.inputs.insert(partition, id);
             }
         }
         built.core.resume(&own_times(&restored.inputs, &restored.offsets));
         built.core.start(env.clock.now());
-        self.fetcher.assign(&starts)?;
-        self.inputs.extend(starts.into_iter().map(|(partition, _)| (partition, id)));
         let last = env.clock.monotonic();
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
         let mut task = Task::new(built, queues, stores, env.plan.written_by(part));
@@ -420,6 +422,7 @@ impl StreamThread {
             _share: share,
         };
         self.running.insert(id, running);
+        self.following.fit_again();
         self.shared_budget = None; // the new stores have no share yet
         tracing::info!(task = %id, thread = %self.transactional_id, "task running");
         Ok(())
@@ -429,9 +432,10 @@ impl StreamThread {
     fn is_internal(&self, id: TaskId) -> bool {
         let topology = &self.env.topology;
         let part = &topology.subtopologies()[id.subtopology as usize];
-        part.nodes.iter().all(|&node| match &topology.nodes()[node].kind {
+        part.nodes.iter().map(|&node| &topology.nodes()[node]).all(|node| match &node.kind {
             NodeKind::Source { topics } => {
-                topics.iter().all(|topic| topology.internal_topics().contains_key(topic))
+                let is_internal = |topic| topology.internal_topics().contains_key(topic);
+                node.pattern.is_none() && topics.iter().all(is_internal)
             }
             _ => true,
         })

@@ -46,6 +46,9 @@ impl StreamThread {
         if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
+        if self.finder.is_asking() {
+            return Ok(false); // what comes next depends on the answer
+        }
         if self.suspended || self.draining || !self.env.globals.is_open(&self.waker) {
             return Ok(false);
         }

@@ -6,7 +6,6 @@ use broker_api::{
 
 use super::super::AutoOffsetReset;
 use super::{StreamThread, StreamsError, ThreadEnv};
-use crate::error::BuildError;
 
 /// What the log of an input held when its task was opened.
 #[derive(Clone, Copy)]
@@ -30,10 +29,22 @@ impl ThreadEnv {
         id: TaskId,
         admin: &dyn Admin,
     ) -> Result<Vec<Input>, StreamsError> {
+        self.ranges(self.partitions(id), admin).await
+    }
+
+    /// What the logs of inputs hold. A topic that is followed may be gone.
+    pub(super) async fn ranges(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        admin: &dyn Admin,
+    ) -> Result<Vec<Input>, StreamsError> {
         let mut inputs = Vec::new();
-        for partition in self.partitions(id)? {
+        for partition in partitions {
             let specs = [OffsetSpec::Earliest, OffsetSpec::Stable, OffsetSpec::Latest];
-            let found = admin.offsets(&specs.map(|spec| (partition.clone(), spec))).await?;
+            let found = match admin.offsets(&specs.map(|spec| (partition.clone(), spec))).await {
+                Err(Error::UnknownTopic { topic }) if self.topology.follows(&topic) => continue,
+                found => found?,
+            };
             if let [log_start, stable, end] = found[..] {
                 inputs.push(Input { partition, range: Range { log_start, stable, end } });
             }
@@ -41,12 +52,13 @@ impl ThreadEnv {
         Ok(inputs)
     }
 
-    fn partitions(&self, id: TaskId) -> Result<Vec<TopicPartition>, BuildError> {
+    /// The inputs of a task: a partition of each topic that has so many. (Repartition topics are not
+    /// there before the topics are from which they are fed.)
+    pub(super) fn partitions(&self, id: TaskId) -> impl Iterator<Item = TopicPartition> {
         let part = &self.topology.subtopologies()[id.subtopology as usize];
-        let topics = part.sources.iter().map(|topic| self.plan.topic(topic));
-        let topics = topics.collect::<Result<Vec<_>, _>>()?;
-        let has = topics.into_iter().filter(|topic| id.partition < topic.partitions); // or fewer than its neighbours
-        Ok(has.map(|topic| TopicPartition::new(topic.name.clone(), id.partition)).collect())
+        let topics = part.sources.iter().filter_map(|topic| self.plan.topic(topic).ok());
+        let has = topics.filter(move |topic| id.partition < topic.partitions);
+        has.map(move |topic| TopicPartition::new(topic.name.clone(), id.partition))
     }
 
     /// The first offset to be processed of an input.
@@ -108,6 +120,9 @@ impl StreamThread {
     /// After a fetch that failed: what was deleted before it was read is passed over, as
     /// `auto_offset_reset` says.
     pub(super) fn pass_over(&mut self, error: Error) -> Result<(), StreamsError> {
+        if self.is_gone(&error) {
+            return Ok(());
+        }
         let Error::OffsetOutOfRange { partition, offset, log_start, end } = error else {
             return Err(error.into());
         };

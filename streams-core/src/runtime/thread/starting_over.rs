@@ -65,6 +65,7 @@ impl StreamThread {
             self.stop_restoring(task);
         }
         self.running.clear();
+        self.following.forget_tasks();
         self.paused.clear();
         self.count_given_up();
         self.unsynced.clear();
