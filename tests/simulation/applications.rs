@@ -33,7 +33,10 @@ fn text(key: &Windowed<String>) -> String {
 }
 
 /// A store of this name, which merges updates between commits if it is `caching`.
-fn store<V: HasSerde>(name: impl Into<String>, caching: bool) -> Materialized<String, V> {
+pub(crate) fn store<K: HasSerde, V: HasSerde>(
+    name: impl Into<String>,
+    caching: bool,
+) -> Materialized<K, V> {
     let store = Materialized::named(name);
     if caching { store } else { store.with_caching_disabled() }
 }

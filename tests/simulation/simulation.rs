@@ -16,6 +16,7 @@ mod cached;
 mod failing;
 mod foreign_keys;
 mod globals;
+mod grouped;
 mod history;
 mod host;
 mod oracle;
@@ -39,6 +40,7 @@ use crate::broken::{Broken, Promise};
 use crate::cached::Cached;
 use crate::foreign_keys::ForeignKeys;
 use crate::globals::Globals;
+use crate::grouped::Grouped;
 use crate::host::{Embedded, Fickle, Host};
 use crate::replayed::Replayed;
 use crate::subject::Make;
@@ -256,6 +258,11 @@ fn global_tables_that_change_survive_everything() {
     survives("global tables", &Globals::subject);
 }
 
+#[test]
+fn groups_of_a_table_survive_everything() {
+    survives("grouped table", &Grouped::subject);
+}
+
 /// Nothing goes wrong at all: the first thing to try when something does.
 #[test]
 fn a_calm_broker() {
@@ -355,6 +362,13 @@ fn looking_into_a_global_table_that_is_not_whole_is_noticed() {
 fn flushing_a_global_store_before_its_topic_is_synced_is_noticed() {
     must_turn_red("its changelog is durable up to", &Globals::subject, early, |broker, _| {
         Broken::between(broker, Promise::SyncIsSynced)
+    });
+}
+
+#[test]
+fn groups_whose_changes_and_offsets_are_two_entries_are_noticed() {
+    must_turn_red("the sums of their rows", &Grouped::subject, synced, |broker, _| {
+        Broken::between(broker, Promise::CommitsAreAtomic)
     });
 }
 

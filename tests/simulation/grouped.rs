@@ -1,0 +1,120 @@
+//! A table whose rows are grouped and summed up, where a change takes the old row out of one group and puts
+//! the new one into another, perhaps of another task.
+//!
+//! The two halves of a change travel by themselves, so what a group says on the way depends on who is
+//! faster. In the end it is the sum of the rows that are there.
+
+use std::collections::BTreeMap;
+
+use broker_api::sim::Dice;
+use broker_api::{CommittedOffset, TopicPartition};
+use streams_core::Topology;
+use streams_dsl::StreamsBuilder;
+
+use crate::Failure;
+use crate::applications::{refers_to, row, store};
+use crate::history::History;
+use crate::oracle::{Keeps, difference, ensure};
+use crate::subject::{INPUT, OUTPUT, Subject};
+
+/// Rows name their group behind a `>`.
+pub(crate) struct Grouped {
+    rows_cached: bool,
+    sums_cached: bool,
+}
+
+impl Grouped {
+    pub(crate) fn subject(dice: &mut Dice) -> Box<dyn Subject> {
+        Box::new(Self { rows_cached: dice.one_in(2), sums_cached: dice.one_in(2) })
+    }
+}
+
+/// What a row adds: its number in the run, unlike that of all others.
+fn number(row: &str) -> i64 {
+    let name = row.split('>').next().unwrap_or_default();
+    name.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// How many rows and their sum, with one more or less; nothing once there is none.
+fn changed(so_far: &str, rows: i64, number: i64) -> Option<String> {
+    let (count, sum) = so_far.split_once(':').unwrap_or(("0", "0"));
+    let count = count.parse::<i64>().unwrap_or(0) + rows;
+    let sum = sum.parse::<i64>().unwrap_or(0) + rows * number;
+    ((count, sum) != (0, 0)).then(|| format!("{count}:{sum}"))
+}
+
+impl Subject for Grouped {
+    fn topology(&self) -> Topology {
+        let builder = StreamsBuilder::new();
+        builder
+            .stream::<String, String>(INPUT)
+            .map_values(|_, value| row(&value))
+            .to_table_with::<String>(store("rows", self.rows_cached))
+            .group_by(|_, row: String| (refers_to(&row), number(&row)))
+            .aggregate_with(
+                String::new,
+                |_, number, so_far: String| changed(&so_far, 1, number),
+                |_, number, so_far: String| changed(&so_far, -1, number),
+                store("sums", self.sums_cached),
+            )
+            .to_stream()
+            .to(OUTPUT);
+        builder.build().expect("the topology is sound")
+    }
+
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, String) {
+        // A key belongs to one partition of the input, which gives its rows an order.
+        let partition = name.split('.').next().unwrap_or_default();
+        let key = format!("{partition}.{}", dice.within(0..4));
+        let group = if dice.one_in(6) { "" } else { dice.pick(&[">x", ">y", ">z"]) };
+        let deleted = if dice.one_in(5) { "-" } else { "" };
+        (key, format!("{name}{group}{deleted}"))
+    }
+
+    fn disorder(&self) -> u64 {
+        50
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::All
+    }
+
+    fn committed(
+        &self,
+        _: &History,
+        _: &[(TopicPartition, CommittedOffset)],
+        _: u32,
+        _: bool,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn finished(&self, history: &History, partitions: u32) -> Result<(), Failure> {
+        let mut rows = BTreeMap::new();
+        for record in (0..partitions).flat_map(|p| history.records(INPUT, p)) {
+            rows.insert(record.key_text(), row(&record.text().unwrap_or_default()));
+        }
+        let mut expected = BTreeMap::<String, String>::new();
+        for row in rows.into_values().flatten() {
+            if let Some(group) = refers_to(&row) {
+                let sum = expected.remove(&group).unwrap_or_default();
+                expected.extend(changed(&sum, 1, number(&row)).map(|sum| (group, sum)));
+            }
+        }
+        let mut found = BTreeMap::new();
+        for record in (0..partitions).flat_map(|p| history.records(OUTPUT, p)) {
+            match record.text() {
+                Some(value) => found.insert(record.key_text(), value),
+                None => found.remove(&record.key_text()),
+            };
+        }
+        let list = |of: BTreeMap<String, String>| of.into_iter().collect::<Vec<_>>();
+        let (found, expected) = (list(found), list(expected));
+        ensure!(
+            found == expected,
+            "the groups are not the sums of their rows: {}",
+            difference(&found, &expected)
+        );
+        Ok(())
+    }
+}
