@@ -66,6 +66,38 @@ fn every_example_is_in_the_table() {
     }
 }
 
+#[test]
+fn every_test_that_an_invariant_names_exists() {
+    let sources: Vec<_> = tests().iter().map(read).collect();
+    let page = read("docs/invariants.md");
+    let names = page.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
+    for name in names {
+        let start = format!("fn {name}(");
+        let found = sources.iter().any(|source| source.contains(&start));
+        assert!(found, "docs/invariants.md names {name}, which does not exist");
+    }
+}
+
+/// Everything that may hold a test.
+fn tests() -> Vec<PathBuf> {
+    let crates = ["broker-api", "broker-embedded", "streams-core", "streams-dsl", "state-rocksdb"];
+    let mut folders: Vec<_> = crates.map(PathBuf::from).into();
+    folders.push("tests".into());
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = folder.join(entry.file_name());
+            match path.extension() {
+                _ if entry.file_type().unwrap().is_dir() => folders.push(path),
+                Some(rust) if rust == "rs" => sources.push(path),
+                _ => {}
+            }
+        }
+    }
+    sources
+}
+
 /// The pages of `docs/`.
 fn pages() -> Vec<PathBuf> {
     let pages = ["docs", "docs/tutorial", "docs/operators"].into_iter();
