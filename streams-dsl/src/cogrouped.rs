@@ -172,10 +172,7 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
             .collect();
         let merge = numbered("-cogroup-merge", "COGROUPKSTREAM-MERGE-");
         if self.streams.iter().any(|stream| !stream.is_of(&self.graph)) {
-            nodes.fail(BuildError::Invalid {
-                node: merge.clone(),
-                reason: "it cogroups streams of two builders; make all with the same one".into(),
-            });
+            nodes.fail_for_two_builders(&merge, "it cogroups streams");
         }
         let unnamed = self.streams.iter().filter(|stream| stream.takes_the_stores_name()).count();
         if unnamed > 1 {

@@ -216,10 +216,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         let kept_in = store.name.clone();
         let getter = getter::stored(&kept_in);
         if !self.graph.is(&other.graph) {
-            nodes.fail(BuildError::Invalid {
-                node: names.result.clone(),
-                reason: "it joins tables of two builders; make both with the same one".into(),
-            });
+            nodes.fail_for_two_builders(&names.result, "it joins tables");
             let (graph, node, (key, value)) = (self.graph.clone(), self.node, inherited);
             return KTable { graph, node, key, value, getter };
         }

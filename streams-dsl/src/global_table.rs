@@ -290,10 +290,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         // The same for an inner join, as in Kafka.
         let name = nodes.name_or(joined.name, "KSTREAM-LEFTJOIN-");
         if !self.graph.is(&table.graph) {
-            nodes.fail(BuildError::Invalid {
-                node: name.clone(),
-                reason: "its stream and its table are of two builders; make both with one".into(),
-            });
+            nodes.fail_for_two_builders(&name, "it joins a stream with a table");
         }
         let spec = NodeSpec::processor(&name, vec![], supplier);
         let node =

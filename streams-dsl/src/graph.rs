@@ -273,6 +273,12 @@ impl Nodes {
         self.error.get_or_insert(error);
     }
 
+    /// Notes that a node puts together what was made with two builders.
+    pub(crate) fn fail_for_two_builders(&mut self, node: &str, what: &str) {
+        let reason = format!("{what} of two builders; make both with the same one");
+        self.fail(BuildError::Invalid { node: node.into(), reason });
+    }
+
     /// Asks a table to send old values; `force` even if that means keeping it in a store. Answers
     /// whether it will.
     pub(crate) fn send_old_values(&mut self, node: NodeId, force: bool) -> bool {

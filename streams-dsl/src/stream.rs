@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use streams_core::processor::Processor;
 use streams_core::serde::{DynSerde, nullable};
 use streams_core::topology::{InternalTopic, NodeSpec};
-use streams_core::{BuildError, Data, HasSerde, Record};
+use streams_core::{Data, HasSerde, Record};
 
 use crate::config::{Grouped, IntoTableConfig, Named, Produced, Repartitioned, TableConfig};
 use crate::getter;
@@ -266,10 +266,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let mut nodes = self.graph.lock();
         let name = nodes.name_or(named.into().0, "KSTREAM-MERGE-");
         if !self.graph.is(&other.graph) {
-            nodes.fail(BuildError::Invalid {
-                node: name.clone(),
-                reason: "it merges streams of two builders; make both with the same one".into(),
-            });
+            nodes.fail_for_two_builders(&name, "it merges streams");
         }
         let parents = match self.node == other.node || !self.graph.is(&other.graph) {
             true => vec![self.node],

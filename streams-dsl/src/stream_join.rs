@@ -204,10 +204,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let right_node = other.for_join(&mut nodes, topic("right"), &key, &right);
         let names = JoinNames::new(&mut nodes, name, joined.store.as_deref(), kind);
         if !self.graph.is(&other.graph) {
-            nodes.fail(BuildError::Invalid {
-                node: names.merge.clone(),
-                reason: "it joins streams of two builders; make both with the same one".into(),
-            });
+            nodes.fail_for_two_builders(&names.merge, "it joins streams");
         }
         let retention = windows.retention();
         let left = Kept {

@@ -89,10 +89,7 @@ impl<K: Data + Eq + Hash, V: Data> KStream<K, V> {
         let prefix = if is_left { "KSTREAM-LEFTJOIN-" } else { "KSTREAM-JOIN-" };
         let name = nodes.name_or(joined.name, prefix);
         if !self.graph.is(&table.graph) {
-            nodes.fail(BuildError::Invalid {
-                node: name.clone(),
-                reason: "its stream and its table are of two builders; make both with one".into(),
-            });
+            nodes.fail_for_two_builders(&name, "it joins a stream with a table");
             drop(nodes);
             let (graph, serdes) = (self.graph.clone(), (key_to_inherit, None));
             return KStream::at(graph, self.node, name, serdes, false);

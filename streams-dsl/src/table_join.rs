@@ -136,10 +136,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         let names = Names::new(&mut nodes, name);
         let mut parents = vec![self.node, other.node];
         if !self.graph.is(&other.graph) {
-            nodes.fail(BuildError::Invalid {
-                node: names.merge.clone(),
-                reason: "it joins tables of two builders; make both with the same one".into(),
-            });
+            nodes.fail_for_two_builders(&names.merge, "it joins tables");
             parents = vec![self.node; 2];
         }
         if kind != Kind::Inner {
