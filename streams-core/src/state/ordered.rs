@@ -11,8 +11,10 @@
 //! first; so what happens around the present, which is nearly everything with windows, is answered
 //! without asking the engine, also when the answer is "nothing".
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as MapEntry;
+mod index;
+mod key;
+mod slots;
+
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -20,60 +22,25 @@ use broker_api::Timestamp;
 use bytes::Bytes;
 
 use super::key_value::DEFAULT_BUDGET;
-use super::{ChangelogWriter, EntryBatch, RawEntry, StoreCache, StoreEngine, entry_codec};
+use super::{ChangelogWriter, EntryBatch, RawEntry, Scan, StoreCache, StoreEngine, entry_codec};
 use crate::error::StateError;
-
-/// What an entry in memory costs besides the bytes of its key and value: its slot, its share of the
-/// tree, the key's counters, its place in the order of changes.
-const OVERHEAD: usize = size_of::<Slot>() + 96;
+use index::Index;
+pub(super) use index::{GroupOf, RANK};
+use key::Key;
+use slots::{Slot, SlotId, Slots, State};
 
 /// How many places of the order may be out of date before it is tidied, however few count.
 const ORDER_SLACK: usize = if cfg!(test) { 4 } else { 4096 };
 /// How many entries are not worth a look for expired ones.
 const SWEEP_SLACK: usize = if cfg!(test) { 4 } else { 4096 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Clean,
-    Uncommitted,
-    Committed,
-    Flushing,
-}
-
 /// A value and the time that its update gave it.
 pub(super) type Timed = (Bytes, Timestamp);
-
-#[derive(Debug)]
-struct Slot {
-    /// `None`: deleted.
-    value: Option<Bytes>,
-    timestamp: Timestamp,
-    state: State,
-    /// Which change was its last; counts only while it is uncommitted.
-    change: u64,
-    /// What it had at the last forward, if it changed since; kept only where changes are forwarded.
-    before: Option<Option<Timed>>,
-}
-
-impl Slot {
-    /// Bytes of key and value.
-    fn payload(&self, key: &[u8]) -> usize {
-        key.len() + self.value.as_ref().map_or(0, Bytes::len)
-    }
-
-    fn weight(&self, key: &[u8]) -> usize {
-        let before = match &self.before {
-            Some(Some((value, _))) => value.len(),
-            _ => 0,
-        };
-        OVERHEAD + self.payload(key) + before
-    }
-}
 
 /// A change to be forwarded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changed {
-    pub(super) key: Arc<[u8]>,
+    pub(super) key: Key,
     /// The value now; `None`: deleted.
     pub(super) new: Option<Bytes>,
     /// What was there at the last forward.
@@ -86,18 +53,18 @@ pub(super) struct OrderedCache {
     store: String,
     engine: Arc<dyn StoreEngine>,
     time_of: fn(&[u8]) -> Timestamp,
-    slots: BTreeMap<Arc<[u8]>, Slot>,
-    /// Every change, with its number; what has been changed again since no longer counts.
-    order: Vec<(u64, Arc<[u8]>)>,
+    slots: Slots,
+    index: Index,
+    /// The entry of every change; what has been changed again since no longer counts.
+    order: Vec<SlotId>,
     /// Places of `order` below are forwarded.
     forwarded_to: usize,
-    changes: u64,
     logged: bool,
     forwards: bool,
     uncommitted: usize,
     uncommitted_bytes: usize,
-    committed: Vec<Arc<[u8]>>,
-    flushing: Vec<Arc<[u8]>>,
+    committed: Vec<SlotId>,
+    flushing: Vec<SlotId>,
     /// All entries of the engine from this time on are in memory; `None`: the engine was not looked at.
     complete_from: Option<Timestamp>,
     /// Entries up to this time are of no more use to anybody.
@@ -120,14 +87,25 @@ impl OrderedCache {
         logged: bool,
         forwards: bool,
     ) -> Self {
+        Self::with_groups(store, engine, (time_of, |_| None), logged, forwards)
+    }
+
+    /// The same for keys that belong together in groups, for [`OrderedCache::visit_group`].
+    pub(super) fn with_groups(
+        store: &str,
+        engine: Arc<dyn StoreEngine>,
+        (time_of, group_of): (fn(&[u8]) -> Timestamp, GroupOf),
+        logged: bool,
+        forwards: bool,
+    ) -> Self {
         Self {
             store: store.to_owned(),
             engine,
             time_of,
-            slots: BTreeMap::new(),
+            slots: Slots::default(),
+            index: Index::new(group_of),
             order: Vec::new(),
             forwarded_to: 0,
-            changes: 0,
             logged,
             forwards,
             uncommitted: 0,
@@ -145,7 +123,8 @@ impl OrderedCache {
 
     /// Whether changes are left that were not forwarded.
     pub(super) fn has_changed(&self) -> bool {
-        self.forwards && self.order[self.forwarded_to..].iter().any(|place| self.counts(place))
+        let mut unforwarded = self.forwarded_to..self.order.len();
+        self.forwards && unforwarded.any(|place| self.counts(place))
     }
 
     /// Entries up to this time need not be kept in memory any longer, nor be written to the engine.
@@ -155,7 +134,8 @@ impl OrderedCache {
 
     /// The value of a key.
     pub(super) fn get(&mut self, key: &[u8]) -> Result<Option<Timed>, StateError> {
-        if let Some(slot) = self.slots.get(key) {
+        if let Some(slot) = self.index.find(key) {
+            let slot = self.slots.at(slot);
             return Ok(slot.value.clone().map(|value| (value, slot.timestamp)));
         }
         if self.is_complete((self.time_of)(key))? {
@@ -172,94 +152,149 @@ impl OrderedCache {
         timestamp: Timestamp,
     ) -> Result<(), StateError> {
         self.is_complete(Timestamp::MIN)?; // looks at the engine before the first flush changes it
-        let known = self.slots.contains_key(key);
-        let found = if known || !self.forwards { None } else { self.get(key)? };
-        let key: Arc<[u8]> = match self.slots.get_key_value(key) {
-            Some((key, _)) => Arc::clone(key),
-            None => key.into(),
-        };
-        self.changes += 1;
-        let change = self.changes;
-        let mut slot = Slot { value, timestamp, state: State::Uncommitted, change, before: None };
-        self.uncommitted_bytes += slot.payload(&key);
-        match self.slots.entry(Arc::clone(&key)) {
-            MapEntry::Vacant(vacant) => {
-                slot.before = self.forwards.then_some(found);
-                self.uncommitted += 1;
-                let weight = slot.weight(&key);
-                self.bytes += weight;
-                self.dirty_bytes += weight;
-                vacant.insert(slot);
-            }
-            MapEntry::Occupied(mut occupied) => {
-                let last = occupied.get_mut();
-                let weight = last.weight(&key);
-                self.bytes -= weight;
-                if last.state != State::Clean {
-                    self.dirty_bytes -= weight;
-                }
-                if last.state == State::Uncommitted {
-                    self.uncommitted_bytes -= last.payload(&key);
-                } else {
-                    self.uncommitted += 1;
-                }
-                slot.before = match last.before.take() {
-                    None if self.forwards => {
-                        Some(last.value.take().map(|value| (value, last.timestamp)))
-                    }
-                    before => before,
-                };
-                let weight = slot.weight(&key);
-                self.bytes += weight;
-                self.dirty_bytes += weight;
-                *last = slot;
-            }
+        if let Some(id) = self.index.find(key) {
+            self.replace(id, value, timestamp);
+        } else {
+            let before = self.forwards.then(|| self.get(key)).transpose()?;
+            self.insert(key, value, timestamp, before);
         }
-        self.append(change, key);
         self.evict();
         Ok(())
     }
 
-    /// Shows the entries with `from <= key < to` (`None`: to the end) in order, until `visit` breaks
-    /// off. All those that matter to the caller must have a time of at least `oldest`: entries before
-    /// it may be shown or not.
+    fn insert(
+        &mut self,
+        key: &[u8],
+        value: Option<Bytes>,
+        timestamp: Timestamp,
+        before: Option<Option<Timed>>,
+    ) {
+        let (state, time, place) = (State::Uncommitted, (self.time_of)(key), self.order.len());
+        let slot = Slot { key: key.into(), time, value, timestamp, state, place, before };
+        let weight = slot.weight();
+        self.uncommitted += 1;
+        self.uncommitted_bytes += slot.payload();
+        self.bytes += weight;
+        self.dirty_bytes += weight;
+        let id = self.slots.insert(slot);
+        self.index.insert(key, id);
+        self.append(id);
+    }
+
+    fn replace(&mut self, id: SlotId, value: Option<Bytes>, timestamp: Timestamp) {
+        let slot = self.slots.at_mut(id);
+        let weight = slot.weight();
+        self.bytes -= weight;
+        if slot.state != State::Clean {
+            self.dirty_bytes -= weight;
+        }
+        if slot.state == State::Uncommitted {
+            self.uncommitted_bytes -= slot.payload();
+        } else {
+            self.uncommitted += 1;
+        }
+        let last = std::mem::replace(&mut slot.value, value).map(|value| (value, slot.timestamp));
+        if self.forwards && slot.before.is_none() {
+            slot.before = Some(last);
+        }
+        slot.timestamp = timestamp;
+        slot.state = State::Uncommitted;
+        let weight = slot.weight();
+        self.uncommitted_bytes += slot.payload();
+        self.bytes += weight;
+        self.dirty_bytes += weight;
+        self.append(id);
+    }
+
+    /// Shows the entries without a group with `from <= key < to` (`None`: to the end) in order, until
+    /// `visit` breaks off. All those that matter to the caller must have a time of at least `oldest`:
+    /// entries before it may be shown or not.
     pub(super) fn visit(
         &mut self,
         from: &[u8],
         to: Option<&[u8]>,
         oldest: Timestamp,
-        mut visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
+        visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
     ) -> Result<(), StateError> {
         if to.is_some_and(|to| to <= from) {
             return Ok(());
         }
-        let complete = self.is_complete(oldest)?;
+        let is_complete = self.is_complete(oldest)?;
+        let scan = (!is_complete).then(|| self.engine.scan(from, to)).transpose()?;
         let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let mut memory = self.slots.range::<[u8], _>(bounds).peekable();
-        if !complete {
-            for entry in self.engine.scan(from, to)? {
-                let (key, value) = entry?;
-                let mut shadowed = false;
-                while let Some((at, slot)) = memory.next_if(|(at, _)| ***at <= *key) {
-                    shadowed |= **at == *key;
-                    if let Some(value) = &slot.value
-                        && visit(at, value, slot.timestamp).is_break()
-                    {
-                        return Ok(());
-                    }
+        let memory = self.index.rest(bounds).map(|id| self.slots.at(id));
+        self.merge(memory, scan, visit)
+    }
+
+    /// As [`OrderedCache::visit`], with the entries of the group that the first `group` bytes of both `from`
+    /// and `to` name.
+    pub(super) fn visit_group(
+        &mut self,
+        group: usize,
+        from: &[u8],
+        to: &[u8],
+        oldest: Timestamp,
+        visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let is_complete = self.is_complete(oldest)?;
+        let memory = self.index.members(group, from, to).map(|id| self.slots.at(id));
+        if is_complete {
+            return self.merge(memory, None, visit);
+        }
+        // Keys of other groups may lie in between.
+        let scan = self.engine.scan(from, Some(to))?.filter(|entry| match entry {
+            Ok((key, _)) => self.index.group_of(key) == Some(group),
+            Err(_) => true,
+        });
+        self.merge(memory, Some(Box::new(scan)), visit)
+    }
+
+    /// As [`OrderedCache::visit`], with all entries, whether they have a group or not; looks at all that is in
+    /// memory.
+    pub(super) fn visit_all(
+        &mut self,
+        oldest: Timestamp,
+        visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let is_complete = self.is_complete(oldest)?;
+        let scan = (!is_complete).then(|| self.engine.scan(&[], None)).transpose()?;
+        let mut memory: Vec<&Slot> = self.slots.iter().collect();
+        memory.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        self.merge(memory.into_iter(), scan, visit)
+    }
+
+    /// Shows entries in memory, and those of the engine that are not hidden by them.
+    fn merge<'a>(
+        &self,
+        memory: impl Iterator<Item = &'a Slot>,
+        engine: Option<Scan<'_>>,
+        mut visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let shown = |slot: &'a Slot| {
+            let value = slot.value.as_ref()?;
+            Some((&slot.key, value, slot.timestamp))
+        };
+        let mut memory = memory.peekable();
+        for entry in engine.into_iter().flatten() {
+            let (key, value) = entry?;
+            let mut hidden = false;
+            while let Some(slot) = memory.next_if(|slot| *slot.key <= *key) {
+                hidden |= *slot.key == *key;
+                if let Some((key, value, timestamp)) = shown(slot)
+                    && visit(key, value, timestamp).is_break()
+                {
+                    return Ok(());
                 }
-                if !shadowed {
-                    let (value, timestamp) = self.split(&value)?;
-                    if visit(&key, &value, timestamp).is_break() {
-                        return Ok(());
-                    }
+            }
+            if !hidden {
+                let (value, timestamp) = self.split(&value)?;
+                if visit(&key, &value, timestamp).is_break() {
+                    return Ok(());
                 }
             }
         }
-        for (key, slot) in memory {
-            if let Some(value) = &slot.value
-                && visit(key, value, slot.timestamp).is_break()
-            {
+        for (key, value, timestamp) in memory.filter_map(shown) {
+            if visit(key, value, timestamp).is_break() {
                 break;
             }
         }
@@ -269,21 +304,20 @@ impl OrderedCache {
     /// The next change to be forwarded, in the order of last changes. A key that was put and deleted
     /// since the last forward, or deleted without ever having been there, is left out.
     pub(super) fn next_changed(&mut self) -> Option<Changed> {
-        while let Some(place) = self.order.get(self.forwarded_to) {
+        while let Some(&id) = self.order.get(self.forwarded_to) {
             self.forwarded_to += 1;
-            if !self.counts(place) {
+            if !self.counts(self.forwarded_to - 1) {
                 continue;
             }
-            let key = Arc::clone(&place.1);
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
-            let weight = slot.weight(&key);
+            let slot = self.slots.at_mut(id);
+            let weight = slot.weight();
             let Some(old) = slot.before.take() else { continue };
-            let freed = weight - slot.weight(&key);
+            let freed = weight - slot.weight();
             self.bytes -= freed;
             self.dirty_bytes -= freed;
             if slot.value.is_some() || old.is_some() {
-                let (new, timestamp) = (slot.value.clone(), slot.timestamp);
-                return Some(Changed { key, new, old, timestamp });
+                let (key, new) = (slot.key.clone(), slot.value.clone());
+                return Some(Changed { key, new, old, timestamp: slot.timestamp });
             }
         }
         None
@@ -295,17 +329,18 @@ impl OrderedCache {
         &mut self,
         mut each: impl FnMut(&[u8], Option<&[u8]>, Timestamp) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
-        for (change, key) in std::mem::take(&mut self.order) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
-            if slot.state != State::Uncommitted || slot.change != change {
+        for (place, &id) in self.order.iter().enumerate() {
+            let slot = self.slots.at_mut(id);
+            if !slot.is_changed_last_at(place) {
                 continue;
             }
             if self.logged {
-                each(&key, slot.value.as_ref().map(|value| &value[..]), slot.timestamp)?;
+                each(&slot.key, slot.value.as_deref(), slot.timestamp)?;
             }
             slot.state = State::Committed;
-            self.committed.push(key);
+            self.committed.push(id);
         }
+        self.order.clear();
         self.forwarded_to = 0;
         self.uncommitted = 0;
         self.uncommitted_bytes = 0;
@@ -320,26 +355,32 @@ impl OrderedCache {
         if self.expired == Timestamp::MIN || self.slots.len() < self.sweep_at {
             return;
         }
-        let (time_of, expired) = (self.time_of, self.expired);
-        let (bytes, dirty_bytes) = (&mut self.bytes, &mut self.dirty_bytes);
-        self.slots.retain(|key, slot| {
-            let goes = match slot.state {
-                State::Clean | State::Committed => time_of(key) <= expired,
-                State::Uncommitted | State::Flushing => false,
-            };
-            if goes {
-                let weight = slot.weight(key);
-                *bytes -= weight;
-                if slot.state == State::Committed {
-                    *dirty_bytes -= weight;
-                }
-            }
-            !goes
-        });
-        self.committed.retain(|key| self.slots.contains_key(key));
+        let expired = self.expired;
+        let goes = |slot: &Slot| match slot.state {
+            State::Clean | State::Committed => slot.time <= expired,
+            State::Uncommitted | State::Flushing => false,
+        };
+        self.committed.retain(|&id| !goes(self.slots.at(id)));
+        self.forget(goes);
         self.sweep_at = self.slots.len() * 2 + SWEEP_SLACK;
         let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
         self.complete_from = Some(complete_from.max(expired.saturating_add(1)));
+    }
+
+    /// Forgets entries that are clean or committed; the latter are listed no more.
+    fn forget(&mut self, goes: impl Fn(&Slot) -> bool) {
+        let (bytes, dirty_bytes) = (&mut self.bytes, &mut self.dirty_bytes);
+        let gone = self.slots.remove_all(|slot| {
+            let goes = goes(slot);
+            if goes {
+                *bytes -= slot.weight();
+                if slot.state == State::Committed {
+                    *dirty_bytes -= slot.weight();
+                }
+            }
+            goes
+        });
+        self.index.remove_all(&gone);
     }
 
     /// Whether everything from this time on is in memory.
@@ -362,53 +403,47 @@ impl OrderedCache {
             return; // what is dirty cannot go, and too little is gained by the rest
         }
         let is_clean = |slot: &Slot| slot.state == State::Clean;
-        let times = self.slots.iter().filter(|(_, slot)| is_clean(slot));
-        let mut times: Vec<_> = times.map(|(key, _)| (self.time_of)(key)).collect();
+        let times = self.slots.iter().filter(|slot| is_clean(slot));
+        let mut times: Vec<_> = times.map(|slot| slot.time).collect();
         let middle = times.len() / 2;
         let (_, &mut newest_to_go, _) = times.select_nth_unstable(middle);
-        let time_of = self.time_of;
-        let bytes = &mut self.bytes;
-        self.slots.retain(|key, slot| {
-            let goes = is_clean(slot) && time_of(key) <= newest_to_go;
-            if goes {
-                *bytes -= slot.weight(key);
-            }
-            !goes
-        });
+        self.forget(|slot| is_clean(slot) && slot.time <= newest_to_go);
         let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
         self.complete_from = Some(complete_from.max(newest_to_go.saturating_add(1)));
     }
 
-    fn counts(&self, (change, key): &(u64, Arc<[u8]>)) -> bool {
-        let slot = self.slots.get(key);
-        slot.is_some_and(|slot| slot.state == State::Uncommitted && slot.change == *change)
+    /// Whether the change at a place of the order is the last of its entry.
+    fn counts(&self, place: usize) -> bool {
+        self.slots.at(self.order[place]).is_changed_last_at(place)
     }
 
-    fn append(&mut self, change: u64, key: Arc<[u8]>) {
-        let unforwarded = self.order.len() > self.forwarded_to;
-        match self.order.last_mut() {
-            Some(last) if unforwarded && last.1 == key => last.0 = change,
-            _ => {
-                if self.order.len() > 4 * self.uncommitted + ORDER_SLACK {
-                    self.tidy_order();
-                }
-                self.order.push((change, key));
+    /// Makes an uncommitted entry the last in the order.
+    fn append(&mut self, id: SlotId) {
+        let is_forwarded = self.order.len() == self.forwarded_to;
+        if is_forwarded || self.order.last() != Some(&id) {
+            if self.order.len() > 4 * self.uncommitted + ORDER_SLACK {
+                self.tidy_order();
             }
+            self.order.push(id);
         }
+        self.slots.at_mut(id).place = self.order.len() - 1;
     }
 
     /// Drops the places of the order that no longer count.
     fn tidy_order(&mut self) {
-        let order = std::mem::take(&mut self.order);
-        let mut forwarded_to = 0;
-        for (place, at) in order.into_iter().enumerate() {
-            if self.counts(&at) {
-                self.order.push(at);
+        let (mut kept, mut forwarded_to) = (0, 0);
+        for place in 0..self.order.len() {
+            if self.counts(place) {
+                let id = self.order[place];
+                self.slots.at_mut(id).place = kept;
+                self.order[kept] = id;
+                kept += 1;
             }
             if place + 1 == self.forwarded_to {
-                forwarded_to = self.order.len();
+                forwarded_to = kept;
             }
         }
+        self.order.truncate(kept);
         self.forwarded_to = forwarded_to;
     }
 
@@ -425,17 +460,17 @@ impl StoreCache for OrderedCache {
 
     fn begin_flush(&mut self) -> Result<EntryBatch, StateError> {
         let mut batch = EntryBatch::new();
-        for key in std::mem::take(&mut self.committed) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+        for id in std::mem::take(&mut self.committed) {
+            let slot = self.slots.at_mut(id);
             if slot.state != State::Committed {
                 continue; // listed twice
             }
             slot.state = State::Flushing;
-            if (self.time_of)(&key) > self.expired {
+            if slot.time > self.expired {
                 let value = slot.value.as_ref();
                 let encoded: Result<(), std::convert::Infallible> = batch.put_with(
                     |out| {
-                        out.extend_from_slice(&key);
+                        out.extend_from_slice(&slot.key);
                         Ok(())
                     },
                     |out| {
@@ -447,23 +482,24 @@ impl StoreCache for OrderedCache {
                 );
                 let Ok(()) = encoded;
             }
-            self.flushing.push(key);
+            self.flushing.push(id);
         }
         Ok(batch)
     }
 
     fn flushed(&mut self) {
-        for key in std::mem::take(&mut self.flushing) {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+        for id in std::mem::take(&mut self.flushing) {
+            let Some(slot) = self.slots.get_mut(id) else { continue };
             if slot.state != State::Flushing {
                 continue; // changed since
             }
-            let weight = slot.weight(&key);
+            let weight = slot.weight();
             slot.state = State::Clean;
             self.dirty_bytes -= weight;
-            if slot.value.is_none() || (self.time_of)(&key) <= self.expired {
-                self.slots.remove(&key);
+            if slot.value.is_none() || slot.time <= self.expired {
+                self.index.remove(&slot.key);
                 self.bytes -= weight;
+                self.slots.remove(id);
             }
         }
         self.sweep();
@@ -493,7 +529,7 @@ impl StoreCache for OrderedCache {
 
     fn dump(&mut self) -> Result<Vec<RawEntry>, StateError> {
         let mut entries = Vec::new();
-        self.visit(&[], None, Timestamp::MIN, |key, value, timestamp| {
+        self.visit_all(Timestamp::MIN, |key, value, timestamp| {
             entries.push((key.to_vec(), value.to_vec(), timestamp));
             ControlFlow::Continue(())
         })?;

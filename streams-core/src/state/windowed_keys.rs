@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use broker_api::{RecordRef, Timestamp};
 
 use super::entry_codec::{logged_key, put_logged_value};
+use super::ordered::{GroupOf, RANK};
 use super::{ChangelogFormat, EntryBatch, Expiry};
 use crate::error::StateError;
 
@@ -183,6 +184,23 @@ impl Layout {
         }
     }
 
+    /// How long the beginning of a key of the engine is that all windows of its key share; `None`: it is an
+    /// entry by time, or cannot be a key. For a cache.
+    pub(super) fn group_of(self) -> GroupOf {
+        fn before(suffix: usize, kind: &[u8], key: &[u8]) -> Option<usize> {
+            key.strip_prefix(kind)?.len().checked_sub(suffix).map(|length| kind.len() + length)
+        }
+        const WINDOW: usize = Kind::Window.suffix();
+        const SESSION: usize = Kind::Session.suffix();
+        const { assert!(WINDOW <= RANK && SESSION <= RANK) };
+        match (self.kind, self.by_time) {
+            (Kind::Window, false) => |key| before(WINDOW, &[], key),
+            (Kind::Window, true) => |key| before(WINDOW, &[BY_KEY], key),
+            (Kind::Session, false) => |key| before(SESSION, &[], key),
+            (Kind::Session, true) => |key| before(SESSION, &[BY_KEY], key),
+        }
+    }
+
     /// The time by which an entry expires: the start of a window, the end of a session. What cannot
     /// be a key never does.
     pub(super) fn expires_by(self, key: &[u8]) -> Timestamp {
@@ -270,6 +288,8 @@ mod tests {
             assert_eq!(back, by_key);
             assert_eq!(layout.expires_by(&by_key), layout.expires_by(&by_time));
             assert_eq!(&by_key[layout.parts(&by_key).unwrap().key], b"key");
+            assert_eq!((layout.group_of())(&by_key), Some(1 + b"key".len()));
+            assert_eq!((layout.group_of())(&by_time), None);
             assert_eq!(&by_time[layout.parts(&by_time).unwrap().key], b"key");
         }
     }

@@ -1,5 +1,6 @@
 //! The cache against a plain map, under random operations, and its rules one by one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -26,20 +27,44 @@ fn cache(engine: &LossyEngine, forwards: bool) -> OrderedCache {
     cache
 }
 
+/// The keys of one name make a group, but for those of the first name.
+fn group_of(key: &[u8]) -> Option<usize> {
+    key.first().filter(|name| **name != 0).map(|_| 1)
+}
+
+fn grouped(engine: &LossyEngine) -> OrderedCache {
+    let of_key = (time_of as fn(&[u8]) -> Timestamp, group_of as GroupOf);
+    let mut cache = OrderedCache::with_groups("s", open(engine), of_key, true, true);
+    cache.set_budget(usize::MAX);
+    cache
+}
+
 type Model = BTreeMap<Vec<u8>, Timed>;
 
-fn shown(cache: &mut OrderedCache, from: &[u8], to: Option<&[u8]>, oldest: Timestamp) -> Model {
+/// What is shown by one of the ways to visit.
+fn model(
+    show: impl FnOnce(
+        &mut dyn FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
+    ) -> Result<(), StateError>,
+) -> Model {
     let mut shown = Model::new();
     let mut last: Option<Vec<u8>> = None;
-    cache
-        .visit(from, to, oldest, |key, value, timestamp| {
-            assert!(last.as_deref() < Some(key), "keys rise");
-            last = Some(key.to_vec());
-            shown.insert(key.to_vec(), (value.clone(), timestamp));
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+    show(&mut |key, value, timestamp| {
+        assert!(last.as_deref() < Some(key), "keys rise");
+        last = Some(key.to_vec());
+        shown.insert(key.to_vec(), (value.clone(), timestamp));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     shown
+}
+
+fn shown(cache: &mut OrderedCache, from: &[u8], to: Option<&[u8]>, oldest: Timestamp) -> Model {
+    model(|visit| cache.visit(from, to, oldest, visit))
+}
+
+fn all_shown(cache: &mut OrderedCache, oldest: Timestamp) -> Model {
+    model(|visit| cache.visit_all(oldest, visit))
 }
 
 #[derive(Clone, Debug)]
@@ -115,9 +140,10 @@ fn forward(cache: &mut OrderedCache, expected: &mut Expected) -> bool {
     got.is_some()
 }
 
-fn check(ops: Vec<Op>) {
+fn check(ops: Vec<Op>, has_groups: bool) {
     let engine = LossyEngine::new();
-    let mut cache = cache(&engine, true);
+    let new = || if has_groups { grouped(&engine) } else { cache(&engine, true) };
+    let mut cache = new();
     let mut expected = Expected::default();
     let mut flushing: Option<EntryBatch> = None;
     let mut fold = Model::new();
@@ -135,7 +161,17 @@ fn check(ops: Vec<Op>) {
                 assert_eq!(cache.get(&key).unwrap(), expected.now.get(&key[..]).cloned());
             }
             Op::Visit(from, to, oldest) => {
-                let to = to.as_ref().map(|to| &to[..]);
+                let mut to = to.as_ref().map(|to| &to[..]);
+                let end = key(from[0], 7);
+                if has_groups {
+                    to = Some(&end); // of the same name
+                }
+                let shown = match group_of(&from).filter(|_| has_groups) {
+                    Some(group) => {
+                        model(|visit| cache.visit_group(group, &from, &end, oldest.into(), visit))
+                    }
+                    None => shown(&mut cache, &from, to, oldest.into()),
+                };
                 let recent = |model: Model| -> Model {
                     model.into_iter().filter(|(key, _)| key[1] >= oldest).collect()
                 };
@@ -143,8 +179,11 @@ fn check(ops: Vec<Op>) {
                     |key: &&Vec<u8>| key[..] >= from[..] && to.is_none_or(|to| &key[..] < to);
                 let wanted = expected.now.iter().filter(|(key, _)| within(key));
                 let wanted = wanted.map(|(k, v)| (k.clone(), v.clone())).collect();
-                let shown = shown(&mut cache, &from, to, oldest.into());
                 assert_eq!(recent(shown), recent(wanted));
+                assert_eq!(
+                    recent(all_shown(&mut cache, oldest.into())),
+                    recent(expected.now.clone())
+                );
             }
             Op::Forward(most) => {
                 for _ in 0..most {
@@ -183,7 +222,7 @@ fn check(ops: Vec<Op>) {
             Op::Budget(budget) => cache.set_budget(budget),
             Op::Restart => {
                 // What is not flushed is lost; the engine's state is what was flushed last.
-                cache = self::cache(&engine, true);
+                cache = new();
                 flushing = None;
                 fold = flushed_fold.clone();
                 expected = Expected {
@@ -194,9 +233,9 @@ fn check(ops: Vec<Op>) {
             }
         }
         assert_eq!(cache.has_uncommitted(), !expected.uncommitted.is_empty());
-        let weights = cache.slots.iter().map(|(key, slot)| (slot.weight(key), slot.state));
-        let uncommitted = cache.slots.iter().filter(|(_, slot)| slot.state == State::Uncommitted);
-        let uncommitted: usize = uncommitted.map(|(key, slot)| slot.payload(key)).sum();
+        let weights = cache.slots.iter().map(|slot| (slot.weight(), slot.state));
+        let uncommitted = cache.slots.iter().filter(|slot| slot.state == State::Uncommitted);
+        let uncommitted: usize = uncommitted.map(Slot::payload).sum();
         assert_eq!(cache.uncommitted_bytes, uncommitted);
         let (mut all, mut dirty) = (0, 0);
         for (weight, state) in weights {
@@ -204,8 +243,13 @@ fn check(ops: Vec<Op>) {
             dirty += if state == State::Clean { 0 } else { weight };
         }
         assert_eq!((cache.cached_bytes(), cache.dirty_bytes()), (all, dirty));
+        for slot in cache.slots.iter() {
+            let found = cache.index.find(&slot.key).map(|id| cache.slots.at(id));
+            assert!(found.is_some_and(|found| std::ptr::eq(found, slot)), "{slot:?}");
+        }
+        assert_eq!(cache.index.len(), cache.slots.len());
     }
-    assert_eq!(shown(&mut cache, &[], None, Timestamp::MIN), expected.now);
+    assert_eq!(all_shown(&mut cache, Timestamp::MIN), expected.now);
 }
 
 proptest! {
@@ -213,7 +257,12 @@ proptest! {
 
     #[test]
     fn agrees_with_a_plain_map(ops in proptest::collection::vec(op(), 0..120)) {
-        check(ops);
+        check(ops, false);
+    }
+
+    #[test]
+    fn agrees_with_a_plain_map_when_keys_are_grouped(ops in proptest::collection::vec(op(), 0..120)) {
+        check(ops, true);
     }
 }
 
@@ -298,4 +347,25 @@ fn a_visitor_may_break_off() {
         cache.visit(&[], None, 0, visit).unwrap();
         assert_eq!(seen, stop + 1);
     }
+}
+
+#[test]
+fn longer_keys_in_between_are_of_another_group() {
+    let engine = LossyEngine::new();
+    let time_of = |key: &[u8]| key.last().copied().map_or(0, Timestamp::from);
+    let group_of = |key: &[u8]| key.len().checked_sub(1);
+    let of_key = (time_of as fn(&[u8]) -> Timestamp, group_of as GroupOf);
+    let mut cache = OrderedCache::with_groups("s", open(&engine), of_key, true, false);
+    for key in [&[1, 3][..], &[1, 4, 0], &[1, 5], &[1, 5, 0], &[2, 4]] {
+        cache.put(key, Some(Bytes::new()), 0).unwrap();
+    }
+    let in_group = |cache: &mut OrderedCache| -> Vec<Vec<u8>> {
+        model(|visit| cache.visit_group(1, &[1, 0], &[1, 9], 0, visit)).into_keys().collect()
+    };
+    let wanted = [vec![1, 3], vec![1, 5]];
+    assert_eq!(in_group(&mut cache), wanted);
+    flush(&mut cache, &engine);
+    cache.set_budget(0); // now some are only in the engine
+    assert!(cache.complete_from > Some(3));
+    assert_eq!(in_group(&mut cache), wanted);
 }

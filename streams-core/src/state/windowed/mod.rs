@@ -84,6 +84,8 @@ pub struct WindowedStore<K, V, W> {
     time: Timestamp,
     released: Timestamp,
     scratch: WindowKey,
+    /// Of the last visit to a key: where it began and ended.
+    bounds: (Vec<u8>, Vec<u8>),
     /// The key in the engine of the change that was made last.
     changed: Vec<u8>,
     /// What changes are forwarded with at the seal, by key in the engine; most records have no headers.
@@ -125,10 +127,10 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         let entries = if options.points && !W::IS_SESSION && !options.by_time {
             Entries::Points(Box::new(Points::new(name, value.clone(), engine, &options)))
         } else {
-            Entries::Ordered(Box::new(OrderedCache::new(
+            Entries::Ordered(Box::new(OrderedCache::with_groups(
                 name,
                 engine,
-                layout.time_of(),
+                (layout.time_of(), layout.group_of()),
                 logged,
                 forward_on_seal,
             )))
@@ -142,6 +144,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             time: -1,
             released: Timestamp::MIN,
             scratch: WindowKey::default(),
+            bounds: Default::default(),
             changed: Vec::new(),
             headers: BTreeMap::new(),
             marker: PhantomData,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{Entries, Found, WindowKind, WindowedStore};
 use crate::error::StateError;
 use crate::record::Data;
+use crate::state::entry_codec::EntryCodec;
 use crate::state::windowed_keys::Parts;
 use crate::windowed::Windowed;
 
@@ -115,7 +116,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
     pub(super) fn shown(&mut self) -> Result<Vec<(Bytes, Bytes, Timestamp)>, StateError> {
         let mut shown = Vec::new();
         let (layout, oldest) = (self.layout, self.time.saturating_sub(self.options.retention));
-        self.visit(&[], None, oldest.saturating_add(1), |key, value, timestamp| {
+        let visit = |key: &[u8], value: &Bytes, timestamp| {
             if layout.is_by_time(key) {
                 return ControlFlow::Break(()); // they come after all others
             }
@@ -123,7 +124,11 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
                 shown.push((Bytes::copy_from_slice(key), value.clone(), timestamp));
             }
             ControlFlow::Continue(())
-        })?;
+        };
+        match &mut self.entries {
+            Entries::Points(points) => points.visit(&[], None, visit)?,
+            Entries::Ordered(cache) => cache.visit_all(oldest.saturating_add(1), visit)?,
+        }
         Ok(shown)
     }
 
@@ -134,44 +139,39 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         key: &K,
         from: Timestamp,
         to: Timestamp,
-        mut visit: impl FnMut(&Parts, &Bytes, Timestamp) -> ControlFlow<()>,
+        mut visit: impl FnMut(&EntryCodec<K, V>, &Parts, &Bytes, Timestamp) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let oldest_live = self.time.saturating_sub(self.options.retention).saturating_add(1);
         let from = from.max(oldest_live).max(0);
         if to < from {
             return Ok(());
         }
-        let mut begin = Vec::new();
-        self.layout.begin(&mut begin);
-        self.codec.put_key(key, &mut begin)?;
+        let Self { codec, entries, layout, bounds: (begin, end), .. } = self;
+        begin.clear();
+        layout.begin(begin);
+        codec.put_key(key, begin)?;
         let key_ends = begin.len();
-        let mut end = begin.clone();
+        end.clone_from(begin);
         begin.extend_from_slice(&from.to_be_bytes());
         match to.checked_add(1) {
             Some(above) => end.extend_from_slice(&above.to_be_bytes()),
             None => end.extend_from_slice(&[u8::MAX; 8]), // above every time, as they are positive
         }
-        let layout = self.layout;
-        self.visit(&begin, Some(&end), from, |found, value, timestamp| {
+        let mut visited = Ok(());
+        let visit = |found: &[u8], value: &Bytes, timestamp| {
             // Longer keys may lie in between.
-            match layout.parts(found) {
-                Some(parts) if parts.key.end == key_ends => visit(&parts, value, timestamp),
-                _ => ControlFlow::Continue(()),
+            if let Some(parts) = layout.parts(found).filter(|parts| parts.key.end == key_ends) {
+                visited = visit(codec, &parts, value, timestamp);
             }
-        })
-    }
-
-    /// As [`OrderedCache::visit`](crate::state::ordered::OrderedCache::visit).
-    fn visit(
-        &mut self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        oldest: Timestamp,
-        visit: impl FnMut(&[u8], &Bytes, Timestamp) -> ControlFlow<()>,
-    ) -> Result<(), StateError> {
-        match &mut self.entries {
-            Entries::Points(points) => points.visit(from, to, visit),
-            Entries::Ordered(cache) => cache.visit(from, to, oldest, visit),
+            match visited {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        };
+        match entries {
+            Entries::Points(points) => points.visit(begin, Some(end), visit)?,
+            Entries::Ordered(cache) => cache.visit_group(key_ends, begin, end, from, visit)?,
         }
+        visited
     }
 }

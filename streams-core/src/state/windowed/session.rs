@@ -1,6 +1,5 @@
 //! One session of a key at a time, and those that a record may fall into.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use broker_api::Timestamp;
@@ -59,14 +58,13 @@ impl<K: Data, V: Data> WindowedStore<K, V, Session> {
         latest_start: Timestamp,
     ) -> Result<Vec<(Window, V, Timestamp)>, StateError> {
         let mut found = Vec::new();
-        self.visit_key(key, earliest_end, Timestamp::MAX, |parts, value, timestamp| {
+        self.visit_key(key, earliest_end, Timestamp::MAX, |codec, parts, value, timestamp| {
             if parts.start <= latest_start {
                 let window = Window { start: parts.start, end: parts.end };
-                found.push((window, value.clone(), timestamp));
+                found.push((window, codec.value(value)?, timestamp));
             }
-            ControlFlow::Continue(())
+            Ok(())
         })?;
-        let decode = |(window, value, time)| Ok((window, self.codec.value(&value)?, time));
-        found.into_iter().map(decode).collect()
+        Ok(found)
     }
 }

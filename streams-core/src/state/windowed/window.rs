@@ -1,6 +1,5 @@
 //! One window of a key at a time, found by its start, and the windows of a key.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,9 +94,9 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
         timestamp: Timestamp,
     ) -> Result<bool, StateError> {
         let mut number = Some(0);
-        self.visit_key(key, start, start, |parts, _, _| {
+        self.visit_key(key, start, start, |_, parts, _, _| {
             number = parts.number.checked_add(1);
-            ControlFlow::Continue(())
+            Ok(())
         })?;
         let number = number.ok_or_else(|| StateError::Corrupt {
             path: PathBuf::from(self.codec.store()),
@@ -117,13 +116,12 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
         to: Timestamp,
     ) -> Result<Vec<(Timestamp, V, Timestamp)>, StateError> {
         let mut found = Vec::new();
-        self.visit_key(key, from, to, |parts, value, timestamp| {
+        self.visit_key(key, from, to, |codec, parts, value, timestamp| {
             if parts.start <= to {
-                found.push((parts.start, value.clone(), timestamp));
+                found.push((parts.start, codec.value(value)?, timestamp));
             }
-            ControlFlow::Continue(())
+            Ok(())
         })?;
-        let decode = |(start, value, timestamp)| Ok((start, self.codec.value(&value)?, timestamp));
-        found.into_iter().map(decode).collect()
+        Ok(found)
     }
 }
