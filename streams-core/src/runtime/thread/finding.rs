@@ -10,7 +10,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use broker_api::{Error, TopicDescription};
+use broker_api::{Error, TaskId, TopicDescription};
 use futures::future::BoxFuture;
 
 use super::{StreamThread, StreamsError, ThreadEnv};
@@ -116,10 +116,10 @@ impl StreamThread {
         Ok(self.finder.poll(&self.waker)?)
     }
 
-    /// Gives the generation up until the broker has answered. What came before the record is committed
-    /// first then, so that it is not given up for every topic again.
-    pub(super) fn wait_for_topic(&mut self) -> Result<(), StreamsError> {
+    /// Gives the generation up, of which a task needs the answer, until the broker has given it. What
+    /// came before the record is committed first then, so that it is not given up for every topic again.
+    pub(super) fn wait_for_topic(&mut self, task: TaskId) {
         self.generation_limit = self.generation.processed.max(1);
-        self.start_over()
+        self.start_tasks_over(task);
     }
 }

@@ -20,7 +20,8 @@ impl StreamThread {
     pub(super) fn halted(&mut self, task: TaskId, halt: Halt) -> Result<(), StreamsError> {
         match halt {
             Halt::Fail { error, .. } if matches!(*error, ProcessError::TopicAsked { .. }) => {
-                self.wait_for_topic()
+                self.wait_for_topic(task);
+                Ok(())
             }
             Halt::AtSeal(error) => self.sealing_failed(task, *error),
             Halt::Fail { record, error } => Err(StreamsError::process(task, record, *error)),
@@ -54,7 +55,8 @@ impl StreamThread {
         error: ProcessError,
     ) -> Result<(), StreamsError> {
         if matches!(error, ProcessError::TopicAsked { .. }) {
-            return self.wait_for_topic();
+            self.wait_for_topic(task);
+            return Ok(());
         }
         if !error.is_of_processing() {
             return Err(StreamsError::process(task, None, error));
