@@ -269,8 +269,13 @@ impl TopologyBuilder {
         Ok(topology)
     }
 
-    /// That nothing else writes what the application made for itself.
+    /// That the application's own topics can be made, and that nothing else writes them.
     fn check_internal_topics(&self) -> Result<(), BuildError> {
+        for (name, topic) in &self.internal_topics {
+            if topic.partitions == Some(0) {
+                return Err(invalid(name, "a topic has one partition at least, not 0"));
+            }
+        }
         let mut owners: BTreeMap<&str, &NodeSpec> = BTreeMap::new();
         for node in &self.nodes {
             let NodeKind::Sink { topic } = &node.kind else { continue };

@@ -188,6 +188,16 @@ fn an_output_into_an_internal_topic() {
 }
 
 #[test]
+fn a_repartition_topic_of_no_partitions() {
+    let error = mistake(|b| {
+        let none = Repartitioned::<String, String>::named("words").with_number_of_partitions(0);
+        stream(b).repartition_with(none);
+    });
+    let expected = "'words-repartition': a topic has one partition at least, not 0";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn streams_of_two_builders() {
     let other = StreamsBuilder::new();
     let error = mistake(|b| drop(stream(b).merge(&stream(&other)))).to_string();
