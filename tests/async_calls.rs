@@ -100,6 +100,7 @@ fn a_call_that_its_executor_has_dropped_stops_the_application_and_is_made_again(
 }
 
 /// Calls that need a tokio runtime.
+#[allow(clippy::disallowed_methods)] // a timer is one of the things that need it
 fn asks_and_waits() -> Topology {
     let builder = StreamsBuilder::new();
     let call = |_, value: String| async move {
