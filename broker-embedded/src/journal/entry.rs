@@ -7,6 +7,7 @@ use broker_api::{
     Batch, CleanupPolicy, CommittedOffset, Offset, RetentionBy, Timestamp, TopicConfig, TopicId,
 };
 
+use crate::admin::MAX_PARTITIONS;
 use crate::codec::{Malformed, Put, Take};
 use crate::sequencer::partition::Partition;
 
@@ -236,7 +237,7 @@ impl Entry {
             TOPIC_CREATE => Self::TopicCreate {
                 id: TopicId(bytes.u128()?),
                 name: bytes.str()?.into(),
-                partitions: bytes.u32()?,
+                partitions: take_partitions(bytes)?,
                 config: take_config(bytes)?,
             },
             TOPIC_CONFIGURE => {
@@ -323,6 +324,14 @@ fn take_partition(bytes: &mut Take, known: &dyn Resolve) -> Result<Arc<Partition
         .ok_or_else(|| Malformed(format!("unknown partition {partition} of topic {topic}")))
 }
 
+/// How many partitions a topic has. All of them are made at once: nobody could create one with more.
+fn take_partitions(bytes: &mut Take) -> Result<u32, Malformed> {
+    match bytes.u32()? {
+        partitions if partitions <= MAX_PARTITIONS => Ok(partitions),
+        partitions => Err(Malformed(format!("a topic with {partitions} partitions"))),
+    }
+}
+
 /// Beside the cleanup policy: retention goes by stream time.
 const BY_STREAM_TIME: u8 = 16;
 
@@ -368,7 +377,7 @@ pub(crate) fn take_config(bytes: &mut Take) -> Result<TopicConfig, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::sequencer::partition::Log;
     use broker_api::BatchBuilder;
@@ -404,7 +413,7 @@ mod tests {
         [&named()[..], &base.to_be_bytes(), &len, &bytes].concat()
     }
 
-    fn examples() -> Vec<(Entry, Vec<u8>)> {
+    pub(in crate::journal) fn examples() -> Vec<(Entry, Vec<u8>)> {
         let committed = CommittedOffset { offset: 4, metadata: "m".into() };
         let offsets = vec![(partition(), committed)];
         let commit = Entry::Commit {

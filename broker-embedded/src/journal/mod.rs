@@ -13,5 +13,7 @@
 pub(crate) mod entry;
 pub(crate) mod file;
 pub(crate) mod frame;
+#[cfg(test)]
+mod fuzz_tests;
 pub(crate) mod recovery;
 pub(crate) mod writer;

@@ -183,7 +183,7 @@ fn frame_at(
 }
 
 /// Folds the entries of one frame into the state.
-fn fold(
+pub(super) fn fold(
     file: &Arc<JournalFile>,
     position: Position,
     head: &FrameHead,

@@ -24,6 +24,8 @@
 #[cfg(feature = "bincode")]
 mod bincode;
 mod formats;
+#[cfg(test)]
+mod fuzz_tests;
 mod primitives;
 mod text;
 mod tuples;

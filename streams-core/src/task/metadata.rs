@@ -119,7 +119,43 @@ fn id_crc(id: TopicId) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 1_000,
+            failure_persistence: None,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(13),
+            ..ProptestConfig::default()
+        })]
+
+        /// The text is whatever the client of a broker has committed.
+        #[test]
+        fn metadata_comes_back_and_any_text_is_taken(
+            (partition_time, stream_time) in any::<(i64, i64)>(),
+            times in proptest::collection::btree_map(".{0,3}", any::<i64>(), 0..4),
+            topics in proptest::collection::btree_map(".{0,3}", any::<u128>(), 0..4),
+            (cut, other) in (any::<proptest::sample::Index>(), "[-0-9;,=a-f é]{0,20}"),
+        ) {
+            let mut own = OwnTimes::default();
+            times.iter().for_each(|(name, time)| own.add(name, *time));
+            let written = WrittenTopics::of(topics.iter().map(|(t, id)| (&**t, TopicId(*id))));
+            let metadata = OffsetMetadata { partition_time, stream_time };
+            let text = metadata.encode(&written, &own);
+            prop_assert_eq!(OffsetMetadata::try_decode(&text), Some(metadata));
+            let mut back = OwnTimes::default();
+            back.advance_to(&text);
+            prop_assert_eq!(&back, &own);
+            let cut = &text[..cut.index(text.len() + 1)]; // it is ASCII
+            for harmed in [cut, &other, &format!("{cut}{other}"), &format!("1;{other}")] {
+                let _ = OffsetMetadata::decode(harmed);
+                back.advance_to(harmed);
+                let _ = WrittenTopics::is_lost(harmed, "t", Some(TopicId(1)));
+            }
+        }
+    }
 
     #[test]
     fn times_come_back_and_foreign_text_is_ignored() {

@@ -3,6 +3,8 @@
 mod aggregate;
 mod change;
 mod foreign_key;
+#[cfg(test)]
+mod fuzz_tests;
 mod global_join;
 mod idle_close;
 mod nulls;
