@@ -34,9 +34,10 @@ pub struct BufferConfig<F = Eager> {
 }
 
 impl BufferConfig<Strict> {
-    /// Without a bound.
+    /// Without a bound; with one that is added, it shuts down.
     pub fn unbounded() -> Self {
-        Self { limits: Limits::default(), logging: true, when_full: PhantomData }
+        let limits = Limits { emit_early: false, ..Limits::default() };
+        Self { limits, logging: true, when_full: PhantomData }
     }
 }
 

@@ -5,6 +5,7 @@
 mod aggregates;
 mod async_map;
 mod cogroup;
+mod configurations;
 mod foreign_keys;
 mod grouped_tables;
 mod lru_tables;
