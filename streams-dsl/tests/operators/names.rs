@@ -44,6 +44,30 @@ fn an_unnamed_materialized_wastes_a_number() {
     );
 }
 
+/// Example F25 of the semantics.
+#[test]
+fn a_counted_table_has_the_names_of_kafka() {
+    let text = describe(|b| {
+        let table = b.table::<String, String>("input-topic");
+        table.group_by(|k, v| (v, k.clone())).count();
+    });
+    let expected = [
+        "KSTREAM-SOURCE-0000000001",
+        "KTABLE-SOURCE-0000000002",
+        "KTABLE-SELECT-0000000003",
+        "KSTREAM-SINK-0000000005",
+        "KSTREAM-SOURCE-0000000006",
+        "KTABLE-AGGREGATE-0000000007",
+    ];
+    assert_eq!(nodes(&text), expected);
+    for of in [
+        "2 (stores: [input-topic-STATE-STORE-0000000000])",
+        "7 (stores: [KTABLE-AGGREGATE-STATE-STORE-0000000004])",
+    ] {
+        assert!(text.contains(of), "{of}: {text}");
+    }
+}
+
 #[test]
 fn a_given_name_uses_up_its_number() {
     let text = describe(|b| {

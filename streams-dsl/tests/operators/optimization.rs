@@ -272,6 +272,43 @@ fn one_store_says_what_two_say() {
     }
 }
 
+/// As in Kafka: what would come out alone, because it is not kept, does not come out any more.
+#[test]
+fn left_and_outer_joins_of_a_stream_with_itself_become_inner_ones() {
+    type Input = (Option<&'static str>, i64);
+    let run = |outer: bool, optimization, inputs: &[Input]| -> Vec<String> {
+        let b = StreamsBuilder::new();
+        let stream: KStream<Option<String>, String> = b.stream("a");
+        let text = |v: Option<&String>| v.map_or(s("null"), String::clone);
+        let joined = match outer {
+            true => stream.outer_join(
+                &stream,
+                move |_, l, r| format!("{}-{}", text(l), text(r)),
+                windows(),
+            ),
+            false => {
+                stream.left_join(&stream, move |_, l, r| format!("{l}-{}", text(r)), windows())
+            }
+        };
+        joined.to("out");
+        let driver = driver(&b, optimization);
+        for (key, time) in inputs {
+            driver.input_topic("a").pipe(key.map(s), format!("v{time}"), *time).unwrap();
+        }
+        let out = driver.output_topic::<Option<String>, String>("out").read_all().unwrap();
+        out.into_iter().map(|record| record.value).collect()
+    };
+    let within: [Input; 3] = [(Some("k"), 100), (Some("k"), 103), (Some("k"), 99)];
+    let odd: [Input; 3] = [(Some("k"), 100), (Some("k"), 3), (None, 101)];
+    for outer in [false, true] {
+        let [two, one] = [Optimization::NONE, Optimization::ALL].map(|o| run(outer, o, &within));
+        assert_eq!(two, one);
+        let [two, one] = [Optimization::NONE, Optimization::ALL].map(|o| run(outer, o, &odd));
+        assert_eq!(one, ["v100-v100"]);
+        assert!(two.len() > 1 && two.contains(&s("v3-null")), "{two:?}");
+    }
+}
+
 /// A table of `names`, and what a stream finds in it.
 fn names(b: &StreamsBuilder, consumed: Consumed<String, String>) {
     let table = b.table_with("names", consumed, Materialized::named("kept"));

@@ -7,7 +7,7 @@ use streams_core::test_driver::TopologyTestDriver;
 use streams_dsl::{Consumed, KTable, Materialized, Named, StreamsBuilder};
 
 use crate::model::Random;
-use crate::{driver, s};
+use crate::{driver, s, some, step};
 
 pub(crate) type Table = KTable<String, String>;
 
@@ -285,4 +285,19 @@ fn joins_of_tables_equal_those_of_plain_maps() {
             assert_eq!(found, total, "seed {seed}");
         }
     }
+}
+
+/// As in Kafka: when a row is deleted, the other side has none any more either.
+#[test]
+fn an_inner_join_of_a_table_with_itself_never_says_a_deletion() {
+    let b = StreamsBuilder::new();
+    let table = b.table::<String, String>("a");
+    table.join(&table, |_, l, r| format!("{l}-{r}")).to_stream().to("out");
+    let driver = driver(&b);
+    let values = |value: Option<&str>, time| -> Vec<Option<String>> {
+        let out: Vec<(String, Option<String>, i64)> = step(&driver, s("k"), value.map(s), time);
+        out.into_iter().map(|(_, value, _)| value).collect()
+    };
+    assert_eq!(values(Some("v"), 1), [some("v-v"), some("v-v")]);
+    assert_eq!(values(None, 2), []);
 }

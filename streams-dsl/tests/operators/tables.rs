@@ -1,5 +1,6 @@
 //! Tables.
 
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_dsl::{Consumed, KTable, Materialized, StreamsBuilder};
 
 use crate::{driver, s, some, step};
@@ -100,4 +101,26 @@ fn to_stream_says_deletions_and_to_stream_present_does_not() {
     out.extend(step::<_, _, String, Option<String>>(&driver, s("k"), None::<String>, 2));
     assert_eq!(out, [(s("k"), some("v"), 1), (s("k"), None, 2)]);
     assert_eq!(driver.output_topic::<String, String>("present").read_all().unwrap().len(), 1);
+}
+
+/// What is put and deleted between two commits was never there (example F25 of the semantics).
+#[test]
+fn a_row_that_comes_and_goes_between_two_commits_says_nothing() {
+    let b = StreamsBuilder::new();
+    let kept = Materialized::named("kept");
+    b.table_with::<String, String>("a", Consumed::default(), kept).to_stream().to("out");
+    let settings = TestDriverSettings { caching: true, ..TestDriverSettings::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    let input = driver.input_topic::<String, Option<String>>("a");
+    let out = driver.output_topic::<String, Option<String>>("out");
+    input.pipe(s("k"), some("v"), 1).unwrap();
+    input.pipe(s("k"), None, 2).unwrap();
+    driver.commit().unwrap();
+    assert_eq!(out.read_all().unwrap(), []);
+    input.pipe(s("k"), some("w"), 3).unwrap();
+    driver.commit().unwrap();
+    input.pipe(s("k"), None, 4).unwrap();
+    driver.commit().unwrap();
+    let values: Vec<_> = out.read_all().unwrap().into_iter().map(|r| r.value).collect();
+    assert_eq!(values, [some("w"), None], "what was committed once is deleted for all to see");
 }

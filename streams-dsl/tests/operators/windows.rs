@@ -85,6 +85,29 @@ fn on_window_close_there_is_one_result_for_each_window() {
     );
 }
 
+/// Example F12 of the semantics, second half.
+#[test]
+fn on_window_close_without_grace_there_is_one_result_for_each_window_too() {
+    let b = StreamsBuilder::new();
+    let hopping = TimeWindows::of(ms(10)).advance_by(ms(5));
+    let on_close = EmitStrategy::on_window_close();
+    emit(&windowed(&b, hopping).emit_strategy(on_close).aggregate(String::new, append));
+    let driver = driver(&b);
+    let cases: [(&str, &str, i64, &[&str]); 7] = [
+        ("A", "1", 0, &[]),
+        ("A", "2", 5, &[]),
+        ("A", "3", 10, &["A@0/10=1+2@5"]),
+        ("B", "4", 6, &[]),
+        ("B", "5", 11, &[]),
+        ("B", "6", 15, &["A@5/15=2+3@10", "B@5/15=4+5@11"]),
+        // Kafka loses the windows from 10 to 20.
+        ("C", "7", 25, &["A@10/20=3@10", "B@10/20=5+6@15", "B@15/25=6@15"]),
+    ];
+    for (key, value, time, expected) in cases {
+        assert_eq!(pipe(&driver, key, value, time), expected, "{value}");
+    }
+}
+
 #[test]
 fn sliding_windows_end_with_each_record_and_begin_after_it() {
     let b = StreamsBuilder::new();
