@@ -8,12 +8,14 @@ use vltava::prelude::*;
 include!("readme/turnover.rs");
 
 #[test]
-fn the_readme_shows_a_topology_and_the_example_in_full() {
-    let readme = read("README.md");
-    for file in ["tests/readme/turnover.rs", "examples/word_count.rs"] {
-        let shown = format!("```rust\n{}\n```\n", read(file).trim_end());
-        assert!(readme.contains(&shown), "README.md does not show {file} as it is");
+fn the_readme_shows_code_that_there_is() {
+    let (readme, mut shown) = (read("README.md"), 0);
+    let files = ["tests/readme/turnover.rs", "examples/word_count.rs"].map(read);
+    for block in readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        assert!(files.iter().any(|file| file.contains(block)), "nowhere: {block}");
+        shown += 1;
     }
+    assert_eq!(shown, 2);
 }
 
 #[test]
