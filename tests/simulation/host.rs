@@ -52,6 +52,10 @@ pub(crate) struct Embedded {
     settings: Settings,
     broker: SimulatedBroker,
     doomed: bool,
+    /// Journal and housekeeping take turns, so that a reader sees what becomes durable before it can be
+    /// compacted away. Whether they worked in their last ones.
+    worked: [bool; 2],
+    turn: usize,
 }
 
 impl Embedded {
@@ -69,7 +73,7 @@ impl Embedded {
             ..Settings::default()
         };
         let broker = open(&vfs, &clock, &settings, dice).expect("an empty disk");
-        Self { vfs, clock, settings, broker, doomed: false }
+        Self { vfs, clock, settings, broker, doomed: false, worked: [false; 2], turn: 0 }
     }
 }
 
@@ -89,7 +93,13 @@ impl Host for Embedded {
     }
 
     fn step(&mut self) -> bool {
-        self.broker.step_journal() == Step::Worked
+        let step = match self.turn {
+            0 => self.broker.step_journal(),
+            _ => self.broker.step_housekeeping(),
+        };
+        self.worked[self.turn] = step == Step::Worked;
+        self.turn = 1 - self.turn;
+        self.worked.contains(&true)
     }
 
     fn plan_fault(&mut self, dice: &mut Dice) -> bool {
