@@ -39,11 +39,15 @@ struct Group {
     members: Members,
 }
 
-/// In most groups there is just one at a time.
+/// In most groups there are one or two at a time, for which a tree's node would be large.
 enum Members {
-    One(Rank, SlotId),
+    One((Rank, SlotId)),
+    /// In order, no more than [`FEW`].
+    Few(Vec<(Rank, SlotId)>),
     Many(BTreeMap<Rank, SlotId>),
 }
+
+const FEW: usize = if cfg!(test) { 3 } else { 8 };
 
 impl Index {
     pub(super) fn new(group_of: GroupOf) -> Self {
@@ -80,7 +84,7 @@ impl Index {
         match self.groups.find_mut(hash, |group| group.is(hash, name)) {
             Some(group) => group.members.insert(rank, slot),
             None => {
-                let group = Group { hash, name: name.into(), members: Members::One(rank, slot) };
+                let group = Group { hash, name: name.into(), members: Members::One((rank, slot)) };
                 self.groups.insert_unique(hash, group, |group| group.hash);
             }
         }
@@ -118,15 +122,14 @@ impl Index {
         let (name, from) = from.split_at(group);
         let (from, to) = (rank_of(from), rank_of(to.get(group..).unwrap_or_default()));
         let members = self.group(name).filter(|_| from < to).map(|group| &group.members);
-        let one = match members {
-            Some(Members::One(rank, slot)) if (from..to).contains(rank) => Some(*slot),
-            _ => None,
+        let (few, many) = match members {
+            Some(Members::Many(members)) => (&[][..], Some(members.range(from..to))),
+            Some(members) => (members.few(), None),
+            None => (&[][..], None),
         };
-        let many = match members {
-            Some(Members::Many(members)) => Some(members.range(from..to)),
-            _ => None,
-        };
-        one.into_iter().chain(many.into_iter().flatten().map(|(_, slot)| *slot))
+        let few = few.iter().filter(move |(rank, _)| (from..to).contains(rank));
+        let many = many.into_iter().flatten().map(|(_, slot)| *slot);
+        few.map(|(_, slot)| *slot).chain(many)
     }
 
     /// What has no group, in the order of keys.
@@ -142,8 +145,8 @@ impl Index {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let members = |group: &Group| match &group.members {
-            Members::One(..) => 1,
             Members::Many(members) => members.len(),
+            members => members.few().len(),
         };
         self.rest.len() + self.groups.iter().map(members).sum::<usize>()
     }
@@ -161,18 +164,35 @@ impl Group {
 }
 
 impl Members {
+    /// All of them, unless they are many.
+    fn few(&self) -> &[(Rank, SlotId)] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Few(few) => few,
+            Self::Many(_) => &[],
+        }
+    }
+
     fn find(&self, rank: Rank) -> Option<SlotId> {
         match self {
-            Self::One(one, slot) => (*one == rank).then_some(*slot),
             Self::Many(members) => members.get(&rank).copied(),
+            members => members.few().iter().find(|(at, _)| *at == rank).map(|(_, slot)| *slot),
         }
     }
 
     fn insert(&mut self, rank: Rank, slot: SlotId) {
+        if let Self::Few(few) = self
+            && few.len() == FEW
+        {
+            *self = Self::Many(few.drain(..).collect());
+        }
         match self {
-            Self::One(one, first) => {
-                *self = Self::Many(BTreeMap::from([(*one, *first), (rank, slot)]));
+            Self::One(one) => {
+                let mut few = vec![*one, (rank, slot)];
+                few.sort_unstable();
+                *self = Self::Few(few);
             }
+            Self::Few(few) => few.insert(few.partition_point(|(at, _)| *at < rank), (rank, slot)),
             Self::Many(members) => {
                 members.insert(rank, slot);
             }
@@ -182,35 +202,38 @@ impl Members {
     /// Answers whether any are left.
     fn remove(&mut self, rank: Rank) -> bool {
         match self {
-            Self::One(one, _) => *one != rank,
+            Self::One((one, _)) => return *one != rank,
+            Self::Few(few) => few.retain(|(at, _)| *at != rank),
             Self::Many(members) => {
                 members.remove(&rank);
-                self.settle()
             }
         }
+        self.settle()
     }
 
     /// Removes those that do not stay. Answers whether any are left.
     fn retain(&mut self, stays: impl Fn(&SlotId) -> bool) -> bool {
         match self {
-            Self::One(_, slot) => stays(slot),
-            Self::Many(members) => {
-                members.retain(|_, slot| stays(slot));
-                self.settle()
-            }
+            Self::One((_, slot)) => return stays(slot),
+            Self::Few(few) => few.retain(|(_, slot)| stays(slot)),
+            Self::Many(members) => members.retain(|_, slot| stays(slot)),
         }
+        self.settle()
     }
 
-    /// Gives the tree back if it is not worth one. Answers whether any members are left.
+    /// Gives the memory for several back if there is just one. Answers whether any are left.
     fn settle(&mut self) -> bool {
-        let Self::Many(members) = self else { return true };
-        if members.len() == 1
-            && let Some((rank, slot)) = members.pop_first()
-        {
-            *self = Self::One(rank, slot);
-            return true;
+        let (length, first) = match self {
+            Self::One(_) => return true,
+            Self::Few(few) => (few.len(), few.first().copied()),
+            Self::Many(members) => {
+                (members.len(), members.first_key_value().map(|(r, s)| (*r, *s)))
+            }
+        };
+        if let (1, Some(first)) = (length, first) {
+            *self = Self::One(first);
         }
-        !members.is_empty()
+        length > 0
     }
 }
 
