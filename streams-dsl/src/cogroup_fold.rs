@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use streams_core::topology::{NodeSpec, StoreSpec};
 use streams_core::{Change, Data, Record, Windowed};
 
-use crate::graph::{Graph, NodeId, Nodes};
+use crate::graph::{Graph, NodeId, Nodes, Plan};
 use crate::grouped::{Fold, KGroupedStream};
 use crate::processors::{Nulls, TableStore, stateless};
 use crate::repartition::Names;
@@ -43,11 +43,11 @@ impl<K: Data + Eq + Hash, A: Data> CogroupFold<K, A> {
     }
 
     /// The store.
-    pub(crate) fn store_spec(&self, sends_old_values: bool) -> StoreSpec {
+    pub(crate) fn store_spec(&self, plan: &Plan<'_>) -> StoreSpec {
         match self {
-            Self::Plain(store) => store.spec(sends_old_values),
-            Self::Windows(fold) => fold.store_spec(sends_old_values),
-            Self::Sessions(fold) => fold.store_spec(sends_old_values),
+            Self::Plain(store) => store.spec(plan.sends_old_values()),
+            Self::Windows(fold) => fold.store_spec(plan),
+            Self::Sessions(fold) => fold.store_spec(plan),
         }
     }
 

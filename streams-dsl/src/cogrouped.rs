@@ -151,7 +151,7 @@ impl<K: Data + Eq + Hash, A: Data> CogroupedKStream<K, A> {
             }
             builder.add(fold.merge_spec(&merge, aggregates.clone()))?;
             let users: Vec<_> = aggregates.iter().map(String::as_str).collect();
-            builder.add_state_store(fold.store_spec(sends_old_values), &users)
+            builder.add_state_store(fold.store_spec(plan), &users)
         });
         nodes.is_table(node, TableKind::Stored(kept_in.clone()));
         if let Some(millis) = closes_after {

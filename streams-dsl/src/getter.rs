@@ -16,9 +16,11 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, StoreAccess, StoreHandle};
+use streams_core::processor::{Context, InitContext, OperatorTime, StoreAccess, StoreHandle};
 use streams_core::state::{ChangeBuffer, KeyValueStore, SessionStore, VersionedStore, WindowStore};
 use streams_core::{BuildError, Data, ProcessError, Windowed};
+
+use crate::processors::{Place, SuppressConfig};
 
 /// A value and its time.
 pub(crate) type Found<V> = Option<(V, i64)>;
@@ -33,6 +35,15 @@ pub(crate) trait Getter<K, V>: Send {
         as_of: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError>;
+
+    /// Whether the value of a key was deleted since the last seal, as far as that is known.
+    fn was_deleted(
+        &mut self,
+        _key: &K,
+        _stores: &mut StoreAccess<'_>,
+    ) -> Result<bool, ProcessError> {
+        Ok(false)
+    }
 }
 
 /// Makes the getter of a task.
@@ -63,6 +74,19 @@ impl<K, V> LookUp<K, V> {
         cx: &mut Context<'_, K2, V2>,
     ) -> Result<Found<V>, ProcessError> {
         self.get_as_of(key, None, cx)
+    }
+
+    /// While caches are drained: whether the value of a key was deleted as well since the last seal.
+    pub(crate) fn is_deleted_too<K2: Data, V2: Data>(
+        &mut self,
+        key: &K,
+        cx: &mut Context<'_, K2, V2>,
+    ) -> Result<bool, ProcessError> {
+        let mut stores = cx.stores();
+        match &mut self.getter {
+            Some(getter) if stores.drains() => getter.was_deleted(key, &mut stores),
+            _ => Ok(false),
+        }
     }
 
     /// The value that a key had at a time, as far as the table knows the past.
@@ -117,6 +141,10 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for Stored<K, V> {
         let found = stores.look_into(self.0).look_up(key)?;
         Ok(found.map(|(value, time)| (value.clone(), time)))
     }
+
+    fn was_deleted(&mut self, key: &K, stores: &mut StoreAccess<'_>) -> Result<bool, ProcessError> {
+        Ok(stores.look_into(self.0).was_deleted(key))
+    }
 }
 
 /// The getter of a table that is kept in this window store.
@@ -134,7 +162,16 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InWindows<K, V> {
         _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        Ok(stores.look_into(self.0).get(&key.key, key.window.start)?)
+        let drains = stores.drains();
+        Ok(stores.look_into(self.0).look_up(&key.key, key.window.start, drains)?)
+    }
+
+    fn was_deleted(
+        &mut self,
+        key: &Windowed<K>,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<bool, ProcessError> {
+        Ok(stores.look_into(self.0).was_deleted(&key.key, key.window)?)
     }
 }
 
@@ -153,23 +190,49 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InSessions<K, V> {
         _: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
-        Ok(stores.look_into(self.0).get(&key.key, key.window)?)
+        let drains = stores.drains();
+        Ok(stores.look_into(self.0).look_up(&key.key, key.window, drains)?)
+    }
+
+    fn was_deleted(
+        &mut self,
+        key: &Windowed<K>,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<bool, ProcessError> {
+        Ok(stores.look_into(self.0).was_deleted(&key.key, key.window)?)
     }
 }
 
-/// The getter of a table of which some updates wait in this buffer: what it forwarded last. When that was
-/// is not known then.
+/// The getter of a suppressed table: what it forwarded last. When that was is not known where an update
+/// waits.
 pub(crate) fn held_back<K: Data + Eq + Hash, V: Data>(
     parent: MakeGetter<K, V>,
-    buffer: &str,
+    config: SuppressConfig<K>,
 ) -> MakeGetter<K, V> {
-    let buffer = buffer.to_string();
-    Arc::new(move |cx| Ok(Box::new(HeldBack { parent: parent(cx)?, buffer: cx.store(&buffer)? })))
+    Arc::new(move |cx| {
+        let (place, wait) = (config.place, config.wait);
+        let (buffer, time) = (cx.store(&config.store)?, cx.operator_time(&config.time));
+        Ok(Box::new(HeldBack { parent: parent(cx)?, buffer, time, place, wait }))
+    })
 }
 
 struct HeldBack<K, V> {
     parent: Box<dyn Getter<K, V>>,
     buffer: StoreHandle<ChangeBuffer<K, V>>,
+    time: OperatorTime,
+    place: Place<K>,
+    wait: i64,
+}
+
+impl<K: Data, V> HeldBack<K, V> {
+    /// Whether nothing was forwarded of a key so far: it is a window that has not closed. Its updates
+    /// may not even have come here, but be in a cache above.
+    fn is_open(&self, key: &K, stores: &mut StoreAccess<'_>) -> bool {
+        match self.place {
+            Place::Arrival => false,
+            Place::End(end) => end(key).saturating_add(self.wait) > stores.operator_time(self.time),
+        }
+    }
 }
 
 impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for HeldBack<K, V> {
@@ -181,6 +244,7 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for HeldBack<K, V> {
     ) -> Result<Found<V>, ProcessError> {
         match stores.look_into(self.buffer).get(key)? {
             Some(waiting) => Ok(waiting.value.old.map(|old| (old, -1))),
+            None if self.is_open(key, stores) => Ok(None),
             None => self.parent.get(key, as_of, stores),
         }
     }
@@ -214,6 +278,10 @@ where
     ) -> Result<Found<V2>, ProcessError> {
         let found = self.parent.get(key, as_of, stores)?;
         Ok(found.and_then(|(value, time)| Some(((self.derive)(key, value)?, time))))
+    }
+
+    fn was_deleted(&mut self, key: &K, stores: &mut StoreAccess<'_>) -> Result<bool, ProcessError> {
+        self.parent.was_deleted(key, stores)
     }
 }
 
@@ -250,5 +318,9 @@ impl<K, L, R, O> Getter<K, O> for Joined<K, L, R, O> {
         let time = left.as_ref().map(|(_, time)| *time).max(right.as_ref().map(|(_, time)| *time));
         let (left, right) = (left.map(|(value, _)| value), right.map(|(value, _)| value));
         Ok((self.join)(key, left.as_ref(), right.as_ref()).zip(time))
+    }
+
+    fn was_deleted(&mut self, key: &K, stores: &mut StoreAccess<'_>) -> Result<bool, ProcessError> {
+        Ok(self.left.was_deleted(key, stores)? || self.right.was_deleted(key, stores)?)
     }
 }

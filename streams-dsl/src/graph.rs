@@ -84,6 +84,8 @@ pub(crate) struct TableNode {
     pub(crate) kind: TableKind,
     /// Whether updates carry the value before.
     pub(crate) sends_old_values: bool,
+    /// Whether operators look its values up.
+    is_looked_into: bool,
 }
 
 /// Where a table's values stand.
@@ -219,7 +221,8 @@ impl Nodes {
 
     /// Says that a node is a table.
     pub(crate) fn is_table(&mut self, node: NodeId, kind: TableKind) {
-        self.all[node].table = Some(TableNode { kind, sends_old_values: false });
+        let (sends_old_values, is_looked_into) = (false, false);
+        self.all[node].table = Some(TableNode { kind, sends_old_values, is_looked_into });
     }
 
     /// Says that a store is that of a versioned table, with a history of so many milliseconds.
@@ -313,7 +316,11 @@ impl Nodes {
     /// Asks that the values of a table can be looked up with its getter. Answers the stores that this
     /// takes, to which the node that looks them up has to be connected.
     pub(crate) fn look_up(&mut self, node: NodeId) -> BTreeSet<String> {
-        let (own, is_all) = match self.all[node].table.as_mut().map(|table| &mut table.kind) {
+        let mut table = self.all[node].table.as_mut();
+        if let Some(table) = &mut table {
+            table.is_looked_into = true;
+        }
+        let (own, is_all) = match table.map(|table| &mut table.kind) {
             Some(TableKind::Source { materialized, store }) => {
                 *materialized = true;
                 ([store.clone()].into(), true)
@@ -407,6 +414,9 @@ impl Nodes {
     }
 }
 
+/// How long what has expired is still found by the operators downstream, at least.
+const LOOK_BACK: i64 = 60 * 60 * 1000;
+
 /// What a node may ask when it is written.
 pub(crate) struct Plan<'a> {
     nodes: &'a Nodes,
@@ -443,6 +453,13 @@ impl Plan<'_> {
     /// Whether it sends old values.
     pub(crate) fn sends_old_values(&self) -> bool {
         self.table().is_some_and(|table| table.sends_old_values)
+    }
+
+    /// How many milliseconds its store has to look back, if it is one of windows: as long as it keeps
+    /// them, or an hour if that is more.
+    pub(crate) fn look_back(&self, retention: i64) -> i64 {
+        let is_looked_into = self.table().is_some_and(|table| table.is_looked_into);
+        if is_looked_into { retention.max(LOOK_BACK) } else { 0 }
     }
 
     /// The topics from which it has its records.

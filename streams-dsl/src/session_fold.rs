@@ -8,6 +8,7 @@ use streams_core::Data;
 use streams_core::state::WindowedOptions;
 use streams_core::topology::{NodeSpec, StoreSpec};
 
+use crate::graph::Plan;
 use crate::processors::{Forwards, IdleClose, Merge, Nulls, SessionAggregate, TableStore};
 use crate::window_fold::WindowNode;
 use crate::windows::{EmitStrategy, SessionWindows};
@@ -62,14 +63,15 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
     }
 
     /// The store.
-    pub(crate) fn store_spec(&self, sends_old_values: bool) -> StoreSpec {
+    pub(crate) fn store_spec(&self, plan: &Plan<'_>) -> StoreSpec {
         let TableStore { name, key, value, logging, retention, .. } = &self.store;
         // What is as old as that is still open: it goes a millisecond later.
         let retention = retention.unwrap_or(self.windows.open_for()).saturating_add(1);
         let options = WindowedOptions {
             logged: *logging,
             forward_on_seal: self.forwards() == Forwards::AtSeal,
-            keep_old: sends_old_values,
+            keep_old: plan.sends_old_values(),
+            look_back: plan.look_back(retention),
             by_time: self.emit.on_close,
             ..WindowedOptions::new(retention)
         };

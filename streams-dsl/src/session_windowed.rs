@@ -192,7 +192,7 @@ impl<K: Data + Eq + Hash, V: Data> SessionWindowedKStream<K, V> {
         let output = name.clone();
         let node = nodes.add(vec![parent], &output, move |plan, builder| {
             builder.add(make(plan, &name, &fold))?;
-            builder.add_state_store(fold.store_spec(plan.sends_old_values()), &[&name])
+            builder.add_state_store(fold.store_spec(plan), &[&name])
         });
         let getter = getter::in_sessions(&kept_in);
         nodes.is_table(node, TableKind::Stored(kept_in));

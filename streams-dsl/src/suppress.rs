@@ -214,13 +214,13 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
         let time = format!("{name}-time");
         let idle = after_idle.map(|after| Idle::new(millis(after), above));
         let config = SuppressConfig { store, time, place, wait, limits, idle };
+        let getter = getter::held_back(self.getter.clone(), config.clone());
         let node = nodes.add(vec![self.node], &output, move |plan, builder| {
             let config = config.clone();
             let supplier = move || Suppress::<K, V>::new(config.clone());
             builder.add(NodeSpec::processor(&name, plan.parents(), supplier))?;
             builder.add_state_store(buffer.clone(), &[&name])
         });
-        let getter = getter::held_back(self.getter.clone(), &kept_in);
         nodes.is_table(node, TableKind::DerivedWith([kept_in].into()));
         drop(nodes);
         let (graph, key, value) = (self.graph.clone(), self.key.clone(), self.value.clone());

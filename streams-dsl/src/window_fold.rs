@@ -110,16 +110,18 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
     }
 
     /// The store.
-    pub(crate) fn store_spec(&self, sends_old_values: bool) -> StoreSpec {
+    pub(crate) fn store_spec(&self, plan: &Plan<'_>) -> StoreSpec {
         let TableStore { name, key, value, logging, retention, .. } = &self.store;
+        let retention = retention.unwrap_or(self.windows.retention());
         let options = WindowedOptions {
             logged: *logging,
             forward_on_seal: self.forwards() == Forwards::AtSeal,
-            keep_old: sends_old_values,
+            keep_old: plan.sends_old_values(),
+            look_back: plan.look_back(retention),
             by_time: self.emit.on_close,
             // Sliding windows are found by the ones before them.
             points: !matches!(self.windows, FixedWindows::Sliding(_)),
-            ..WindowedOptions::new(retention.unwrap_or(self.windows.retention()))
+            ..WindowedOptions::new(retention)
         };
         let (key, value) = (key.clone(), value.clone());
         self.store.kept(StoreSpec::window(name, key, value, self.windows.size(), options))

@@ -266,6 +266,17 @@ impl StoreAccess<'_> {
         self.task.stores_mut().get(handle)
     }
 
+    /// An operator's time.
+    pub fn operator_time(&mut self, time: OperatorTime) -> Timestamp {
+        *self.task.operator_time_mut(time.0)
+    }
+
+    /// Whether caches are being drained, as the generation ends: then updates are told that were made
+    /// at any time since the last seal.
+    pub fn drains(&self) -> bool {
+        self.task.drains()
+    }
+
     /// The highest timestamp that the task has seen; -1 before the first record.
     pub fn stream_time(&self) -> Timestamp {
         self.task.stream_time()

@@ -202,6 +202,11 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         self.get(key)
     }
 
+    /// Whether the value of a key was deleted since the last seal, if it had one.
+    pub fn was_deleted(&mut self, key: &K) -> bool {
+        self.cache.find(key).is_some_and(|slot| self.cache.is_deleted(slot))
+    }
+
     /// Sets the value of a key; `None` deletes it. Returns the value before, if old values are kept
     /// and updates are not forwarded at the seal; otherwise what is not in memory is not read.
     ///

@@ -144,6 +144,12 @@ impl OrderedCache {
         self.engine.get(key)?.map(|entry| self.split(&entry)).transpose()
     }
 
+    /// Whether the value of a key was deleted since the last commit, if it had one.
+    pub(super) fn was_deleted(&self, key: &[u8]) -> bool {
+        let slot = self.index.find(key).map(|id| self.slots.at(id));
+        slot.is_some_and(|slot| slot.state == State::Uncommitted && slot.value.is_none())
+    }
+
     /// Sets the value of a key; `None` deletes it.
     pub(super) fn put(
         &mut self,

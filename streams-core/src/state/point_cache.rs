@@ -312,6 +312,12 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
         }
     }
 
+    /// Whether an entry is one that was deleted since the last commit.
+    pub(super) fn is_deleted(&self, slot: Slot) -> bool {
+        let entry = self.at(slot);
+        entry.state == State::Uncommitted && entry.value.is_none()
+    }
+
     /// The next entry in the order that changed since it was last forwarded: its slot, the value
     /// then (where kept), and whether it had one.
     pub(super) fn next_forward(&mut self) -> Option<(Slot, Option<V>, Presence)> {

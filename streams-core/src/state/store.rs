@@ -79,6 +79,14 @@ pub trait Store: Any + Send {
     /// Moves that time forward, to what it was at a commit.
     fn advance_time(&mut self, _to: Timestamp) {}
 
+    /// Further times that it remembers, and that are committed: each of them only ever rises.
+    fn further_times(&self) -> &[Timestamp] {
+        &[]
+    }
+
+    /// Sets them to what they were at a commit.
+    fn resume_further_times(&mut self, _times: &[Timestamp]) {}
+
     /// What of its entries no read can see any more, as of the last seal; `None`: nothing ever
     /// expires. Once that seal is synced, the engine is told.
     fn expiry(&self) -> Option<Expiry> {

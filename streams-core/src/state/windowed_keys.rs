@@ -211,14 +211,14 @@ impl Layout {
 /// The changelog of a windowed store.
 pub(super) struct WindowedFormat {
     pub(super) layout: Layout,
-    pub(super) retention: Timestamp,
+    /// `None`: more than its time decides what has expired.
+    pub(super) retention: Option<Timestamp>,
 }
 
 impl ChangelogFormat for WindowedFormat {
     fn expiry(&self, time: Timestamp) -> Option<Expiry> {
-        // A store that is read by time may still have to show what has expired.
-        let up_to = time.saturating_sub(self.retention);
-        (!self.layout.by_time).then(|| Expiry { expires_by: self.layout.time_of(), up_to })
+        let up_to = time.saturating_sub(self.retention?);
+        Some(Expiry { expires_by: self.layout.time_of(), up_to })
     }
 
     fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {

@@ -65,6 +65,8 @@ pub struct TaskCore {
     stores: Stores,
     outputs: Outputs,
     schedules: Schedules,
+    /// Caches are being drained, as the generation ends.
+    pub(super) drains: bool,
     pub(crate) arena: Vec<Option<Box<dyn ArenaNode>>>,
     error: Option<ProcessError>,
     /// Why a result of a call could not go on.
@@ -116,6 +118,11 @@ impl Present {
     }
 }
 
+/// What the further time of a store is called; no store or operator has such a name.
+fn further_time(store: &str, number: usize) -> String {
+    format!("{store}\0{number}")
+}
+
 impl TaskCore {
     /// A task without stores and outputs.
     pub fn new(id: TaskId, settings: TaskSettings) -> Self {
@@ -125,6 +132,7 @@ impl TaskCore {
             stores: Stores::default(),
             outputs: Outputs::default(),
             schedules: Schedules::default(),
+            drains: false,
             arena: Vec::new(),
             error: None,
             halt: None,
@@ -148,6 +156,11 @@ impl TaskCore {
     /// The task's id.
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Whether caches are being drained, as the generation ends.
+    pub fn drains(&self) -> bool {
+        self.drains
     }
 
     /// The application's id.
@@ -458,6 +471,9 @@ impl TaskCore {
         }
         for store in self.stores.iter_mut().filter(|store| store.time() >= 0) {
             times.add(store.name(), store.time());
+            for (number, time) in store.further_times().iter().enumerate() {
+                times.add(&further_time(store.name(), number), *time);
+            }
         }
         times
     }
@@ -471,6 +487,9 @@ impl TaskCore {
             if let Some(time) = times.get(store.name()) {
                 store.advance_time(time);
             }
+            let further = |number| times.get(&further_time(store.name(), number));
+            let further: Vec<_> = (0..store.further_times().len()).map_while(further).collect();
+            store.resume_further_times(&further);
         }
         self.times_sealed();
     }

@@ -382,6 +382,7 @@ impl Task {
 
     fn signal(&mut self, signal: &Signal) -> Result<(), ProcessError> {
         self.core.clear_source();
+        self.core.drains = matches!(signal, Signal::BeforeSeal);
         for source in &mut self.sources {
             source.source.signal(signal, &mut self.core);
         }
@@ -392,6 +393,7 @@ impl Task {
                 self.core.arena[slot] = Some(node);
             }
         }
+        self.core.drains = false;
         self.core.take_error().map_or(Ok(()), Err)
     }
 

@@ -46,6 +46,10 @@ impl<K: Data, T: Data, X: Data, O: Data> Processor for TableJoin<K, T, X, O> {
                 timestamp = timestamp.max(time);
                 Some(value)
             }
+            // Neither side finds the other any more, and there may be a result of both.
+            None if new.is_none() && self.needs_other && self.other.is_deleted_too(&key, cx)? => {
+                None
+            }
             None if self.needs_other || (new.is_none() && old.is_none()) => return Ok(()),
             None => None,
         };

@@ -8,22 +8,38 @@ use bytes::Bytes;
 use super::{Entries, WindowKind, WindowedStore};
 use crate::error::StateError;
 use crate::record::Data;
-use crate::state::Store;
 use crate::state::windowed_keys::NO_TIME;
-use crate::windowed::Windowed;
+use crate::windowed::{Window, Windowed};
 
 impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
     /// Lets go of what is found by time and ends (of windows: begins) at this time or earlier, as far
     /// as it has expired. Without it a store with [`by_time`](super::WindowedOptions::by_time) keeps everything.
     pub fn release(&mut self, up_to: Timestamp) {
         self.released = self.released.max(up_to);
-        self.expire();
+        self.expire_at_once();
     }
 
     /// What expires by this time or earlier is of no more use.
     pub(super) fn gone(&self) -> Timestamp {
-        let expired = self.time.saturating_sub(self.options.retention);
+        let time = self.look_back.as_ref().map_or(self.time, |seen| seen.time(false));
+        let expired = time.saturating_sub(self.options.retention);
         if self.options.by_time { expired.min(self.released) } else { expired }
+    }
+
+    /// Time goes on with an update.
+    pub(super) fn observe(&mut self, time: Timestamp) {
+        if let Some(look_back) = &mut self.look_back {
+            look_back.advance(self.time, time);
+        }
+        self.time = self.time.max(time);
+        self.expire_at_once();
+    }
+
+    /// What operators look into stays until the seal, when they are told of changes.
+    pub(super) fn expire_at_once(&mut self) {
+        if self.look_back.is_none() {
+            self.expire();
+        }
     }
 
     pub(super) fn expire(&mut self) {
@@ -48,6 +64,42 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         if !self.is_live(end) {
             return Ok(None);
         }
+        self.read(key, start, end)
+    }
+
+    /// As `value`, for operators.
+    pub(super) fn value_seen(
+        &mut self,
+        key: &K,
+        (start, end): (Timestamp, Timestamp),
+        drains: bool,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
+        let time = self.look_back.as_ref().map_or(self.time, |seen| seen.time(drains));
+        if end <= time.saturating_sub(self.options.retention) {
+            return Ok(None);
+        }
+        self.read(key, start, end)
+    }
+
+    /// Whether the value of a key in a window was deleted since the last seal, if it had one.
+    ///
+    /// # Errors
+    /// [`StateError::Serde`].
+    pub fn was_deleted(&mut self, key: &K, window: Window) -> Result<bool, StateError> {
+        let end = if W::IS_SESSION { window.end } else { window.start };
+        self.encode(key, (window.start, end, 0))?;
+        Ok(match &mut self.entries {
+            Entries::Points(points) => points.store.was_deleted(&self.scratch),
+            Entries::Ordered(cache) => cache.was_deleted(&self.scratch.0),
+        })
+    }
+
+    fn read(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
         self.encode(key, (start, end, 0))?;
         match &mut self.entries {
             Entries::Points(points) => points.get(&self.scratch),
@@ -65,7 +117,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         value: Option<V>,
         timestamp: Timestamp,
     ) -> Result<bool, StateError> {
-        self.advance_time(end);
+        self.observe(end);
         if !self.is_live(end) {
             return Ok(false);
         }

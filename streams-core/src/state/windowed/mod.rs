@@ -6,7 +6,8 @@
 //! end.
 //!
 //! A store that is read by time ([`WindowedOptions::by_time`]), to find what has closed, keeps what
-//! it was not told to [release](WindowedStore::release), however old it is.
+//! it was not told to [release](WindowedStore::release), however old it is. One that operators look
+//! into ([`WindowedOptions::look_back`]) keeps what they can [find](WindowStore::look_up).
 //!
 //! Changes that are *forwarded at seal* are merged by key and window, as in a
 //! [`KeyValueStore`](super::KeyValueStore). After an error, and after a panic in a function of the
@@ -14,6 +15,7 @@
 
 mod entry;
 mod forwards;
+mod look_back;
 mod options;
 mod points;
 mod scans;
@@ -41,6 +43,7 @@ use super::{ChangelogFormat, StoreEngine};
 use crate::record::{Data, Headers};
 use crate::serde::DynSerde;
 use crate::windowed::Windowed;
+use look_back::LookBack;
 use points::{Points, WindowKey};
 
 pub use options::WindowedOptions;
@@ -82,6 +85,8 @@ pub struct WindowedStore<K, V, W> {
     /// Added to the start of a window to get its end.
     size: Timestamp,
     time: Timestamp,
+    /// Only where operators look into it.
+    look_back: Option<Box<LookBack>>,
     released: Timestamp,
     scratch: WindowKey,
     /// Of the last visit to a key: where it began and ended.
@@ -105,7 +110,10 @@ pub type Found<K, V> = (Windowed<K>, V, Timestamp);
 impl<K, V, W: WindowKind> WindowedStore<K, V, W> {
     /// How the changelog of such a store becomes its entries.
     pub fn changelog_format(options: &WindowedOptions) -> Arc<dyn ChangelogFormat> {
-        Arc::new(WindowedFormat { layout: Self::layout(options), retention: options.retention })
+        // What must be shown for longer is known once the store is open.
+        let expires = !options.by_time && options.look_back == 0;
+        let retention = expires.then_some(options.retention);
+        Arc::new(WindowedFormat { layout: Self::layout(options), retention })
     }
 
     fn layout(options: &WindowedOptions) -> Layout {
@@ -123,7 +131,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         options: WindowedOptions,
     ) -> Self {
         let layout = Self::layout(&options);
-        let WindowedOptions { logged, forward_on_seal, .. } = options;
+        let WindowedOptions { logged, forward_on_seal, look_back, .. } = options;
         let entries = if options.points && !W::IS_SESSION && !options.by_time {
             Entries::Points(Box::new(Points::new(name, value.clone(), engine, &options)))
         } else {
@@ -142,6 +150,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             options,
             size,
             time: -1,
+            look_back: (look_back > 0).then(|| Box::new(LookBack::new(look_back))),
             released: Timestamp::MIN,
             scratch: WindowKey::default(),
             bounds: Default::default(),

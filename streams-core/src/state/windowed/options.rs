@@ -23,14 +23,17 @@ pub struct WindowedOptions {
     /// [`put`](super::WindowStore::put)), as for counts in tumbling and hopping windows. That is then
     /// several times faster, and scans are slower. Of no effect on sessions, and with `by_time`.
     pub points: bool,
+    /// Operators look into it for updates that may come late: what has expired is kept for them, and
+    /// only for them, until the store's time has gone on by as many milliseconds more. 0: nobody does.
+    pub look_back: Timestamp,
 }
 
 /// A changelog keeps what has expired for a day more, as in Kafka.
 const DAY: Timestamp = 24 * 60 * 60 * 1000;
 
 impl WindowedOptions {
-    /// Logged, not forwarded at the seal, without old values, not found by time; kept for `retention`
-    /// milliseconds.
+    /// Logged, not forwarded at the seal, without old values, not found by time, not looked into; kept for
+    /// `retention` milliseconds.
     pub fn new(retention: Timestamp) -> Self {
         Self {
             logged: true,
@@ -40,6 +43,7 @@ impl WindowedOptions {
             by_time: false,
             duplicates: false,
             points: false,
+            look_back: 0,
         }
     }
 
@@ -47,9 +51,11 @@ impl WindowedOptions {
     /// compact, and records go when they are older than the newest one by the retention and a day: by
     /// the time of records and not by the wall clock, or what comes of input of last year would
     /// be gone at once. With windows longer than a day (`size`, in milliseconds) it is the retention and
-    /// a window, as a window counts by its start, and may have been updated up to its end.
+    /// a window, as a window counts by its start, and may have been updated up to its end. It is more
+    /// where operators look back further than that.
     pub fn changelog(&self, size: Timestamp) -> TopicConfig {
-        let retention = self.retention.saturating_add(size.max(DAY));
+        let more = size.max(DAY).max(self.look_back.saturating_mul(2));
+        let retention = self.retention.saturating_add(more);
         TopicConfig {
             cleanup_policy: match self.duplicates {
                 true => CleanupPolicy::Delete,

@@ -31,6 +31,19 @@ impl<K: Data, V: Data> WindowedStore<K, V, Session> {
         self.value(key, session.start, session.end)
     }
 
+    /// As [`WindowStore::look_up`](super::WindowStore::look_up).
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn look_up(
+        &mut self,
+        key: &K,
+        session: Window,
+        drains: bool,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
+        self.value_seen(key, (session.start, session.end), drains)
+    }
+
     /// Sets the value of a session; `None` deletes it. Answers whether the store took it: it does
     /// not if the session has expired.
     ///

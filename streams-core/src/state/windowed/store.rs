@@ -28,6 +28,10 @@ impl<K: Data, V: Data, W: WindowKind> Store for WindowedStore<K, V, W> {
     }
 
     fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        if let Some(look_back) = &mut self.look_back {
+            look_back.seal();
+            self.expire();
+        }
         let cache = match &mut self.entries {
             Entries::Ordered(cache) => cache,
             Entries::Points(points) => return points.store.cache_mut().seal(changelog),
@@ -52,7 +56,17 @@ impl<K: Data, V: Data, W: WindowKind> Store for WindowedStore<K, V, W> {
 
     fn advance_time(&mut self, to: Timestamp) {
         self.time = self.time.max(to);
-        self.expire();
+        self.expire_at_once();
+    }
+
+    fn further_times(&self) -> &[Timestamp] {
+        self.look_back.as_ref().map_or(&[], |look_back| look_back.times())
+    }
+
+    fn resume_further_times(&mut self, times: &[Timestamp]) {
+        if let Some(look_back) = &mut self.look_back {
+            look_back.resume(times);
+        }
     }
 
     fn expiry(&self) -> Option<Expiry> {

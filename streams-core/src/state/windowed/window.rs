@@ -9,7 +9,7 @@ use super::{Entries, Fixed, WindowedOptions, WindowedStore};
 use crate::error::StateError;
 use crate::record::Data;
 use crate::serde::DynSerde;
-use crate::state::{Store, StoreEngine};
+use crate::state::StoreEngine;
 
 impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
     /// A store over `engine`, which must be restored before the first access; its windows are `size`
@@ -31,6 +31,22 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
     /// [`StateError`].
     pub fn get(&mut self, key: &K, start: Timestamp) -> Result<Option<(V, Timestamp)>, StateError> {
         self.value(key, start, start)
+    }
+
+    /// As [`get`](super::WindowStore::get), for an operator that is told of updates late: what has expired
+    /// is found too, as far as the store [looks back](WindowedOptions::look_back). `drains`: it is told
+    /// as caches are drained ([`StoreAccess::drains`](crate::processor::StoreAccess::drains)), so that
+    /// it needs all that could be found at the last seal.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn look_up(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        drains: bool,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
+        self.value_seen(key, (start, start), drains)
     }
 
     /// Sets the value of a key in a window; `None` deletes it. Answers whether the store took it: it
@@ -60,7 +76,7 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
         start: Timestamp,
         change: impl FnOnce(&mut Option<V>, Option<Timestamp>) -> Timestamp,
     ) -> Result<bool, StateError> {
-        self.advance_time(start);
+        self.observe(start);
         if !self.is_live(start) {
             return Ok(false);
         }
