@@ -206,15 +206,30 @@ impl<K: Data + Eq + Hash, L: Data, R: Data, O: Data> Join<K, L, R, O> {
         let Self { names: Names { merge, this, other }, kind, left, right, .. } = self;
         builder.copartition(plan.topics());
         let (parents, sends_old) = (plan.parents(), plan.sends_old_values());
+        let with_itself = !left.stores.is_disjoint(&right.stores);
 
         let join = self.join.clone();
         let parent = parents[0].clone();
-        builder.add(side(this, parent, join, right, *kind == Kind::Inner, sends_old))?;
+        builder.add(side(
+            this,
+            parent,
+            join,
+            right,
+            (*kind == Kind::Inner, with_itself),
+            sends_old,
+        ))?;
         let join = self.join.clone();
         let join: Arc<JoinTables<K, R, L, O>> =
             Arc::new(move |key: &K, right: Option<&R>, left: Option<&L>| join(key, left, right));
         let parent = parents[1].clone();
-        builder.add(side(other, parent, join, left, *kind != Kind::Outer, sends_old))?;
+        builder.add(side(
+            other,
+            parent,
+            join,
+            left,
+            (*kind != Kind::Outer, with_itself),
+            sends_old,
+        ))?;
 
         let sides = vec![this.clone(), other.clone()];
         match &self.store {
@@ -238,7 +253,7 @@ fn side<K: Data, T: Data, X: Data, O: Data>(
     parent: String,
     join: Arc<JoinTables<K, T, X, O>>,
     other: &Side<K, X>,
-    needs_other: bool,
+    (needs_other, is_with_itself): (bool, bool),
     sends_old_values: bool,
 ) -> NodeSpec {
     let getter = other.getter.clone();
@@ -246,6 +261,7 @@ fn side<K: Data, T: Data, X: Data, O: Data>(
         join: join.clone(),
         other: LookUp::new(&getter),
         needs_other,
+        is_with_itself,
         sends_old_values,
     };
     NodeSpec::processor(name, vec![parent], make).with_stores(&other.stores)

@@ -18,7 +18,17 @@ pub(crate) struct TableJoin<K, T, X, O> {
     pub(crate) other: LookUp<K, X>,
     /// Without a value of the other table there neither is nor was a result.
     pub(crate) needs_other: bool,
+    /// The tables stand in the same store: a row of one goes with that of the other, in silence as in
+    /// Kafka.
+    pub(crate) is_with_itself: bool,
     pub(crate) sends_old_values: bool,
+}
+
+impl<K, T, X, O> TableJoin<K, T, X, O> {
+    /// Whether it has to tell of a row that both tables deleted at once.
+    fn tells_deletions(&self) -> bool {
+        self.needs_other && !self.is_with_itself
+    }
 }
 
 impl<K: Data, T: Data, X: Data, O: Data> Processor for TableJoin<K, T, X, O> {
@@ -47,7 +57,10 @@ impl<K: Data, T: Data, X: Data, O: Data> Processor for TableJoin<K, T, X, O> {
                 Some(value)
             }
             // Neither side finds the other any more, and there may be a result of both.
-            None if new.is_none() && self.needs_other && self.other.is_deleted_too(&key, cx)? => {
+            None if new.is_none()
+                && self.tells_deletions()
+                && self.other.is_deleted_too(&key, cx)? =>
+            {
                 None
             }
             None if self.needs_other || (new.is_none() && old.is_none()) => return Ok(()),
