@@ -53,6 +53,12 @@ pub enum Place {
         /// The time of the call that failed.
         timestamp: Timestamp,
     },
+    /// The entry of this number, of all that the task ever let go when it went on with what one record,
+    /// committed before, lets go.
+    GoingOn {
+        /// Its number.
+        entry: i64,
+    },
     /// A call by the wall clock, which does not come again: only the letters are to be written.
     WallClock,
 }

@@ -75,6 +75,17 @@ pub trait Processor: Send + 'static {
         Ok(())
     }
 
+    /// There is room again after a commit: go on with what was stopped because [`Context::let_go`] said so.
+    /// Also called once when a task is opened, before its first record: what was unended at the last
+    /// commit is to be known from stores, or from a [`Bookmark`](super::Bookmark). Does nothing where
+    /// nothing is unended.
+    ///
+    /// # Errors
+    /// As [`Processor::process`].
+    fn go_on(&mut self, _cx: &mut Context<'_, Self::KOut, Self::VOut>) -> Result<(), ProcessError> {
+        Ok(())
+    }
+
     /// A schedule of this processor is due; `timestamp` is the present time of its kind.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod async_node;
 mod blame;
 mod children;
 mod fixed_key;
+mod going_on;
 mod node;
 mod sink;
 mod source;
@@ -25,6 +26,7 @@ pub use async_node::{AsyncCall, AsyncNode, AsyncOptions};
 pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
+pub use going_on::Bookmark;
 pub use node::ProcessorNode;
 pub use sink::{Partitioner, Partitions, SinkNode, Target, TopicChooser};
 pub use source::{Source, SourceNode};
@@ -50,6 +52,9 @@ pub enum Signal {
     BeforeSeal,
     /// Calls have ended, or may be overdue: forward what is due.
     Release,
+    /// There is room again for what was stopped: go on with it. Unlike the others it comes to children
+    /// before their parents, and what is behind one that has stopped again does nothing.
+    GoOn,
     /// A schedule is due.
     Punctuate {
         /// Which schedule of the task.

@@ -63,7 +63,13 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
     }
 
     fn signal(&mut self, signal: &Signal, task: &mut TaskCore) {
-        if task.has_failed() {
+        let upwards = *signal == Signal::GoOn;
+        if upwards {
+            self.children.signal(signal, task);
+        }
+        // What is further down has not come to its end.
+        let waits = upwards && task.is_unended();
+        if task.has_failed() || waits {
             return;
         }
         let (children, schedules) = (&mut self.children, &mut self.schedules);
@@ -71,6 +77,7 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
         let blame = Blame::on(&self.name);
         let result = match *signal {
             Signal::BeforeSeal => self.processor.before_seal(&mut cx),
+            Signal::GoOn => self.processor.go_on(&mut cx),
             Signal::Release => Ok(()),
             Signal::Punctuate { schedule, timestamp } => {
                 match cx.schedules.iter().find(|own| own.number == schedule).copied() {
@@ -81,7 +88,9 @@ impl<P: Processor> Push<P::KIn, P::VIn> for ProcessorNode<P> {
         };
         blame.lift();
         self.check(result, task);
-        self.children.signal(signal, task);
+        if !upwards {
+            self.children.signal(signal, task);
+        }
     }
 }
 

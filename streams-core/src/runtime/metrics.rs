@@ -46,14 +46,22 @@ pub(super) struct Counters {
 pub(super) struct Tally {
     pub(super) processed: usize,
     pub(super) consumed: usize,
+    /// Entries that tasks have let go when they went on.
+    pub(super) gone_on: usize,
     pub(super) dropped: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
+    /// What there is to be blamed if a commit fails: records, and entries that were let go.
+    pub(super) fn causes(&self) -> usize {
+        self.processed + self.gone_on
+    }
+
     /// Part of the generation is of no effect.
     pub(super) fn take_back(&mut self, part: &Self) {
         self.processed -= part.processed;
         self.consumed -= part.consumed;
+        self.gone_on -= part.gone_on;
     }
 }
 

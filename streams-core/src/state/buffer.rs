@@ -2,7 +2,8 @@
 //!
 //! Unmatched records of a join wait until no partner can come any more, results of windows until they
 //! are final, records for a table to catch up. Entries of different classes wait for different times;
-//! [`BufferStore::drain`] takes them out in the order of (time, class, key bytes, arrival).
+//! [`BufferStore::due`] finds them in the order of (time, class, key bytes), and [`BufferStore::take`]
+//! takes them out.
 //!
 //! In the engine and in the changelog, which is compacted, there is one entry for each class, time and
 //! key (numbers are big-endian):
@@ -48,12 +49,28 @@ pub struct Buffered<K, V> {
     pub timestamp: Timestamp,
 }
 
+/// Entries of one time, class and key that were found, and are still there.
+#[derive(Debug)]
+pub struct Due {
+    key: Bytes,
+    value: Bytes,
+    timestamp: Timestamp,
+}
+
+impl Due {
+    /// Its place in the order.
+    fn place(&self) -> (Timestamp, &[u8], &[u8]) {
+        let (head, key) = self.key.split_at(HEAD.min(self.key.len()));
+        (time_of(&self.key), &head[..head.len().min(1)], key)
+    }
+}
+
 /// See the module.
 pub struct BufferStore<K, V> {
     codec: EntryCodec<K, V>,
     cache: OrderedCache,
-    /// By class: no entry is older. What is not there is not known yet.
-    oldest: BTreeMap<u8, Timestamp>,
+    /// By class: no entry has a key before this. What is not there is not known yet.
+    first: BTreeMap<u8, Bytes>,
     scratch: Vec<u8>,
 }
 
@@ -69,7 +86,7 @@ impl<K: Data, V: Data> BufferStore<K, V> {
         Self {
             codec: EntryCodec::new(name, key_serde, value_serde),
             cache: OrderedCache::new(name, engine, time_of, logged, false),
-            oldest: BTreeMap::new(),
+            first: BTreeMap::new(),
             scratch: Vec::new(),
         }
     }
@@ -89,8 +106,9 @@ impl<K: Data, V: Data> BufferStore<K, V> {
         let length = u32::try_from(length).map_err(|_| self.corrupt("a value above 4 GiB"))?;
         bytes[length_at..length_at + LENGTH].copy_from_slice(&length.to_be_bytes());
         self.cache.put(&self.scratch, Some(bytes.into()), entry.timestamp)?;
-        let oldest = self.oldest(entry.class)?;
-        self.oldest.insert(entry.class, oldest.min(entry.time));
+        if let Some(first) = self.first.get_mut(&entry.class).filter(|f| self.scratch[..] < f[..]) {
+            *first = Bytes::copy_from_slice(&self.scratch);
+        }
         Ok(())
     }
 
@@ -111,22 +129,89 @@ impl<K: Data, V: Data> BufferStore<K, V> {
     /// # Errors
     /// [`StateError`].
     pub fn oldest(&mut self, class: u8) -> Result<Timestamp, StateError> {
-        if let Some(oldest) = self.oldest.get(&class) {
-            return Ok(*oldest);
+        if let Some(first) = self.first.get(&class) {
+            return Ok(time_of(first));
         }
-        let mut oldest = Timestamp::MAX;
+        let mut first = Bytes::copy_from_slice(&head(class, Timestamp::MAX));
         self.cache.visit(&[class], None, Timestamp::MIN, |key, _, _| {
             if key.first() == Some(&class) {
-                oldest = time_of(key);
+                first = Bytes::copy_from_slice(key);
             }
             ControlFlow::Break(())
         })?;
-        self.oldest.insert(class, oldest);
+        let oldest = time_of(&first);
+        self.first.insert(class, first);
         Ok(oldest)
     }
 
-    /// Takes out the entries of some classes, each with the time that its entries must be earlier
-    /// than. Stops after those of `most` keys, if that is before the end.
+    /// Finds the entries of some classes, each with the time that its entries must be earlier than, in
+    /// their order; stops after those of `most` keys, if that is before the end. Whoever asks either
+    /// [takes](BufferStore::take) them all, or says which he has [not taken](BufferStore::not_taken).
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn due(&mut self, due: &[(u8, Timestamp)], most: usize) -> Result<Vec<Due>, StateError> {
+        let mut found = Vec::new();
+        for &(class, before) in due {
+            let oldest = self.oldest(class)?;
+            if oldest >= before {
+                continue;
+            }
+            let to = head(class, before);
+            let from = self.first.get(&class).cloned().unwrap_or_default();
+            let listed = found.len();
+            self.cache.visit(&from, Some(&to), oldest, |key, value, timestamp| {
+                found.push(Due {
+                    key: Bytes::copy_from_slice(key),
+                    value: value.clone(),
+                    timestamp,
+                });
+                if found.len() - listed < most {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            let last = found.last().filter(|_| found.len() - listed >= most);
+            let behind = last.map(|last| [&last.key[..], &[0]].concat());
+            self.first.insert(class, behind.unwrap_or(to.to_vec()).into());
+        }
+        found.sort_unstable_by(|a, b| a.place().cmp(&b.place()));
+        for beyond in found.iter().skip(most).rev() {
+            self.not_taken(beyond);
+        }
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// Takes out what was found: the entries of one time, class and key, in the order of their arrival.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn take(&mut self, found: &Due) -> Result<Vec<Buffered<K, V>>, StateError> {
+        let mut taken = Vec::new();
+        self.decode(&found.key, found.value.clone(), &mut taken)?;
+        self.cache.put(&found.key, None, found.timestamp)?;
+        Ok(taken)
+    }
+
+    /// What was found stays, from this one on.
+    pub fn not_taken(&mut self, found: &Due) {
+        let time = time_of(&found.key);
+        for (class, first) in &mut self.first {
+            // Of one time, lower classes come first.
+            let stays = match found.key.first() {
+                Some(its) if its == class => found.key.clone(),
+                Some(its) if its > class => head(*class, time.saturating_add(1)).to_vec().into(),
+                _ => head(*class, time).to_vec().into(),
+            };
+            if stays < *first {
+                *first = stays;
+            }
+        }
+    }
+
+    /// Takes out what [`BufferStore::due`] finds.
     ///
     /// # Errors
     /// [`StateError`].
@@ -135,37 +220,9 @@ impl<K: Data, V: Data> BufferStore<K, V> {
         due: &[(u8, Timestamp)],
         most: usize,
     ) -> Result<Vec<Buffered<K, V>>, StateError> {
-        let mut taken = Vec::new();
-        for &(class, before) in due {
-            let oldest = self.oldest(class)?;
-            if oldest >= before {
-                continue;
-            }
-            let mut left = most;
-            let (from, to) = (head(class, oldest), head(class, before));
-            self.cache.visit(&from, Some(&to), oldest, |key, value, timestamp| {
-                taken.push((Bytes::copy_from_slice(key), value.clone(), timestamp));
-                left = left.saturating_sub(1);
-                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            self.oldest.insert(class, before);
-        }
-        taken.sort_unstable_by(|(a, ..), (b, ..)| {
-            let order = |key: &Bytes| (time_of(key), key.first().copied());
-            (order(a), a.get(HEAD..)).cmp(&(order(b), b.get(HEAD..)))
-        });
-        taken.truncate(most);
-        if let Some((last, ..)) = taken.last().filter(|_| taken.len() == most) {
-            // What is left, of whichever class, comes behind it.
-            let last = time_of(last);
-            for (class, _) in due {
-                self.oldest.entry(*class).and_modify(|oldest| *oldest = last.min(*oldest));
-            }
-        }
-        let mut drained = Vec::with_capacity(taken.len());
-        for (key, value, timestamp) in taken {
-            self.decode(&key, value, &mut drained)?;
-            self.cache.put(&key, None, timestamp)?;
+        let mut drained = Vec::new();
+        for found in self.due(due, most)? {
+            drained.extend(self.take(&found)?);
         }
         Ok(drained)
     }

@@ -23,7 +23,7 @@ mod versioned;
 mod windowed;
 mod windowed_keys;
 
-pub use buffer::{BufferStore, Buffered};
+pub use buffer::{BufferStore, Buffered, Due};
 pub use change_buffer::{ChangeBuffer, Waiting};
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
 pub use entry_codec::{KeyValueFormat, TopicFormat};

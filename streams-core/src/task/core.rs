@@ -8,6 +8,7 @@ use std::task::Waker;
 use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 
 use super::calls::{Calls, Held, Origin};
+use super::going_on::GoingOn;
 use super::trace::Trace;
 use super::{Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
@@ -87,6 +88,7 @@ pub struct TaskCore {
     operator_times: Vec<(String, Timestamp)>,
     /// What the times of operators and stores were at the last seal.
     sealed_times: Vec<Timestamp>,
+    pub(super) going_on: GoingOn,
     wall_clock: Timestamp,
     commit_requested: bool,
     trace: Option<Box<Trace>>,
@@ -146,6 +148,7 @@ impl TaskCore {
             stream_time: -1,
             operator_times: Vec::new(),
             sealed_times: Vec::new(),
+            going_on: GoingOn::default(),
             wall_clock: 0,
             commit_requested: false,
             trace: None,
@@ -201,7 +204,8 @@ impl TaskCore {
     /// Tells where the wall clock stands when the task starts; stream time is known by then.
     pub fn start(&mut self, wall_clock: Timestamp) {
         self.wall_clock = wall_clock;
-        self.schedules.start(wall_clock, self.stream_time);
+        let punctuated = self.start_punctuated();
+        self.schedules.start(wall_clock, punctuated);
     }
 
     /// Where the time of a kind stands.
@@ -451,15 +455,17 @@ impl TaskCore {
 
     /// Whether the times of operators and stores have moved since the last seal.
     pub fn times_moved(&mut self) -> bool {
-        let operators = self.operator_times.iter().map(|(_, time)| *time);
-        let stores = self.stores.iter_mut().map(|store| store.time());
-        operators.chain(stores).ne(self.sealed_times.iter().copied())
+        let Self { operator_times, stores, going_on, sealed_times, .. } = self;
+        let operators = operator_times.iter().map(|(_, time)| *time);
+        let stores = stores.iter_mut().map(|store| store.time());
+        operators.chain(going_on.marks()).chain(stores).ne(sealed_times.iter().copied())
     }
 
     /// The times of operators and stores are as they will be committed.
     pub fn times_sealed(&mut self) {
         self.sealed_times.clear();
         self.sealed_times.extend(self.operator_times.iter().map(|(_, time)| *time));
+        self.sealed_times.extend(self.going_on.marks());
         self.sealed_times.extend(self.stores.iter_mut().map(|store| store.time()));
     }
 
@@ -475,10 +481,11 @@ impl TaskCore {
                 times.add(&further_time(store.name(), number), *time);
             }
         }
+        self.add_marks(&mut times);
         times
     }
 
-    /// Sets the times of operators and stores to what they were at a commit.
+    /// Sets the times of operators and stores, and bookmarks, to what they were at a commit.
     pub fn resume(&mut self, times: &OwnTimes) {
         for (name, time) in &mut self.operator_times {
             *time = times.get(name).unwrap_or(*time);
@@ -491,6 +498,7 @@ impl TaskCore {
             let further: Vec<_> = (0..store.further_times().len()).map_while(further).collect();
             store.resume_further_times(&further);
         }
+        self.resume_marks(times);
         self.times_sealed();
     }
 

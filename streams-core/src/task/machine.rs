@@ -26,6 +26,19 @@ pub struct Task {
     /// What is still to be left out, and what this generation has left out.
     to_leave_out: Vec<LeftOut>,
     left_out: Vec<Place>,
+    /// Whether it was opened and has not gone on yet with what was unended at its last commit.
+    fresh: bool,
+}
+
+/// What a generation that cannot be committed consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Of the last record that was processed.
+    Record,
+    /// Of the last entry that was let go when going on.
+    Entry,
+    /// Of neither.
+    Unknown,
 }
 
 /// A store of a task, seen from its changelog.
@@ -83,6 +96,7 @@ impl Task {
             processed: 0,
             to_leave_out: Vec::new(),
             left_out: Vec::new(),
+            fresh: true,
         }
     }
 
@@ -143,19 +157,71 @@ impl Task {
     /// # Errors
     /// [`ProcessError::DeadLetter`].
     pub fn leave_out(&mut self, what: LeftOut) -> Result<(), ProcessError> {
-        if what.place == Place::WallClock {
-            self.core.leave_out(what.stage, &what.letters)?;
-            self.left_out.push(what.place);
-        } else {
-            self.to_leave_out.push(what);
+        match what.place {
+            Place::WallClock => {
+                self.core.leave_out(what.stage, &what.letters)?;
+                self.left_out.push(what.place);
+            }
+            Place::GoingOn { .. } => self.core.leave_entry_out(what),
+            Place::Record(..) | Place::StreamTime { .. } => self.to_leave_out.push(what),
         }
         Ok(())
     }
 
-    /// Whether something was left out, so that the generation should be sealed before it goes on: what
-    /// was replayed in vain need not be replayed again for the next record that fails.
-    pub fn wants_seal(&self) -> bool {
+    /// Whether the generation should be sealed before the task goes on: because something was left out
+    /// (what was replayed in vain need not be replayed again for the next record that fails), or because
+    /// there is no room for the rest of what a record lets go.
+    pub fn wants_seal(&mut self) -> bool {
         !self.left_out.is_empty()
+            || !self.core.entries_left_out().is_empty()
+            || (self.core.is_unended() && !self.core.is_full() && !self.core.has_room())
+    }
+
+    /// Whether what one record lets go has not come to its end.
+    pub fn is_unended(&self) -> bool {
+        self.core.is_unended()
+    }
+
+    /// How many entries it has let go when going on with that, since its beginning.
+    pub fn gone_on(&self) -> u64 {
+        self.core.gone_on().unsigned_abs()
+    }
+
+    /// Tells how many bytes of outputs it may add to the generation, beside those that it has, and how
+    /// many entries it may let go when going on. It may exceed both by one entry for each operator.
+    pub fn give_room(&mut self, bytes: usize, entries: usize) {
+        let own = self.output_bytes();
+        self.core.set_room(own.saturating_add(bytes), entries);
+    }
+
+    /// Goes on with what one record lets go, as far as there is room.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn go_on(&mut self) -> Result<(), Halt> {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.go_on_some()));
+        self.settle_panic(caught)
+    }
+
+    fn go_on_some(&mut self) -> Result<(), Halt> {
+        if !self.must_go_on() || !self.core.has_room() {
+            return Ok(());
+        }
+        self.fresh = false;
+        self.core.begin_going_on();
+        let gone_on = self.signal(&Signal::GoOn);
+        self.core.end_going_on(gone_on.is_err());
+        if let Err(error) = gone_on {
+            self.settle(error)?;
+        }
+        // What the record would have called.
+        self.punctuate_due(PunctuationKind::StreamTime, self.core.stream_time())?;
+        Ok(())
+    }
+
+    /// Whether something comes before the next record.
+    pub fn must_go_on(&self) -> bool {
+        self.fresh || self.core.is_unended()
     }
 
     /// Processes up to `max` records; answers how many there were. The partition whose next record
@@ -174,9 +240,10 @@ impl Task {
         while done < max && !self.wants_seal() {
             if self.core.is_asynchronous() {
                 self.release_some()?;
-                if self.core.is_full() {
-                    break;
-                }
+            }
+            self.go_on_some()?;
+            if self.core.is_full() || self.must_go_on() {
+                break;
             }
             let Some(chosen) = self.choose() else {
                 break;
@@ -283,17 +350,19 @@ impl Task {
         self.core.settle_at(Stage::Processing, error, place)
     }
 
-    /// Asks about an error that shows when the generation is sealed or submitted, and whose cause is
-    /// the last record that was processed, or a punctuation if there was none.
-    pub fn settle_sealing(&mut self, stage: Stage, error: ProcessError, by_record: bool) -> Halt {
-        if by_record {
+    /// Asks about an error that shows when the generation is sealed or submitted.
+    pub fn settle_sealing(&mut self, stage: Stage, error: ProcessError, cause: Cause) -> Halt {
+        if cause == Cause::Record {
             self.core.set_last_source();
         }
         self.core.touch();
         let record = self.core.source();
-        let place = record.clone().map(|source| Place::Record(source.partition, source.offset));
-        let place = place.unwrap_or(Place::WallClock);
-        if self.left_out.contains(&place) {
+        let place = match (record.clone(), cause) {
+            (Some(source), _) => Place::Record(source.partition, source.offset),
+            (None, Cause::Entry) => Place::GoingOn { entry: self.core.gone_on() },
+            (None, _) => Place::WallClock,
+        };
+        if self.left_out.contains(&place) || self.core.entries_left_out().contains(&place) {
             return Halt::fail(record, error); // it was not the cause
         }
         let settled = self.core.settle_at(stage, error.clone(), place);
@@ -352,7 +421,9 @@ impl Task {
 
     fn punctuate_due(&mut self, kind: PunctuationKind, now: Timestamp) -> Result<bool, Halt> {
         let mut any = false;
-        while let Some(schedule) = self.core.schedules_mut().take_due(kind, now) {
+        while !self.must_go_on()
+            && let Some(schedule) = self.core.schedules_mut().take_due(kind, now)
+        {
             any = true;
             let is_it = |place: &Place| match place {
                 Place::StreamTime { schedule: its, timestamp } => {
@@ -377,24 +448,39 @@ impl Task {
             }
             self.core.calling = None;
         }
+        if kind == PunctuationKind::StreamTime && !self.must_go_on() {
+            self.core.has_punctuated();
+        }
         Ok(any)
     }
 
     fn signal(&mut self, signal: &Signal) -> Result<(), ProcessError> {
         self.core.clear_source();
         self.core.drains = matches!(signal, Signal::BeforeSeal);
-        for source in &mut self.sources {
-            source.source.signal(signal, &mut self.core);
-        }
+        let slots = 0..self.core.arena.len();
         // Children were built first, so from the back the arena is in topological order.
-        for slot in (0..self.core.arena.len()).rev() {
-            if let Some(mut node) = self.core.arena[slot].take() {
-                node.signal(signal, &mut self.core);
-                self.core.arena[slot] = Some(node);
-            }
+        if *signal == Signal::GoOn {
+            slots.for_each(|slot| self.signal_slot(slot, signal));
+            self.signal_sources(signal);
+        } else {
+            self.signal_sources(signal);
+            slots.rev().for_each(|slot| self.signal_slot(slot, signal));
         }
         self.core.drains = false;
         self.core.take_error().map_or(Ok(()), Err)
+    }
+
+    fn signal_sources(&mut self, signal: &Signal) {
+        for source in &mut self.sources {
+            source.source.signal(signal, &mut self.core);
+        }
+    }
+
+    fn signal_slot(&mut self, slot: usize, signal: &Signal) {
+        if let Some(mut node) = self.core.arena[slot].take() {
+            node.signal(signal, &mut self.core);
+            self.core.arena[slot] = Some(node);
+        }
     }
 
     /// Whether a commit would have something to say.
@@ -408,9 +494,7 @@ impl Task {
 
     /// Bytes of outputs that wait for the seal, and about how many the seal will add.
     pub fn output_bytes(&mut self) -> usize {
-        let stores = self.core.stores_mut().iter_mut();
-        let unsealed: usize = stores.map(|store| store.unsealed_bytes()).sum();
-        unsealed + self.core.outputs_mut().bytes()
+        self.core.unsealed_bytes()
     }
 
     /// Ends the generation: drains caches through the nodes, encodes what stores have changed, and
@@ -443,6 +527,7 @@ impl Task {
             }
         }
         let stream_time = self.core.stream_time();
+        self.core.note_punctuated();
         let own_times = self.core.own_times();
         let mut offsets = Vec::new();
         // Times that moved without a record, by the wall clock, ride with an offset that did not.
@@ -464,7 +549,8 @@ impl Task {
             let consumed = offsets.iter().find(|(partition, _)| partition == input);
             followed.extend(consumed.map(|(_, at)| (store, at.offset)));
         }
-        let left_out = std::mem::take(&mut self.left_out);
+        let mut left_out = std::mem::take(&mut self.left_out);
+        left_out.extend(self.core.take_entries_left_out());
         Ok(Sealed { batches, offsets, changelogs, followed, left_out })
     }
 }

@@ -8,8 +8,14 @@
 //! it: should one of them be gone, the offset is worth nothing. `<times>` has for each operator and
 //! store with a time of its own 8 hexadecimal digits, the CRC-32C of its name, `=` and that time; with
 //! commas between them.
+//!
+//! Where an operator has ever been in the midst of something at a commit, a field `;<bookmarks>` follows:
+//! for each such operator the checksum of its name, `=`, how often its bookmark has changed (decimal),
+//! `:`, and the bookmark's bytes in hexadecimal; with commas between them. Of the texts of several
+//! partitions the one counts whose bookmark has changed most often.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use broker_api::{Timestamp, TopicId};
@@ -30,9 +36,10 @@ impl OffsetMetadata {
     /// As text, with the topics that the task writes and the times of its operators.
     pub fn encode(self, written: &WrittenTopics, times: &OwnTimes) -> String {
         let Self { partition_time, stream_time } = self;
-        let times = times.0.iter().map(|(name, time)| format!("{name:08x}={time}"));
+        let bookmarks = times.bookmarks();
+        let times = times.times.iter().map(|(name, time)| format!("{name:08x}={time}"));
         let times = times.collect::<Vec<_>>().join(",");
-        format!("1;{partition_time};{stream_time};{};{times}", written.0)
+        format!("1;{partition_time};{stream_time};{};{times}{bookmarks}", written.0)
     }
 
     /// From text. What is not understood counts as nothing: times are then learnt anew.
@@ -53,31 +60,84 @@ impl OffsetMetadata {
     }
 }
 
-/// The times that operators and stores have beside the task's, by the checksum of their names.
+/// The times that operators and stores have beside the task's, and the operators' bookmarks, by the
+/// checksum of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnTimes(BTreeMap<u32, Timestamp>);
+pub struct OwnTimes {
+    times: BTreeMap<u32, Timestamp>,
+    bookmarks: BTreeMap<u32, Marked>,
+}
+
+/// What an operator has to remember, and how often it has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marked {
+    pub(super) changes: i64,
+    pub(super) bytes: Vec<u8>,
+}
 
 impl OwnTimes {
     /// Adds the time of the operator or store of this name.
     pub fn add(&mut self, name: &str, time: Timestamp) {
-        self.0.insert(name_crc(name), time);
+        self.times.insert(name_crc(name), time);
+    }
+
+    /// Adds the bookmark of this name.
+    pub(super) fn add_bookmark(&mut self, name: &str, marked: Marked) {
+        self.bookmarks.insert(name_crc(name), marked);
+    }
+
+    /// The bookmark of this name.
+    pub(super) fn bookmark(&self, name: &str) -> Option<&Marked> {
+        self.bookmarks.get(&name_crc(name))
+    }
+
+    /// The bookmarks as a field of their own, if there are any.
+    fn bookmarks(&self) -> String {
+        let mut text = String::new();
+        for (name, Marked { changes, bytes }) in &self.bookmarks {
+            text.push(if text.is_empty() { ';' } else { ',' });
+            // Writing to a string does not fail.
+            let _ = write!(text, "{name:08x}={changes}:");
+            for byte in bytes {
+                let _ = write!(text, "{byte:02x}");
+            }
+        }
+        text
     }
 
     /// The time of this name.
     pub fn get(&self, name: &str) -> Option<Timestamp> {
-        self.0.get(&name_crc(name)).copied()
+        self.times.get(&name_crc(name)).copied()
     }
 
-    /// Takes over the times in the metadata of a committed offset, where they are later.
+    /// Takes over the times in the metadata of a committed offset, and the bookmarks, where they are
+    /// later.
     pub fn advance_to(&mut self, metadata: &str) {
         let times = field(metadata, 3).unwrap_or_default();
         for (name, time) in times.split(',').filter_map(|time| time.split_once('=')) {
             if let (Ok(name), Ok(time)) = (u32::from_str_radix(name, 16), time.parse()) {
-                let known = self.0.entry(name).or_insert(time);
+                let known = self.times.entry(name).or_insert(time);
                 *known = time.max(*known);
             }
         }
+        let bookmarks = field(metadata, 4).unwrap_or_default();
+        for (name, marked) in bookmarks.split(',').filter_map(bookmark) {
+            let known = self.bookmarks.entry(name).or_default();
+            if marked.changes > known.changes {
+                *known = marked;
+            }
+        }
     }
+}
+
+/// A bookmark of the text.
+fn bookmark(text: &str) -> Option<(u32, Marked)> {
+    let (name, marked) = text.split_once('=')?;
+    let (changes, hex) = marked.split_once(':')?;
+    let name = u32::from_str_radix(name, 16).ok()?;
+    let byte = |at| hex.get(at..at + 2).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+    let bytes = (0..hex.len()).step_by(2).map(byte).collect::<Option<_>>()?;
+    Some((name, Marked { changes: changes.parse().ok()?, bytes }))
 }
 
 /// A field behind the version, if that is known.
@@ -199,5 +259,26 @@ mod tests {
         assert_eq!(later.get("other"), None);
         times.advance_to(&OffsetMetadata::NONE.encode(&WrittenTopics::default(), &later));
         assert_eq!(times, later);
+    }
+
+    #[test]
+    fn the_newest_bookmark_counts_and_its_text_stays_as_it_is() {
+        let marked = |changes, bytes: &[u8]| Marked { changes, bytes: bytes.to_vec() };
+        let mut times = OwnTimes::default();
+        times.add("join", 5);
+        times.add_bookmark("join", marked(3, &[0, 255]));
+        times.add_bookmark("x", marked(1, &[]));
+        let written = WrittenTopics::default();
+        let metadata = OffsetMetadata::NONE.encode(&written, &times);
+        assert_eq!(metadata, "1;-1;-1;;d4d33321=5;a93c5f93=1:,d4d33321=3:00ff");
+        let mut later = OwnTimes::default();
+        later.add_bookmark("join", marked(2, b"old"));
+        later.add_bookmark("x", marked(2, b"new"));
+        for text in [&*metadata, "1;1;2;;;d4d33321=9:0g,d4d33321=9:000,d4d33321=x:00,,5"] {
+            later.advance_to(text);
+        }
+        assert_eq!(later.bookmark("join"), Some(&marked(3, &[0, 255])));
+        assert_eq!(later.bookmark("x"), Some(&marked(2, b"new")));
+        assert_eq!(later.bookmark("other"), None);
     }
 }

@@ -3,6 +3,7 @@
 pub mod calls;
 mod core;
 mod globals;
+mod going_on;
 mod machine;
 mod metadata;
 mod outputs;
@@ -17,7 +18,7 @@ pub(crate) use self::core::{Bell, no_topic};
 pub use self::core::{TaskCore, TaskSettings, TopicLookup};
 pub use globals::{GlobalStore, Globals, SharedTask};
 pub(crate) use machine::panic_message;
-pub use machine::{Sealed, SealedChangelog, Task, TaskStore};
+pub use machine::{Cause, Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::{OffsetMetadata, OwnTimes, WrittenTopics};
 pub use outputs::{OutputTopic, Outputs};
 pub use record_queue::{HeadTime, RecordQueue};

@@ -17,7 +17,7 @@ use crate::error::ProcessError;
 use crate::failure::{Halt, LeftOut, Stage};
 use crate::processor::PunctuationKind;
 use crate::state::{Store, StoreEngine};
-use crate::task::{Globals, SharedTask, Task, TaskStore, record_text};
+use crate::task::{Cause, Globals, SharedTask, Task, TaskStore, record_text};
 use crate::topology::Topology;
 
 /// What was written to a partition: one record in each batch, and when it came.
@@ -39,9 +39,12 @@ pub(super) struct Driver {
     now: Timestamp,
     /// Of tasks that are processed again: what they leave out.
     left_out: Vec<(TaskId, LeftOut)>,
-    /// Records processed since the last commit, and the task of the last one.
+    /// Records processed since the last commit, entries let go when going on, and the task of the last of
+    /// them.
     uncommitted: usize,
+    gone_on: usize,
     last: Option<TaskId>,
+    pub(super) commits: u64,
     /// After every record there is a commit, until what waits is done.
     careful: bool,
     /// What committed records have left out, by reason.
@@ -70,7 +73,9 @@ impl Driver {
             now,
             left_out: Vec::new(),
             uncommitted: 0,
+            gone_on: 0,
             last: None,
+            commits: 0,
             careful: false,
             dropped: BTreeMap::new(),
             trace: None,
@@ -85,7 +90,7 @@ impl Driver {
         self.tasks.clear();
         self.globals.clear();
         self.inputs.clear();
-        self.uncommitted = 0;
+        (self.uncommitted, self.gone_on) = (0, 0);
         for id in self.opener.global_tasks() {
             let task =
                 self.opener.open(id, Globals::default(), &BTreeMap::new(), &self.logs, self.now)?;
@@ -176,7 +181,9 @@ impl Driver {
     }
 
     fn work(&mut self) -> Result<(), TestDriverError> {
-        while let Some((partition, id, batch)) = self.next() {
+        loop {
+            self.go_on()?;
+            let Some((partition, id, batch)) = self.next() else { break };
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let end = batch.next_offset();
             task.core_mut().set_wall_clock(self.now);
@@ -185,6 +192,7 @@ impl Driver {
                 queue.add(vec![batch.clone()], end, true);
             }
             (self.last, self.uncommitted) = (Some(id), self.uncommitted + 1);
+            task.give_room(self.opener.settings.seal_bytes.max(1), usize::MAX);
             let processed = task.process(1);
             let asked = task.core_mut().take_commit_request() || task.wants_seal();
             if let Some(trace) = &mut self.trace {
@@ -199,6 +207,42 @@ impl Driver {
             }
         }
         self.careful = false;
+        Ok(())
+    }
+
+    /// Goes on with what one record lets go until nothing is unended, with a commit after each part.
+    fn go_on(&mut self) -> Result<(), TestDriverError> {
+        let TestDriverSettings { caching, seal_bytes, crash_between_parts, .. } =
+            self.opener.settings;
+        let unended = |tasks: &BTreeMap<TaskId, Task>| {
+            tasks.iter().find(|(_, task)| task.must_go_on()).map(|(id, _)| *id)
+        };
+        while let Some(id) = unended(&self.tasks) {
+            if crash_between_parts && self.tasks.get(&id).is_some_and(Task::is_unended) {
+                self.open()?;
+            }
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            task.core_mut().set_wall_clock(self.now);
+            task.core_mut().set_tracing(self.trace.is_some());
+            task.give_room(seal_bytes.max(1), if self.careful { 1 } else { usize::MAX });
+            let before = task.gone_on();
+            let gone_on = task.release().and_then(|_| task.go_on());
+            self.gone_on += (task.gone_on() - before) as usize;
+            if task.gone_on() > before {
+                self.last = Some(id);
+            }
+            let asked = task.wants_seal() || self.careful;
+            let uncommitted = task.has_uncommitted();
+            if let Some(trace) = &mut self.trace {
+                trace.push_str(&task.core_mut().take_trace());
+            }
+            match gone_on {
+                Ok(()) if uncommitted && !caching => self.seal(id)?,
+                Ok(()) if uncommitted && asked => self.seal_all()?,
+                Ok(()) => {}
+                Err(halt) => self.halted(id, halt)?,
+            }
+        }
         Ok(())
     }
 
@@ -232,14 +276,14 @@ impl Driver {
                 return Ok(()); // all tasks are opened anew
             }
         }
-        self.uncommitted = 0;
+        (self.uncommitted, self.gone_on) = (0, 0);
         Ok(())
     }
 
     /// Commits what one task has done.
     fn seal(&mut self, id: TaskId) -> Result<(), TestDriverError> {
         if self.try_seal(id)? {
-            self.uncommitted = 0;
+            (self.uncommitted, self.gone_on) = (0, 0);
         }
         Ok(())
     }
@@ -265,6 +309,7 @@ impl Driver {
         for (reason, count) in task.core_mut().take_dropped() {
             *self.dropped.entry(reason).or_default() += count;
         }
+        self.commits += 1;
         write_stores(task)?;
         self.left_out.retain(|(of, what)| *of != id || !sealed.left_out.contains(&what.place));
         self.committed.extend(sealed.offsets);
@@ -287,7 +332,7 @@ impl Driver {
                 self.left_out.push((id, what));
                 self.open()?;
                 // Punctuations by the wall clock that were left out have letters already.
-                if self.tasks.values().any(Task::wants_seal) { self.seal_all() } else { Ok(()) }
+                if self.tasks.values_mut().any(Task::wants_seal) { self.seal_all() } else { Ok(()) }
             }
         }
     }
@@ -297,14 +342,18 @@ impl Driver {
         if !error.is_of_processing() {
             return Err(TestDriverError::Process(error));
         }
-        if self.uncommitted > 1 {
-            self.careful = true;
-            return self.open();
-        }
-        let by_record = self.uncommitted == 1;
-        let id = self.last.filter(|_| by_record).unwrap_or(id);
+        let cause = match (self.uncommitted, self.gone_on) {
+            (0, 0) => Cause::Unknown,
+            (1, 0) => Cause::Record,
+            (0, 1) => Cause::Entry,
+            _ => {
+                self.careful = true;
+                return self.open();
+            }
+        };
+        let id = self.last.filter(|_| cause != Cause::Unknown).unwrap_or(id);
         let Some(task) = self.tasks.get_mut(&id) else { return Ok(()) };
-        let halt = task.settle_sealing(Stage::Processing, error, by_record);
+        let halt = task.settle_sealing(Stage::Processing, error, cause);
         self.halted(id, halt)
     }
 
@@ -312,10 +361,14 @@ impl Driver {
         let by = Timestamp::try_from(by.as_millis()).unwrap_or(Timestamp::MAX);
         self.now = self.now.saturating_add(by);
         for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.go_on()?;
+            let seal_bytes = self.opener.settings.seal_bytes.max(1);
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.core_mut().set_wall_clock(self.now);
+            task.give_room(seal_bytes, usize::MAX);
             match task.punctuate(PunctuationKind::WallClock, self.now) {
                 Ok(_) if !self.opener.settings.caching => self.seal(id)?,
+                Ok(_) if task.wants_seal() => self.seal_all()?,
                 Ok(_) => {}
                 Err(halt) => self.halted(id, halt)?,
             }

@@ -70,6 +70,13 @@ pub struct TestDriverSettings {
     pub caching: bool,
     /// How long a call of an async operator may take, in real time. Default: 30 s.
     pub call_patience: Duration,
+    /// Bytes of outputs, of changes in stores too, after which there is a commit in the midst of what one
+    /// record lets go (of windows that close, for instance), as there is in an application. What comes
+    /// out is the same. Default: no limit.
+    pub seal_bytes: usize,
+    /// Whether the application ends without having been asked, and starts again, after each commit in the
+    /// midst of what one record lets go. Default: no.
+    pub crash_between_parts: bool,
 }
 
 impl Default for TestDriverSettings {
@@ -81,6 +88,8 @@ impl Default for TestDriverSettings {
             partitions: 1,
             caching: false,
             call_patience: Duration::from_secs(30),
+            seal_bytes: usize::MAX,
+            crash_between_parts: false,
         }
     }
 }
@@ -209,6 +218,11 @@ impl TopologyTestDriver {
     /// [`TestDriverError::Process`].
     pub fn commit(&self) -> Result<(), TestDriverError> {
         self.borrow().commit()
+    }
+
+    /// How many commits there were, of each task one.
+    pub fn commits(&self) -> u64 {
+        self.borrow().commits
     }
 
     /// The application ends without having been asked, and starts again: what is not committed is

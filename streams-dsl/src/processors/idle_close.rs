@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use streams_core::processor::{Context, InitContext, OperatorTime, PunctuationKind, StoreHandle};
-use streams_core::state::{WindowKind, WindowedStore};
+use streams_core::processor::{Context, InitContext, OperatorTime, PunctuationKind};
+use streams_core::state::WindowKind;
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Windowed};
 
-use super::window_updates::emit_closed;
+use super::closing::Closing;
 
 /// How often it is looked whether nothing has come for too long, unless that is a shorter time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,8 +42,8 @@ impl IdleClose {
     pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
         &mut self,
         now: i64,
-        store: StoreHandle<WindowedStore<K, A, W>>,
-        (stream_time, emitted): (OperatorTime, OperatorTime),
+        closing: Closing<K, A, W>,
+        stream_time: OperatorTime,
         closed_after: i64,
         cx: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessError> {
@@ -55,10 +55,10 @@ impl IdleClose {
         }
         let time = then.saturating_add(idle_for).max(known);
         let closed = time.saturating_sub(closed_after);
-        let from = cx.operator_time(emitted).saturating_add(1);
-        if !cx.store(store).find_by_time(from, closed, None, 1)?.is_empty() {
+        let from = cx.operator_time(closing.emitted).saturating_add(1);
+        if !cx.store(closing.store).find_by_time(from, closed, None, 1)?.is_empty() {
             *cx.operator_time(stream_time) = time;
-            emit_closed(store, emitted, closed, &Headers::default(), cx)?;
+            closing.emit(closed, &Headers::default(), cx)?;
         }
         Ok(())
     }

@@ -2,12 +2,14 @@
 
 mod aggregate;
 mod change;
+mod closing;
 mod foreign_key;
 #[cfg(test)]
 mod fuzz_tests;
 mod global_join;
 mod idle_close;
 mod nulls;
+mod rest;
 mod self_join;
 mod session_aggregate;
 mod sliding_aggregate;

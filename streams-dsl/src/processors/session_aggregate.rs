@@ -11,10 +11,11 @@ use std::sync::Arc;
 use streams_core::processor::{
     Context, InitContext, OperatorTime, Processor, Schedule, StoreHandle,
 };
-use streams_core::state::SessionStore;
+use streams_core::state::{Session, SessionStore};
 use streams_core::{BuildError, Change, Data, ProcessError, Record, Window, Windowed};
 
-use super::window_updates::{Forwards, drain, emit_closed};
+use super::closing::Closing;
+use super::window_updates::{Forwards, drain};
 use super::{IdleClose, Nulls};
 use crate::windows::SessionWindows;
 
@@ -43,8 +44,7 @@ pub(crate) type Merge<K, A> = dyn Fn(&K, Option<A>, A) -> Option<A> + Send + Syn
 pub(crate) struct Handles<K, A> {
     store: StoreHandle<SessionStore<K, A>>,
     stream_time: OperatorTime,
-    /// Sessions that end here or earlier have been emitted, if they are on closing.
-    emitted: OperatorTime,
+    closing: Closing<K, A, Session>,
 }
 
 impl<K, A> Clone for Handles<K, A> {
@@ -98,11 +98,10 @@ where
     type VOut = Change<A>;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.handles = Some(Handles {
-            store: cx.store(&self.store)?,
-            stream_time: cx.operator_time(&format!("{}-time", self.times)),
-            emitted: cx.operator_time(&format!("{}-emitted", self.times)),
-        });
+        let store = cx.store(&self.store)?;
+        let stream_time = cx.operator_time(&format!("{}-time", self.times));
+        let closing = Closing::new(store, &self.times, cx);
+        self.handles = Some(Handles { store, stream_time, closing });
         self.idle.map_or(Ok(()), |idle| idle.init(cx))
     }
 
@@ -115,7 +114,7 @@ where
             cx.drop_record("null key");
             return Ok(());
         }
-        let Handles { store, stream_time, emitted } = self.handles()?;
+        let Handles { store, stream_time, closing } = self.handles()?;
         let Record { key, value, timestamp, headers } = record;
         let now = cx.operator_time(stream_time);
         *now = timestamp.max(*now);
@@ -151,7 +150,7 @@ where
             idle.came(cx.wall_clock(), *cx.operator_time(stream_time));
         }
         if self.forwards == Forwards::OnClose {
-            emit_closed(store, emitted, open_since.saturating_sub(1), &headers, cx)?;
+            closing.emit(open_since.saturating_sub(1), &headers, cx)?;
         }
         Ok(())
     }
@@ -162,12 +161,16 @@ where
         now: i64,
         cx: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessError> {
-        let Handles { store, stream_time, emitted } = self.handles()?;
+        let Handles { stream_time, closing, .. } = self.handles()?;
         let closed_after = self.windows.open_for().saturating_add(1);
         match &mut self.idle {
-            Some(idle) => idle.emit_closed(now, store, (stream_time, emitted), closed_after, cx),
+            Some(idle) => idle.emit_closed(now, closing, stream_time, closed_after, cx),
             None => Ok(()),
         }
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_, Windowed<K>, Change<A>>) -> Result<(), ProcessError> {
+        self.handles()?.closing.go_on(cx)
     }
 
     fn before_seal(

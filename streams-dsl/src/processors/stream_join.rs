@@ -3,18 +3,22 @@
 //! Each side keeps its records in a window store and looks for partners in the other's. Both go by
 //! one stream time, which also records without a key or value advance. A record of a left or outer
 //! join that finds no partner waits in a buffer until it can have none any more; it comes out, with
-//! its own time, before the results of the next record that is at stream time.
+//! its own time, before the results of the next record that is at stream time. If so many come out at
+//! once that they take several commits, that record waits in the buffer too, with its partners.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
+use streams_core::processor::{
+    Bookmark, Context, InitContext, OperatorTime, Processor, StoreHandle,
+};
 use streams_core::serde::{DynSerde, Serde};
 use streams_core::state::{BufferStore, Buffered, WindowStore};
 use streams_core::{BuildError, Data, Headers, ProcessError, Record, SerdeError};
 
 use super::Nulls;
+use super::rest::Rest;
 use crate::windows::JoinWindows;
 
 /// Keeps the records of one side for the other.
@@ -72,6 +76,10 @@ pub(crate) enum Side<L, R> {
 /// Right before left: that is the order in which records of one time come out.
 pub(crate) const RIGHT: u8 = 0;
 pub(crate) const LEFT: u8 = 1;
+
+/// Records of either side, each with its partners: their results come when all unmatched records that they
+/// let go have come out. The time is their number.
+const LATER: u8 = 2;
 
 /// A byte for the side, then the value.
 pub(crate) struct SideSerde<L, R> {
@@ -138,6 +146,7 @@ pub(crate) trait JoinSide<L, R>: Send + 'static {
         other: Option<&'a Self::Other>,
     ) -> (Option<&'a L>, Option<&'a R>);
     fn side(value: Self::This) -> Side<L, R>;
+    fn other(value: Self::Other) -> Side<L, R>;
 }
 
 /// The left side.
@@ -153,6 +162,9 @@ impl<L: Data, R: Data> JoinSide<L, R> for LeftSide {
     fn side(value: L) -> Side<L, R> {
         Side::Left(value)
     }
+    fn other(value: R) -> Side<L, R> {
+        Side::Right(value)
+    }
 }
 
 /// The right side.
@@ -167,6 +179,9 @@ impl<L: Data, R: Data> JoinSide<L, R> for RightSide {
     }
     fn side(value: R) -> Side<L, R> {
         Side::Right(value)
+    }
+    fn other(value: L) -> Side<L, R> {
+        Side::Left(value)
     }
 }
 
@@ -185,9 +200,24 @@ pub(crate) struct JoinWithKept<K, L, R, O, S: JoinSide<L, R>> {
 /// What a side finds in its task.
 pub(crate) struct Handles<K, L, R, V> {
     other: StoreHandle<WindowStore<K, V>>,
-    buffer: Option<StoreHandle<BufferStore<K, Side<L, R>>>>,
+    unmatched: Option<Unmatched<K, L, R>>,
     time: OperatorTime,
 }
+
+/// Where records wait that have found no partner; both sides share it.
+struct Unmatched<K, L, R> {
+    buffer: StoreHandle<BufferStore<K, Side<L, R>>>,
+    /// What is left of those that can have none any more.
+    rest: Bookmark,
+}
+
+impl<K, L, R> Clone for Unmatched<K, L, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, L, R> Copy for Unmatched<K, L, R> {}
 
 impl<K, L, R, V> Clone for Handles<K, L, R, V> {
     fn clone(&self) -> Self {
@@ -226,33 +256,136 @@ where
         }
     }
 
-    /// Forwards the records of both sides that can have no partner any more.
+    /// Forwards the records of both sides that can have no partner any more, if this record is at stream
+    /// time. Answers how many records have results that come after what is left of them; `None`: nothing is.
     fn forward_unmatched(
         &self,
-        buffer: StoreHandle<BufferStore<K, Side<L, R>>>,
-        stream_time: i64,
-        headers: &Headers,
+        unmatched: Unmatched<K, L, R>,
+        (headers, stream_time, is_newest): (&Headers, i64, bool),
         cx: &mut Context<'_, K, O>,
-    ) -> Result<(), ProcessError> {
+    ) -> Result<Option<Rest>, ProcessError> {
+        let Some(rest) = Rest::at(unmatched.rest, cx)? else {
+            if !is_newest {
+                return Ok(None);
+            }
+            let rest = Rest { until: stream_time, after: Bytes::new(), headers: headers.clone() };
+            self.forward_rest(unmatched, rest, true, cx)?;
+            return Rest::at(unmatched.rest, cx);
+        };
+        // Another one of the records that one record has become.
+        if rest.until == stream_time && rest.headers == *headers {
+            return Ok(Some(rest));
+        }
+        self.forward_rest(unmatched, rest, false, cx)?;
+        self.forward_unmatched(unmatched, (headers, stream_time, is_newest), cx)
+    }
+
+    /// What can have no partner any more, by class.
+    fn due(&self, stream_time: i64) -> [(u8, i64); 2] {
         let JoinWindows { before, after, grace } = self.join.windows;
         // A left record at t waits until stream time is beyond t + after + grace.
         let due = |wait: i64| stream_time.saturating_sub(wait).saturating_sub(grace);
-        let due = [(RIGHT, due(before)), (LEFT, due(after))];
-        loop {
-            let unmatched = cx.store(buffer).drain(&due, AT_ONCE)?;
-            if unmatched.is_empty() {
-                return Ok(());
-            }
-            for Buffered { key, value, timestamp, .. } in unmatched {
-                let value = match &value {
-                    Side::Left(left) => (self.join.join)(&key, Some(left), None),
-                    Side::Right(right) => (self.join.join)(&key, None, Some(right)),
-                };
-                if let Some(value) = value {
-                    cx.forward(Record { key, value, timestamp, headers: headers.clone() });
+        [(RIGHT, due(before)), (LEFT, due(after))]
+    }
+
+    fn without_partner(
+        &self,
+        waiting: Buffered<K, Side<L, R>>,
+        headers: &Headers,
+    ) -> Option<Record<K, O>> {
+        let Buffered { key, value, timestamp, .. } = waiting;
+        let value = match &value {
+            Side::Left(left) => (self.join.join)(&key, Some(left), None),
+            Side::Right(right) => (self.join.join)(&key, None, Some(right)),
+        };
+        value.map(|value| Record { key, value, timestamp, headers: headers.clone() })
+    }
+
+    /// The results of a record wait until what is left has been forwarded. What they are made of is kept:
+    /// the record, then its partners.
+    fn forward_later(
+        &self,
+        Unmatched { buffer, rest: bookmark }: Unmatched<K, L, R>,
+        mut rest: Rest,
+        key: &K,
+        values: impl Iterator<Item = (i64, Side<L, R>)>,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<(), ProcessError> {
+        let number = rest.after.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+        for (timestamp, value) in values {
+            let key = key.clone();
+            let entry = Buffered { time: number, class: LATER, key, value, timestamp };
+            cx.store(buffer).add(&entry)?;
+        }
+        rest.after = Bytes::copy_from_slice(&(number + 1).to_be_bytes());
+        rest.remember(bookmark, cx)
+    }
+
+    /// Forwards the results of a record that have waited; answers whether there is room for more.
+    fn forward_waiting(
+        &self,
+        values: Vec<Buffered<K, Side<L, R>>>,
+        headers: &Headers,
+        cx: &mut Context<'_, K, O>,
+    ) -> bool {
+        let mut values = values.into_iter();
+        let Some(own) = values.next() else { return true };
+        if values.len() == 0 {
+            return cx.let_go(self.without_partner(own, headers));
+        }
+        let mut has_room = true;
+        for other in values {
+            let value = match (&own.value, &other.value) {
+                (Side::Left(left), Side::Right(right)) | (Side::Right(right), Side::Left(left)) => {
+                    (self.join.join)(&own.key, Some(left), Some(right))
+                }
+                _ => None, // partners are of different sides
+            };
+            let timestamp = own.timestamp.max(other.timestamp);
+            let (key, headers) = (own.key.clone(), headers.clone());
+            let result = value.map(|value| Record { key, value, timestamp, headers });
+            has_room &= cx.let_go(result);
+        }
+        has_room
+    }
+
+    /// Forwards what is left, as far as there is room if it `stops` for that: unmatched records, then the
+    /// results of those that have let them go.
+    fn forward_rest(
+        &self,
+        Unmatched { buffer, rest: bookmark }: Unmatched<K, L, R>,
+        rest: Rest,
+        stops: bool,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<(), ProcessError> {
+        let unmatched = self.due(rest.until);
+        for due in [&unmatched[..], &[(LATER, i64::MAX)]] {
+            loop {
+                let found = cx.store(buffer).due(due, AT_ONCE)?;
+                for (at, entries) in found.iter().enumerate() {
+                    let entries = cx.store(buffer).take(entries)?;
+                    let mut has_room = true;
+                    if entries.first().is_some_and(|entry| entry.class == LATER) {
+                        has_room = self.forward_waiting(entries, &rest.headers, cx);
+                    } else {
+                        for waiting in entries {
+                            has_room &= cx.let_go(self.without_partner(waiting, &rest.headers));
+                        }
+                    }
+                    if stops && !has_room {
+                        if let Some(next) = found.get(at + 1) {
+                            cx.store(buffer).not_taken(next);
+                        }
+                        return rest.remember(bookmark, cx);
+                    }
+                }
+                if found.len() < AT_ONCE {
+                    break;
                 }
             }
         }
+        cx.set_bookmark(bookmark, Vec::new());
+        Ok(())
     }
 }
 
@@ -270,12 +403,26 @@ where
     type VOut = O;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.handles = Some(Handles {
-            other: cx.store(&self.other_store)?,
-            buffer: self.join.buffer.as_ref().map(|buffer| cx.store(buffer)).transpose()?,
-            time: cx.operator_time(&self.join.time),
-        });
+        let unmatched = match &self.join.buffer {
+            Some(buffer) => {
+                let rest = cx.bookmark(&self.join.time);
+                Some(Unmatched { buffer: cx.store(buffer)?, rest })
+            }
+            None => None,
+        };
+        let other = cx.store(&self.other_store)?;
+        let time = cx.operator_time(&self.join.time);
+        self.handles = Some(Handles { other, unmatched, time });
         Ok(())
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_, K, O>) -> Result<(), ProcessError> {
+        let unmatched = self.handles.and_then(|handles| handles.unmatched);
+        let Some(unmatched) = unmatched else { return Ok(()) };
+        match Rest::at(unmatched.rest, cx)? {
+            Some(rest) => self.forward_rest(unmatched, rest, true, cx),
+            None => Ok(()),
+        }
     }
 
     fn process(
@@ -283,7 +430,7 @@ where
         record: Record<K, S::This>,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
-        let Some(Handles { other, buffer, time }) = self.handles else {
+        let Some(Handles { other, unmatched, time }) = self.handles else {
             return Err(ProcessError::user("a join was used before its stores were there"));
         };
         let Record { key, value, timestamp, headers } = record;
@@ -293,6 +440,11 @@ where
 
         let null_value = self.null_values.is_null(&value);
         if self.null_keys.is_null(&key) && self.is_outer && !null_value {
+            if let Some(unmatched) = unmatched
+                && let Some(rest) = Rest::at(unmatched.rest, cx)?
+            {
+                self.forward_rest(unmatched, rest, false, cx)?; // they come first
+            }
             self.forward_result(Record { key, value: &value, timestamp, headers }, None, cx);
             return Ok(());
         }
@@ -300,36 +452,49 @@ where
             cx.drop_record(if null_value { "null value" } else { "null key" });
             return Ok(());
         }
-        if let Some(buffer) = buffer.filter(|_| timestamp == stream_time) {
-            self.forward_unmatched(buffer, stream_time, &headers, cx)?;
+        let mut later = None;
+        if let Some(unmatched) = unmatched {
+            let at = (&headers, stream_time, timestamp == stream_time);
+            later = self.forward_unmatched(unmatched, at, cx)?.map(|rest| (unmatched, rest));
         }
+        let buffer = unmatched.map(|unmatched| unmatched.buffer);
 
         let JoinWindows { before, after, .. } = self.window();
         let (from, to) = (timestamp.saturating_sub(before), timestamp.saturating_add(after));
         let partners = cx.store(other).fetch(&key, from.max(0), to.max(0))?;
         let is_unmatched = partners.is_empty();
         let (class, other_class) = if S::IS_LEFT { (LEFT, RIGHT) } else { (RIGHT, LEFT) };
-        for (other_time, partner, _) in partners {
-            if let Some(buffer) = buffer {
-                cx.store(buffer).remove(other_time, other_class, &key)?;
+        if let Some(buffer) = buffer {
+            for (other_time, ..) in &partners {
+                cx.store(buffer).remove(*other_time, other_class, &key)?;
             }
+        }
+        if is_unmatched {
+            let is_open = to >= stream_time;
+            match buffer.filter(|_| is_open && self.is_outer) {
+                Some(buffer) => {
+                    let (time, value) = (timestamp, S::side(value));
+                    cx.store(buffer).add(&Buffered { time, class, key, value, timestamp })?;
+                    return Ok(());
+                }
+                None if !self.is_outer => return Ok(()),
+                None => {}
+            }
+        }
+        if let Some((unmatched, rest)) = later {
+            let own = (timestamp, S::side(value));
+            let partners = partners.into_iter().map(|(time, partner, _)| (time, S::other(partner)));
+            let values = [own].into_iter().chain(partners);
+            return self.forward_later(unmatched, rest, &key, values, cx);
+        }
+        for (other_time, partner, _) in partners {
             let (key, headers) = (key.clone(), headers.clone());
-            let record =
-                Record { key, value: &value, timestamp: timestamp.max(other_time), headers };
+            let timestamp = timestamp.max(other_time);
+            let record = Record { key, value: &value, timestamp, headers };
             self.forward_result(record, Some(&partner), cx);
         }
-        if !is_unmatched || !self.is_outer {
-            return Ok(());
-        }
-        match buffer {
-            // Its window is still open.
-            Some(buffer) if to >= stream_time => {
-                let (time, value) = (timestamp, S::side(value));
-                cx.store(buffer).add(&Buffered { time, class, key, value, timestamp })?;
-            }
-            _ => {
-                self.forward_result(Record { key, value: &value, timestamp, headers }, None, cx);
-            }
+        if is_unmatched {
+            self.forward_result(Record { key, value: &value, timestamp, headers }, None, cx);
         }
         Ok(())
     }

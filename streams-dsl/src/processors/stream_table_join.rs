@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
-use streams_core::state::{BufferStore, Buffered};
+use streams_core::state::{BufferStore, Buffered, Due};
 use streams_core::{BuildError, Data, Headers, ProcessError, Record};
 
 use super::{Nulls, TableJoinFn};
@@ -29,6 +29,8 @@ pub(crate) struct Grace<K, V> {
     time: String,
     millis: i64,
     handles: Option<Waiting<K, V>>,
+    /// Records wait that have waited long enough, as there was no room for their results.
+    unended: bool,
 }
 
 impl<K, V> Clone for Grace<K, V> {
@@ -58,7 +60,7 @@ impl<K, V> Grace<K, V> {
     /// That of the join with this name, in milliseconds.
     pub(crate) fn new(join: &str, millis: i64) -> Self {
         let (store, time) = (format!("{join}-Buffer"), format!("{join}-time"));
-        Self { store, time, millis, handles: None }
+        Self { store, time, millis, handles: None, unended: false }
     }
 
     /// What is wrong with it for a table with this history, if something is.
@@ -81,19 +83,28 @@ impl<K, V> Grace<K, V> {
 
 impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
     /// Joins a record with what the table had at its time.
-    fn forward_joined(
+    fn joined(
         &mut self,
         record: Record<K, V>,
         cx: &mut Context<'_, K, O>,
-    ) -> Result<(), ProcessError> {
+    ) -> Result<Option<Record<K, O>>, ProcessError> {
         let Record { key, value, timestamp, headers } = record;
         let found = match self.null_keys.is_null(&key) {
             true => None,
             false => self.table.get_as_of(&key, Some(timestamp), cx)?,
         };
         let found = found.as_ref().map(|(value, _)| value);
-        if let Some(value) = (self.join)(&key, &value, found) {
-            cx.forward(Record { key, value, timestamp, headers });
+        let value = (self.join)(&key, &value, found);
+        Ok(value.map(|value| Record { key, value, timestamp, headers }))
+    }
+
+    fn forward_joined(
+        &mut self,
+        record: Record<K, V>,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<(), ProcessError> {
+        if let Some(result) = self.joined(record, cx)? {
+            cx.forward(result);
         }
         Ok(())
     }
@@ -107,24 +118,69 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
         let Waiting { buffer, time, millis } = waiting;
-        let newest = cx.operator_time(time);
+        let newest = *cx.operator_time(time);
+        let is_unended = self.grace.as_ref().is_some_and(|grace| grace.unended);
+        if is_unended && record.timestamp <= newest.saturating_sub(millis) {
+            self.forward_ready(waiting, false, cx)?; // they come before it
+        }
         if record.timestamp < newest.saturating_sub(millis) {
             return self.forward_joined(record, cx);
         }
-        *newest = record.timestamp.max(*newest);
-        let due = newest.saturating_sub(millis).saturating_add(1);
+        *cx.operator_time(time) = record.timestamp.max(newest);
         let Record { key, value, timestamp, headers } = record;
         let value = (value, headers);
         cx.store(buffer).add(&Buffered { time: timestamp, class: 0, key, value, timestamp })?;
-        loop {
-            let ready = cx.store(buffer).drain(&[(0, due)], AT_ONCE)?;
-            if ready.is_empty() {
-                return Ok(());
+        self.forward_ready(waiting, true, cx)
+    }
+
+    /// Joins those that have waited long enough, as far as there is room if it `stops` for that.
+    fn forward_ready(
+        &mut self,
+        waiting: Waiting<K, V>,
+        stops: bool,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<(), ProcessError> {
+        let Waiting { buffer, time, millis } = waiting;
+        let due = cx.operator_time(time).saturating_sub(millis).saturating_add(1);
+        let ended = loop {
+            let ready = cx.store(buffer).due(&[(0, due)], AT_ONCE)?;
+            if !self.forward_all(buffer, &ready, stops, cx)? {
+                break false;
             }
-            for Buffered { key, value: (value, headers), timestamp, .. } in ready {
-                self.forward_joined(Record { key, value, timestamp, headers }, cx)?;
+            if ready.len() < AT_ONCE {
+                break true;
+            }
+        };
+        if let Some(grace) = &mut self.grace {
+            grace.unended = !ended;
+        }
+        Ok(())
+    }
+
+    /// Joins what was found; answers whether all of it.
+    fn forward_all(
+        &mut self,
+        buffer: StoreHandle<BufferStore<K, (V, Headers)>>,
+        ready: &[Due],
+        stops: bool,
+        cx: &mut Context<'_, K, O>,
+    ) -> Result<bool, ProcessError> {
+        for (at, found) in ready.iter().enumerate() {
+            let mut has_room = true;
+            for Buffered { key, value: (value, headers), timestamp, .. } in
+                cx.store(buffer).take(found)?
+            {
+                let result = self.joined(Record { key, value, timestamp, headers }, cx)?;
+                has_room &= cx.let_go(result);
+            }
+            if stops && !has_room {
+                if let Some(next) = ready.get(at + 1) {
+                    cx.store(buffer).not_taken(next);
+                }
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 }
 
@@ -159,6 +215,13 @@ impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O>
         match self.grace.as_ref().and_then(|grace| grace.handles) {
             Some(waiting) if has_key => self.wait(record, waiting, cx),
             _ => self.forward_joined(record, cx),
+        }
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_, K, O>) -> Result<(), ProcessError> {
+        match self.grace.as_ref().and_then(|grace| grace.handles) {
+            Some(waiting) => self.forward_ready(waiting, true, cx),
+            None => Ok(()),
         }
     }
 }

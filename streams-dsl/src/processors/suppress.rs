@@ -84,6 +84,8 @@ impl Idle {
 pub(crate) struct Suppress<K, V> {
     config: SuppressConfig<K>,
     handles: Option<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime)>,
+    /// Updates wait that are due, as there was no room for them: those before this time.
+    unended: Option<i64>,
 }
 
 /// How many updates are taken out of the buffer at once.
@@ -94,38 +96,71 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
     pub(crate) fn new(config: SuppressConfig<K>) -> Self {
-        Self { config, handles: None }
+        Self { config, handles: None, unended: None }
     }
 
     fn handles(&self) -> Result<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime), ProcessError> {
         self.handles.ok_or_else(|| ProcessError::user("a buffer was used before it was there"))
     }
 
-    /// Forwards what has waited long enough.
-    fn forward_due(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+    /// Forwards what has waited long enough, as far as there is room if it `stops` for that.
+    fn forward_due(
+        &mut self,
+        stops: bool,
+        cx: &mut Context<'_, K, Change<V>>,
+    ) -> Result<(), ProcessError> {
         let (buffer, time) = self.handles()?;
         let due = cx.operator_time(time).saturating_sub(self.config.wait).saturating_add(1);
+        self.unended = None;
         loop {
-            let updates = cx.store(buffer).drain(due, AT_ONCE)?;
-            if updates.is_empty() {
+            let places = cx.store(buffer).due(due, AT_ONCE)?;
+            for (at, place) in places.iter().enumerate() {
+                let update = cx.store(buffer).take(place)?;
+                let has_room = cx.let_go(update.filter(|update| self.is_told(update)));
+                if stops && !has_room {
+                    if let Some(next) = places.get(at + 1) {
+                        cx.store(buffer).not_taken(next);
+                    }
+                    self.unended = Some(due);
+                    return Ok(());
+                }
+            }
+            if places.len() < AT_ONCE {
                 return Ok(());
             }
-            for update in updates {
-                self.forward(update, cx);
-            }
         }
     }
 
-    fn forward(&self, update: Record<K, Change<V>>, cx: &mut Context<'_, K, Change<V>>) {
+    /// Whether somebody is to hear of an update.
+    fn is_told(&self, update: &Record<K, Change<V>>) -> bool {
         let is_final = matches!(self.config.place, Place::End(_));
-        if update.value.new.is_some() || !is_final {
-            cx.forward(update);
-        }
+        update.value.new.is_some() || !is_final
     }
 
-    /// Sees to it that no more waits than may.
+    /// A record comes although updates are due, as the one before has become several. If these would
+    /// have to do with it, they all go first.
+    fn end_before(
+        &mut self,
+        since: i64,
+        key: &K,
+        cx: &mut Context<'_, K, Change<V>>,
+    ) -> Result<(), ProcessError> {
+        let Some(due) = self.unended else { return Ok(()) };
+        let (buffer, _) = self.handles()?;
+        let waits = cx.store(buffer).waits_since(key)?;
+        if since < due || waits.is_some_and(|since| since < due) || self.is_limited() {
+            self.forward_due(false, cx)?;
+            self.make_room(cx)?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that no more waits than may, once what is due has gone.
     fn make_room(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
         let (buffer, _) = self.handles()?;
+        if !self.is_limited() || self.unended.is_some() {
+            return Ok(());
+        }
         loop {
             let waiting = cx.store(buffer).waiting()?;
             let is_over =
@@ -136,7 +171,8 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             }
             let first = if emit_early { cx.store(buffer).take_first()? } else { None };
             match first {
-                Some(update) => self.forward(update, cx),
+                Some(update) if self.is_told(&update) => cx.forward(update),
+                Some(_) => {}
                 None => return Err(self.full(waiting)),
             }
         }
@@ -183,6 +219,11 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
         let (buffer, time) = self.handles()?;
+        let since = match self.config.place {
+            Place::Arrival => record.timestamp,
+            Place::End(end) => end(&record.key),
+        };
+        self.end_before(since, &record.key, cx)?;
         let now = cx.operator_time(time);
         *now = record.timestamp.max(*now);
         let stream_time = *now;
@@ -191,21 +232,19 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
             idle.last = Some((cx.wall_clock(), stream_time));
             went_on = idle.went_on;
         }
-        let since = match self.config.place {
-            Place::Arrival => record.timestamp,
-            Place::End(end) => end(&record.key),
-        };
         if self.is_limited() {
             cx.store(buffer).waiting()?; // counts what is there
         }
         cx.store(buffer).put(since, record)?;
         if !went_on {
-            self.forward_due(cx)?;
+            self.forward_due(true, cx)?;
         }
-        if self.is_limited() {
-            self.make_room(cx)?;
-        }
-        Ok(())
+        self.make_room(cx)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
+        self.forward_due(true, cx)?;
+        self.make_room(cx)
     }
 
     /// Nothing has come for long: stream time goes on with the wall clock, as far as something waits
@@ -239,7 +278,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     fn before_seal(&mut self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
         let idle = self.config.idle.as_mut();
         match idle.is_some_and(|idle| std::mem::take(&mut idle.went_on)) {
-            true => self.forward_due(cx),
+            true => self.forward_due(true, cx),
             false => Ok(()),
         }
     }

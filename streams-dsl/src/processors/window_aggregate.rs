@@ -105,6 +105,10 @@ where
         self.updates.emit_idle(now, cx)
     }
 
+    fn go_on(&mut self, cx: &mut Context<'_, Windowed<K>, Change<A>>) -> Result<(), ProcessError> {
+        self.updates.go_on(cx)
+    }
+
     fn before_seal(
         &mut self,
         cx: &mut Context<'_, Windowed<K>, Change<A>>,

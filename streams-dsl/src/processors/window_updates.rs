@@ -2,10 +2,11 @@
 //! the seal, or when a window closes.
 
 use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
-use streams_core::state::{WindowKind, WindowStore, WindowedStore};
+use streams_core::state::{Fixed, WindowKind, WindowStore, WindowedStore};
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
 
 use super::IdleClose;
+use super::closing::Closing;
 use crate::windows::EmitStrategy;
 
 /// When updates are forwarded.
@@ -48,8 +49,7 @@ pub(crate) struct WindowUpdates<K, A> {
 pub(crate) struct Handles<K, A> {
     store: StoreHandle<WindowStore<K, A>>,
     stream_time: OperatorTime,
-    /// Windows that begin here or earlier have been emitted, if they are on closing.
-    emitted: OperatorTime,
+    closing: Closing<K, A, Fixed>,
 }
 
 impl<K, A> Clone for Handles<K, A> {
@@ -74,8 +74,8 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
     pub(crate) fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         let store = cx.store(&self.store)?;
         let stream_time = cx.operator_time(&format!("{}-time", self.times));
-        let emitted = cx.operator_time(&format!("{}-emitted", self.times));
-        self.handles = Some(Handles { store, stream_time, emitted });
+        let closing = Closing::new(store, &self.times, cx);
+        self.handles = Some(Handles { store, stream_time, closing });
         self.idle.map_or(Ok(()), |idle| idle.init(cx))
     }
 
@@ -230,12 +230,17 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         if self.forwards != Forwards::OnClose {
             return Ok(());
         }
-        let Handles { store, emitted, .. } = self.handles()?;
+        let Handles { closing, .. } = self.handles()?;
         let closed = stream_time.saturating_sub(self.span);
         if closed < 0 {
             return Ok(()); // no window begins there
         }
-        emit_closed(store, emitted, closed - closed % aligned, headers, cx)
+        closing.emit(closed - closed % aligned, headers, cx)
+    }
+
+    /// Goes on forwarding them.
+    pub(crate) fn go_on(&self, cx: &mut Windows<'_, K, A>) -> Result<(), ProcessError> {
+        self.handles()?.closing.go_on(cx)
     }
 
     /// The same by the wall clock, if nothing has come for long and that counts.
@@ -244,9 +249,9 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         now: i64,
         cx: &mut Windows<'_, K, A>,
     ) -> Result<(), ProcessError> {
-        let Handles { store, stream_time, emitted } = self.handles()?;
+        let Handles { closing, stream_time, .. } = self.handles()?;
         match &mut self.idle {
-            Some(idle) => idle.emit_closed(now, store, (stream_time, emitted), self.span, cx),
+            Some(idle) => idle.emit_closed(now, closing, stream_time, self.span, cx),
             None => Ok(()),
         }
     }
@@ -262,38 +267,5 @@ pub(crate) fn drain<K: Data, A: Data, W: WindowKind>(
         let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
         cx.forward(Record { key, value, timestamp, headers });
     }
-    Ok(())
-}
-
-/// How many closed windows are taken out of a store at once.
-const AT_ONCE: usize = 1024;
-
-/// Forwards what begins (of sessions: ends) after what was `emitted` before, up to what is `closed` now.
-pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
-    store: StoreHandle<WindowedStore<K, A, W>>,
-    emitted: OperatorTime,
-    closed: i64,
-    headers: &Headers,
-    cx: &mut Windows<'_, K, A>,
-) -> Result<(), ProcessError> {
-    let from = *cx.operator_time(emitted) + 1;
-    if closed < from {
-        return Ok(());
-    }
-    let mut last = None;
-    loop {
-        let found = cx.store(store).find_by_time(from, closed, last.as_ref(), AT_ONCE)?;
-        let is_all = found.len() < AT_ONCE;
-        last = found.last().map(|(key, ..)| key.clone());
-        for (key, value, timestamp) in found {
-            let value = Change::new(Some(value), None);
-            cx.forward(Record { key, value, timestamp, headers: headers.clone() });
-        }
-        if is_all {
-            break;
-        }
-    }
-    *cx.operator_time(emitted) = closed;
-    cx.store(store).release(closed);
     Ok(())
 }

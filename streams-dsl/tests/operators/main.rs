@@ -15,6 +15,7 @@ mod model;
 mod names;
 mod nulls;
 mod optimization;
+mod parts;
 mod processors;
 mod sessions;
 mod sources_and_sinks;

@@ -13,6 +13,7 @@ use super::{StreamThread, StreamsError};
 use crate::error::StateError;
 use crate::failure::Place;
 use crate::state::{EntryBatch, Expiry, Position, Store};
+use crate::task::Task;
 
 /// A commit that the broker has taken and that is not synced yet.
 pub(super) struct InFlight {
@@ -115,11 +116,10 @@ impl StreamThread {
             age: self.since.map_or_else(Default::default, |since| now.saturating_sub(since)),
             output_bytes,
             requested: self.seal_requested
-                || self.generation.processed >= self.generation_limit
+                || self.generation.causes() >= self.generation_limit
                 || self.dirty_bytes() > memory,
         };
-        let seal_bytes = settings.seal_bytes.min(self.capabilities.max_commit_bytes / 2);
-        if !self.draining && !should_seal(counters, settings.commit_interval, seal_bytes) {
+        if !self.draining && !should_seal(counters, settings.commit_interval, self.seal_bytes()) {
             return Ok(false);
         }
         self.draining = true;
@@ -137,11 +137,12 @@ impl StreamThread {
             return Ok(false);
         }
         let mut failed = None;
+        let mut room = self.room();
         for (id, running) in &mut self.running {
             if !running.task.core().is_asynchronous() {
                 continue;
             }
-            if let Err(error) = running.task.prepare_seal() {
+            if let Err(error) = room.used_by(&mut running.task, 0, Task::prepare_seal) {
                 failed = Some((*id, error));
                 break;
             }
@@ -165,6 +166,7 @@ impl StreamThread {
         let mut tally = std::mem::take(&mut self.generation);
         let now = self.env.clock.monotonic();
         let budget = self.store_budget();
+        let mut room = self.room();
         let mut commit = Commit::default();
         let mut offsets = Vec::new();
         let mut parts = Vec::new();
@@ -173,6 +175,8 @@ impl StreamThread {
                 continue;
             }
             running.sealed = true;
+            let bytes = running.task.output_bytes();
+            running.task.give_room(room.left(), 0);
             let sealed = match running.task.seal() {
                 Ok(sealed) => sealed,
                 Err(error) => {
@@ -181,6 +185,8 @@ impl StreamThread {
                     return self.sealing_failed(id, error);
                 }
             };
+            let sealed_bytes: usize = sealed.batches.iter().map(|(_, b)| b.bytes().len()).sum();
+            room.take(sealed_bytes.saturating_sub(bytes));
             for (reason, n) in running.task.core_mut().take_dropped() {
                 *tally.dropped.entry(reason).or_default() += n;
             }

@@ -119,7 +119,7 @@ impl StreamThread {
     /// Gives the generation up, of which a task needs the answer, until the broker has given it. What
     /// came before the record is committed first then, so that it is not given up for every topic again.
     pub(super) fn wait_for_topic(&mut self, task: TaskId) {
-        self.generation_limit = self.generation.processed.max(1);
+        self.generation_limit = self.generation.causes().max(1);
         self.start_tasks_over(task);
     }
 }

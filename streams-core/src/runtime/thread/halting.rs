@@ -11,6 +11,7 @@ use super::committing::Unsent;
 use super::{StreamThread, StreamsError};
 use crate::error::ProcessError;
 use crate::failure::{Decision, Failure, Halt, LeftOut, Place, Stage};
+use crate::task::Cause;
 
 /// How long a commit waits that is tried again because a handler said so.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -70,19 +71,23 @@ impl StreamThread {
         task: TaskId,
         error: ProcessError,
     ) -> Result<(), StreamsError> {
-        let processed = self.generation.processed;
-        if processed > 1 {
-            self.generation_limit = processed / 2;
+        let causes = self.generation.causes();
+        if causes > 1 {
+            self.generation_limit = causes / 2;
             tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit failed; its records are processed again, fewer at a time");
             self.start_tasks_over(task);
             return Ok(());
         }
-        let by_record = processed == 1;
-        let task = self.last_processed.filter(|_| by_record).unwrap_or(task);
+        let cause = match (self.generation.processed, self.generation.gone_on) {
+            (1, 0) => Cause::Record,
+            (0, 1) => Cause::Entry,
+            _ => Cause::Unknown,
+        };
+        let task = self.last_processed.filter(|_| cause != Cause::Unknown).unwrap_or(task);
         let Some(running) = self.running.get_mut(&task) else {
             return Err(StreamsError::process(task, None, error));
         };
-        match running.task.settle_sealing(stage, error, by_record) {
+        match running.task.settle_sealing(stage, error, cause) {
             Halt::LeaveOut(what) => {
                 self.leave_out(task, what);
                 self.start_tasks_over(task);

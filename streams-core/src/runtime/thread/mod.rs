@@ -15,6 +15,7 @@ mod following;
 mod halting;
 mod opening;
 mod processing;
+mod room;
 mod running;
 mod starting;
 mod starting_over;
@@ -154,8 +155,8 @@ pub struct StreamThread {
     /// When the present generation processed its first record.
     since: Option<Duration>,
     seal_requested: bool,
-    /// What the present generation has counted, and how many records it may process: fewer after a
-    /// commit that was too large.
+    /// What the present generation has counted, and how many records it may process, and entries let
+    /// go: fewer after a commit that was too large.
     generation: Tally,
     generation_limit: usize,
     /// Commits that are not durable yet, and those that are, but not synced.
@@ -166,7 +167,7 @@ pub struct StreamThread {
     retry_at: Option<Duration>,
     /// What is left out when its task has been opened again.
     left_out: Vec<(TaskId, LeftOut)>,
-    /// The task that has processed a record last.
+    /// The task that has processed a record, or gone on, last.
     last_processed: Option<TaskId>,
     last_purge: BTreeMap<TopicPartition, Duration>,
     flushes: (Sender<FlushDone>, Receiver<FlushDone>),
@@ -356,6 +357,7 @@ impl StreamThread {
             && self.paused.is_empty()
             && queues.all(|queue| queue.is_empty())
             && self.calls_in_flight() == 0
+            && !self.running.values().any(|running| running.task.is_unended())
     }
 
     /// The next moment at which something is due by itself.

@@ -412,11 +412,12 @@ impl StreamThread {
         }
         let internal = self.is_internal(id);
         let share = env.stores.take(flushes.len());
+        let committed = (0, task.gone_on());
         let running = Running {
             task,
             internal,
             sealed: false,
-            committed: 0,
+            committed,
             last_commit: None,
             flushes,
             _share: share,

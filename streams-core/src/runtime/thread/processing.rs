@@ -43,7 +43,7 @@ impl StreamThread {
     }
 
     pub(super) fn process(&mut self) -> Result<bool, StreamsError> {
-        if self.unsent.is_some() || self.generation.processed >= self.generation_limit {
+        if self.unsent.is_some() || self.generation.causes() >= self.generation_limit {
             return Ok(false); // the broker is full, or the commit would be
         }
         if self.finder.is_asking() {
@@ -52,7 +52,8 @@ impl StreamThread {
         if self.suspended || self.draining || !self.env.globals.is_open(&self.waker) {
             return Ok(false);
         }
-        if self.running.values().any(|running| running.task.wants_seal()) {
+        self.share_room();
+        if self.running.values_mut().any(|running| running.task.wants_seal()) {
             self.seal_requested = true;
             return Ok(false);
         }
@@ -97,11 +98,13 @@ impl StreamThread {
         }
     }
 
-    /// A slice of each task, the most downstream first.
+    /// A slice of each task, the most downstream first. Answers how many records were processed, and
+    /// entries let go.
     fn process_some(&mut self, now: i64, internal: bool) -> Result<usize, StreamsError> {
         let budget = self.store_budget();
         let mut all = 0;
-        let most = self.generation_limit - self.generation.processed;
+        let most = self.generation_limit - self.generation.causes();
+        let mut room = self.room();
         let mut halted = None;
         for (id, running) in self.running.iter_mut().rev() {
             if running.internal != internal
@@ -111,15 +114,19 @@ impl StreamThread {
                 continue;
             }
             running.task.core_mut().set_wall_clock(now);
-            let before = running.task.processed();
-            let result = running.task.process(SLICE.min(most - all));
-            let done = (running.task.processed() - before) as usize;
+            let before = (running.task.processed(), running.task.gone_on());
+            let left = most.saturating_sub(all);
+            let result =
+                room.used_by(&mut running.task, left, |task| task.process(SLICE.min(left)));
+            let done = (running.task.processed() - before.0) as usize;
+            let gone_on = (running.task.gone_on() - before.1) as usize;
             if running.task.core_mut().take_commit_request() {
                 self.seal_requested = true;
             }
-            if done > 0 {
+            if done + gone_on > 0 {
                 self.last_processed = Some(*id);
-                all += done;
+                all += done + gone_on;
+                self.generation.gone_on += gone_on;
                 self.generation.processed += done;
                 add(&self.env.counters.processed, done as u64);
                 if !internal {
@@ -160,13 +167,15 @@ impl StreamThread {
 
     fn punctuate(&mut self, now: i64) -> Result<bool, StreamsError> {
         let mut any = false;
+        let mut room = self.room();
         let mut halted = None;
         for (id, running) in &mut self.running {
             if self.closing.contains(id) || running.task.core_mut().schedules_mut().is_empty() {
                 continue;
             }
             running.task.core_mut().set_wall_clock(now);
-            match running.task.punctuate(PunctuationKind::WallClock, now) {
+            let kind = PunctuationKind::WallClock;
+            match room.used_by(&mut running.task, 0, |task| task.punctuate(kind, now)) {
                 Ok(called) => any |= called,
                 Err(halt) => {
                     halted = Some((*id, halt));

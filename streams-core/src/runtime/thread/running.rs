@@ -17,8 +17,8 @@ pub(super) struct Running {
     pub(super) internal: bool,
     /// Whether it has sealed something, or tried to, that the broker has not accepted yet.
     pub(super) sealed: bool,
-    /// How many records it had processed by its last commit.
-    pub(super) committed: u64,
+    /// How many records it had processed by its last commit, and entries let go when it went on.
+    pub(super) committed: (u64, u64),
     /// Its last commit, until that is synced.
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
@@ -36,15 +36,16 @@ pub(super) struct StoreFlush {
 impl Running {
     /// What it has done since its last commit.
     pub(super) fn tally(&self) -> Tally {
-        let processed = (self.task.processed() - self.committed) as usize;
+        let processed = (self.task.processed() - self.committed.0) as usize;
+        let gone_on = (self.task.gone_on() - self.committed.1) as usize;
         let consumed = if self.internal { 0 } else { processed };
-        Tally { processed, consumed, ..Tally::default() }
+        Tally { processed, consumed, gone_on, ..Tally::default() }
     }
 
     /// The broker has accepted all that it has done.
     pub(super) fn accepted(&mut self, commit: Ticket) {
         self.last_commit = Some(commit);
-        self.committed = self.task.processed();
+        self.committed = (self.task.processed(), self.task.gone_on());
         self.sealed = false;
     }
 

@@ -23,7 +23,7 @@ impl StreamThread {
         self.env.counters.given_up(&given_up);
         if self.last_processed == Some(id) {
             let mut others = self.running.iter();
-            let did = others.find(|(_, running)| running.tally().processed > 0);
+            let did = others.find(|(_, running)| running.tally().causes() > 0);
             self.last_processed = did.map(|(id, _)| *id);
         }
         if !self.running.values_mut().any(|running| running.task.has_uncommitted()) {

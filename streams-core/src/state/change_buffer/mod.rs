@@ -1,8 +1,8 @@
 //! The store of a table's updates that wait: one for each key, in the order of a time.
 //!
 //! A key's first update gives it its place in the order, and the value that the table had before; later
-//! ones replace the value and keep the place. [`ChangeBuffer::drain`] and [`ChangeBuffer::take_first`]
-//! take updates out in the order of (time, key bytes), each with the value before the first of them:
+//! ones replace the value and keep the place. [`ChangeBuffer::due`] and [`ChangeBuffer::take_first`]
+//! find updates in the order of (time, key bytes), each with the value before the first of them:
 //! what the receiver was told last.
 //!
 //! In the engine and in the changelog, which is compacted, a key has two entries (numbers are
@@ -63,8 +63,8 @@ pub struct ChangeBuffer<K, V> {
     codec: EntryCodec<K, Held<V>>,
     updates: KeyValueStore<K, Held<V>>,
     places: OrderedCache,
-    /// No update waits since before this time; `None`: not known yet.
-    oldest: Option<Timestamp>,
+    /// No update has a place before this one; empty: not known yet.
+    first: Bytes,
     /// `None`: not counted yet, or nobody asks.
     waiting: Option<Waiting>,
     scratch: Vec<u8>,
@@ -86,7 +86,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
             codec: EntryCodec::new(name, key_serde.clone(), held.clone()),
             updates: KeyValueStore::new(name, key_serde, held, part, options),
             places: OrderedCache::new(name, engine, time_of, logged, false),
-            oldest: None,
+            first: Bytes::new(),
             waiting: None,
             scratch: Vec::new(),
         };
@@ -119,7 +119,9 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         if is_first {
             let place = self.place(time, &key)?;
             self.places.put(&place, Some(Bytes::new()), timestamp)?;
-            self.oldest = self.oldest.map(|oldest| oldest.min(time));
+            if place[..] < self.first[..] {
+                self.first = Bytes::copy_from_slice(&place);
+            }
             if let Some(waiting) = &mut waiting {
                 waiting.keys += 1;
                 waiting.bytes += place.len() - HEAD;
@@ -154,6 +156,49 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         Ok(*self.waiting.insert(waiting))
     }
 
+    /// Since when an update of a key waits.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn waits_since(&mut self, key: &K) -> Result<Option<Timestamp>, StateError> {
+        Ok(self.updates.get(key)?.map(|(held, _)| held.time))
+    }
+
+    /// Finds the places of the updates that wait since before a time, in their order; at most this many at
+    /// once. Whoever asks either [takes](ChangeBuffer::take) them all, or says which he has
+    /// [not taken](ChangeBuffer::not_taken).
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn due(&mut self, before: Timestamp, most: usize) -> Result<Vec<Bytes>, StateError> {
+        self.places(Some(before), most)
+    }
+
+    /// The first places, those of what waits since before a time or all.
+    fn places(&mut self, before: Option<Timestamp>, most: usize) -> Result<Vec<Bytes>, StateError> {
+        let mut places = Vec::new();
+        let to = before.map_or([u8::MAX; HEAD], head);
+        if self.first[..] >= to[..] {
+            return Ok(places);
+        }
+        let from = if self.first.is_empty() { &[PLACE][..] } else { &self.first };
+        let oldest = if self.first.is_empty() { Timestamp::MIN } else { time_of(&self.first) };
+        self.places.visit(from, Some(&to), oldest, |place, _, _| {
+            places.push(Bytes::copy_from_slice(place));
+            if places.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let last = places.last().filter(|_| places.len() >= most);
+        self.first = last.map_or(to.to_vec(), |last| [&last[..], &[0]].concat()).into();
+        Ok(places)
+    }
+
+    /// What was found stays, from this place on.
+    pub fn not_taken(&mut self, place: &Bytes) {
+        if *place < self.first {
+            self.first = place.clone();
+        }
+    }
+
     /// Takes out the updates that wait since before a time, in their order; at most this many at once.
     ///
     /// # Errors
@@ -163,30 +208,8 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         before: Timestamp,
         most: usize,
     ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
-        match self.oldest {
-            Some(oldest) if oldest >= before => Ok(Vec::new()),
-            _ => self.take_some(Some(before), most),
-        }
-    }
-
-    /// Takes out the first updates, those that wait since before a time or all.
-    fn take_some(
-        &mut self,
-        before: Option<Timestamp>,
-        most: usize,
-    ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
-        let oldest = self.oldest.unwrap_or(Timestamp::MIN);
-        let mut places = Vec::new();
-        let (from, to) = (head(oldest), before.map(head));
-        self.places.visit(&from, to.as_ref().map(|to| &to[..]), oldest, |place, _, _| {
-            places.push(Bytes::copy_from_slice(place));
-            if places.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        let last = places.last().filter(|_| places.len() >= most);
-        let before = before.unwrap_or(Timestamp::MAX);
-        self.oldest = Some(last.map_or(before, |last| time_of(last)));
-        let mut taken = Vec::with_capacity(places.len());
-        for place in places {
+        let mut taken = Vec::new();
+        for place in self.due(before, most)? {
             taken.extend(self.take(&place)?);
         }
         Ok(taken)
@@ -197,13 +220,9 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
     /// # Errors
     /// [`StateError`].
     pub fn waits_since_before(&mut self, before: Timestamp) -> Result<bool, StateError> {
-        let oldest = self.oldest.unwrap_or(Timestamp::MIN);
-        let mut waits = false;
-        self.places.visit(&head(oldest), Some(&head(before)), oldest, |_, _, _| {
-            waits = true;
-            ControlFlow::Break(())
-        })?;
-        Ok(waits)
+        let found = self.due(before, 1)?;
+        found.iter().for_each(|place| self.not_taken(place));
+        Ok(!found.is_empty())
     }
 
     /// Takes out the first update in the order.
@@ -211,11 +230,15 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
     /// # Errors
     /// [`StateError`].
     pub fn take_first(&mut self) -> Result<Option<Record<K, Change<V>>>, StateError> {
-        Ok(self.take_some(None, 1)?.pop())
+        let first = self.places(None, 1)?.pop();
+        first.map_or(Ok(None), |place| self.take(&place))
     }
 
-    /// Takes out the update at a place, which has one.
-    fn take(&mut self, place: &Bytes) -> Result<Option<Record<K, Change<V>>>, StateError> {
+    /// Takes out the update at a place that was found.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn take(&mut self, place: &Bytes) -> Result<Option<Record<K, Change<V>>>, StateError> {
         if place.len() < HEAD {
             return Err(StateError::Corrupt {
                 path: PathBuf::from(self.codec.store()),

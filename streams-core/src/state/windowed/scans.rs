@@ -30,13 +30,8 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         let (mut begin, mut end) = (Vec::new(), Vec::new());
         self.layout.put_time(from, &mut begin);
         self.layout.put_time(to.saturating_add(1), &mut end);
-        if let Some(Windowed { key, window }) = after {
-            let mut by_key = Vec::new();
-            self.layout.begin(&mut by_key);
-            self.codec.put_key(key, &mut by_key)?;
-            self.layout.kind.put_suffix(window.start, window.end, 0, &mut by_key);
-            begin.clear();
-            self.layout.put_by_time(&by_key, &mut begin).ok_or_else(|| self.corrupt(&by_key))?;
+        if let Some(after) = after {
+            begin = self.place_by_time(after)?;
             begin.push(0); // the next key that there can be
         }
         let mut found = Vec::new();
@@ -69,6 +64,30 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             }
         }
         Ok(found)
+    }
+
+    /// Where a window stands in the order of [`WindowedStore::find_by_time`]: bytes that can be remembered.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn place_by_time(&self, of: &Windowed<K>) -> Result<Vec<u8>, StateError> {
+        let (mut by_key, mut place) = (Vec::new(), Vec::new());
+        self.layout.begin(&mut by_key);
+        self.codec.put_key(&of.key, &mut by_key)?;
+        self.layout.kind.put_suffix(of.window.start, of.window.end, 0, &mut by_key);
+        self.layout.put_by_time(&by_key, &mut place).ok_or_else(|| self.corrupt(&by_key))?;
+        Ok(place)
+    }
+
+    /// The window that stands there.
+    ///
+    /// # Errors
+    /// [`StateError::Corrupt`] if it is no place.
+    pub fn at_place(&self, place: &[u8]) -> Result<Windowed<K>, StateError> {
+        let mut by_key = Vec::new();
+        let is_place = self.layout.put_by_key(place, &mut by_key);
+        is_place.ok_or_else(|| self.corrupt(place))?;
+        self.windowed(&by_key.into())
     }
 
     /// All windows that have not expired, ordered by key bytes and then by time.
