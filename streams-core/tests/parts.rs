@@ -34,7 +34,7 @@ impl HoldBack {
         let due = cx.store(buffer).due(&[(1, i64::MAX)], usize::MAX)?;
         for (at, found) in due.iter().enumerate() {
             for Buffered { key, value, timestamp, .. } in cx.store(buffer).take(found)? {
-                if !cx.let_go(Some(Record::new(key, value, timestamp))) {
+                if !cx.let_go(|_| Ok(Some(Record::new(key, value, timestamp))))? {
                     due.get(at + 1).into_iter().for_each(|next| cx.store(buffer).not_taken(next));
                     return Ok(());
                 }

@@ -59,6 +59,13 @@ pub enum Place {
         /// Its number.
         entry: i64,
     },
+    /// One of the entries that operators let go at a place: the results that they had held back before.
+    Entry {
+        /// Where.
+        of: Box<Place>,
+        /// Its number among them, from 0.
+        number: u32,
+    },
     /// A call by the wall clock, which does not come again: only the letters are to be written.
     WallClock,
 }

@@ -1,6 +1,7 @@
 //! How a processor lets go more than one generation should hold: see [`Processor::go_on`](super::Processor::go_on).
 
 use super::{Context, InitContext};
+use crate::error::ProcessError;
 use crate::record::{Data, Record};
 
 /// Stands for what an operator has to remember between two parts of what it lets go: bytes that come
@@ -17,17 +18,25 @@ impl InitContext<'_> {
 }
 
 impl<K: Data, V: Data> Context<'_, K, V> {
-    /// Forwards one of the many entries that one record, punctuation or commit lets go (`None`: it comes to
-    /// nothing, but has changed a store). Answers whether there is room in the generation for another
+    /// Forwards what `entry` makes of one of the many entries that one record, punctuation or commit lets go
+    /// (`None`: it comes to nothing, but has changed a store). If that fails, or a node further down does, the
+    /// entry is left out alone, should the handler say so; not the record that lets it go. Answers whether there is room in the generation for another
     /// one. If not, the processor is to stop, and is asked to [go on](super::Processor::go_on)
     /// after the next commit, before any further record comes.
-    #[must_use = "without room the processor is to stop"]
-    pub fn let_go(&mut self, entry: Option<Record<K, V>>) -> bool {
+    ///
+    /// # Errors
+    /// What `entry` answers.
+    pub fn let_go(
+        &mut self,
+        entry: impl FnOnce(&mut Self) -> Result<Option<Record<K, V>>, ProcessError>,
+    ) -> Result<bool, ProcessError> {
         let begun = self.task.begin_entry();
-        if let (Some(_), Some(record)) = (&begun, entry) {
+        if begun.is_some()
+            && let Some(record) = entry(self)?
+        {
             self.children.forward(record, self.task);
         }
-        self.task.end_entry(begun)
+        Ok(self.task.end_entry(begun))
     }
 
     /// What a bookmark says.

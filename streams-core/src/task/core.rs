@@ -244,6 +244,7 @@ impl TaskCore {
     #[inline]
     pub fn set_source(&mut self, partition: &TopicPartition, offset: Offset, batch: &Batch) {
         self.let_go();
+        self.going_on.begin_record();
         self.from_record = true;
         match &mut self.source {
             // A record in the same batch as the last one is the rule.
@@ -274,6 +275,7 @@ impl TaskCore {
             holder.touched |= self.touched;
         }
         self.touched = false;
+        self.going_on.end_place();
     }
 
     /// The task has an async operator.
@@ -396,8 +398,13 @@ impl TaskCore {
 
     /// Where the present record came from.
     pub fn source(&self) -> Option<SourceInfo> {
-        let present = self.source.as_ref().filter(|_| self.from_record)?;
-        Some(SourceInfo { partition: present.partition.clone(), offset: present.offset })
+        if self.from_record { self.last_source() } else { None }
+    }
+
+    /// Where the last record came from, which may be the present one.
+    pub(super) fn last_source(&self) -> Option<SourceInfo> {
+        let last = self.source.as_ref()?;
+        Some(SourceInfo { partition: last.partition.clone(), offset: last.offset })
     }
 
     /// The present record as it was read.

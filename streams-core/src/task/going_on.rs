@@ -9,8 +9,10 @@
 //! stores that lose what is let go are a memory by themselves, other operators keep a bookmark, which
 //! rides with the committed offsets. A task that is opened goes on first, whatever it finds.
 //!
-//! Entries that are let go when going on are numbered, and the number is committed too. So one of them
-//! can be left out when the generation is processed again, as a record can.
+//! Entries are numbered: within the record or punctuation that lets them go or, when going on, since the
+//! task's beginning, and that number is committed too. So one that fails further down can be left out
+//! when the generation is processed again, as a record can: the record that lets it go is not to blame,
+//! and the next one would meet it again.
 
 use broker_api::Timestamp;
 
@@ -30,6 +32,10 @@ pub(super) struct GoingOn {
     now: bool,
     /// How many entries were ever let go so.
     count: i64,
+    /// How many entries the last record and what followed from it (punctuations, the seal) have let go.
+    let_go: u32,
+    /// Which of them is on its way: the innermost, if there are several.
+    entry: Option<u32>,
     to_leave_out: Vec<LeftOut>,
     left_out: Vec<Place>,
     bookmarks: Vec<(String, Marked)>,
@@ -43,7 +49,30 @@ const COUNT: &str = "\0count";
 /// The name of the bookmark that says up to when punctuations were called.
 const PUNCTUATED: &str = "\0punctuated";
 
+/// What was being called before an entry was let go.
+pub(crate) struct Before {
+    calling: Option<Place>,
+    entry: Option<u32>,
+}
+
 impl GoingOn {
+    /// Another record comes.
+    #[inline]
+    pub(super) fn begin_record(&mut self) {
+        self.let_go = 0;
+    }
+
+    /// Nothing is on its way any more.
+    #[inline]
+    pub(super) fn end_place(&mut self) {
+        self.entry = None;
+    }
+
+    /// Which entry is on its way, or has failed on it.
+    pub(super) fn entry(&self) -> Option<u32> {
+        self.entry
+    }
+
     /// What shows whether something of this has changed since a seal.
     pub(super) fn marks(&self) -> impl Iterator<Item = i64> {
         let changes = self.bookmarks.iter().map(|(_, marked)| marked.changes);
@@ -120,35 +149,79 @@ impl TaskCore {
         self.going_on.unended |= failed;
     }
 
-    /// An entry is let go. `None`: it is left out. What comes is what is being called meanwhile.
-    pub(crate) fn begin_entry(&mut self) -> Option<Option<Place>> {
-        if !self.going_on.now {
-            return Some(None);
+    /// An entry is let go. `None`: it is left out.
+    pub(crate) fn begin_entry(&mut self) -> Option<Before> {
+        if self.going_on.now {
+            self.going_on.count += 1;
+            self.going_on.entries = self.going_on.entries.map(|left| left.saturating_sub(1));
+            let place = Place::GoingOn { entry: self.going_on.count };
+            if self.leaves_out(&place) {
+                return None;
+            }
+            return Some(Before { calling: self.calling.replace(place), entry: None });
         }
-        self.going_on.count += 1;
-        self.going_on.entries = self.going_on.entries.map(|entries| entries.saturating_sub(1));
-        let place = Place::GoingOn { entry: self.going_on.count };
+        let number = self.going_on.let_go;
+        self.going_on.let_go += 1;
+        if !self.going_on.to_leave_out.is_empty() {
+            let of = Box::new(self.place().unwrap_or_else(|| self.place_at_seal()));
+            if self.leaves_out(&Place::Entry { of, number }) {
+                return None;
+            }
+        }
+        Some(Before { calling: None, entry: self.going_on.entry.replace(number) })
+    }
+
+    /// Whether the entry at this place was to be left out, which then is done.
+    fn leaves_out(&mut self, place: &Place) -> bool {
         let to_leave_out = &mut self.going_on.to_leave_out;
-        let Some(at) = to_leave_out.iter().position(|what| what.place == place) else {
-            return Some(self.calling.replace(place));
+        let Some(at) = to_leave_out.iter().position(|what| what.place == *place) else {
+            return false;
         };
         let what = to_leave_out.swap_remove(at);
         if let Err(error) = self.leave_out(what.stage, &what.letters) {
             self.fail(error);
         }
         self.going_on.left_out.push(what.place);
-        None
+        true
     }
 
     /// It has been on all its ways; answers whether there is room for another one. A failure keeps the
     /// blame.
-    pub(crate) fn end_entry(&mut self, before: Option<Option<Place>>) -> bool {
-        if let Some(before) = before.filter(|_| self.going_on.now && !self.has_failed()) {
-            self.calling = before;
+    pub(crate) fn end_entry(&mut self, before: Option<Before>) -> bool {
+        if let Some(before) = before.filter(|_| !self.has_failed()) {
+            match self.going_on.now {
+                true => self.calling = before.calling,
+                false => self.going_on.entry = before.entry,
+            }
         }
         // What is further down has stopped: it goes on first.
         self.going_on.unended |= !self.has_room();
         !self.going_on.unended
+    }
+
+    /// What is at work, if it is a record or a call.
+    fn place(&self) -> Option<Place> {
+        match self.source() {
+            Some(source) => Some(Place::Record(source.partition, source.offset)),
+            None => self.calling.clone(),
+        }
+    }
+
+    /// At the seal it is the last record: what fails there is found in a generation that has no other.
+    fn place_at_seal(&self) -> Place {
+        let last = self.last_source();
+        last.map_or(Place::WallClock, |last| Place::Record(last.partition, last.offset))
+    }
+
+    /// What is to blame for a failure at the moment. By the wall clock nothing comes again as it was, so
+    /// there it is the call.
+    pub(super) fn place_to_blame(&mut self) -> Place {
+        let of = self.place().unwrap_or(Place::WallClock);
+        self.calling = None;
+        match self.going_on.entry.take() {
+            Some(number) if of != Place::WallClock => Place::Entry { of: Box::new(of), number },
+            _ => of,
+        }
     }
 
     /// Tells to leave out an entry that will be let go when going on.

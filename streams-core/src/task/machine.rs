@@ -162,7 +162,7 @@ impl Task {
                 self.core.leave_out(what.stage, &what.letters)?;
                 self.left_out.push(what.place);
             }
-            Place::GoingOn { .. } => self.core.leave_entry_out(what),
+            Place::GoingOn { .. } | Place::Entry { .. } => self.core.leave_entry_out(what),
             Place::Record(..) | Place::StreamTime { .. } => self.to_leave_out.push(what),
         }
         Ok(())
@@ -343,10 +343,7 @@ impl Task {
     /// Asks about an error of the present record or punctuation.
     #[cold]
     fn settle(&mut self, error: ProcessError) -> Result<(), Halt> {
-        let place = match self.core.source() {
-            Some(source) => Place::Record(source.partition, source.offset),
-            None => self.core.calling.take().unwrap_or(Place::WallClock),
-        };
+        let place = self.core.place_to_blame();
         self.core.settle_at(Stage::Processing, error, place)
     }
 
@@ -358,7 +355,13 @@ impl Task {
         self.core.touch();
         let record = self.core.source();
         let place = match (record.clone(), cause) {
-            (Some(source), _) => Place::Record(source.partition, source.offset),
+            (Some(source), _) => {
+                let of = Place::Record(source.partition, source.offset);
+                match self.core.going_on.entry() {
+                    Some(number) => Place::Entry { of: Box::new(of), number },
+                    None => of,
+                }
+            }
             (None, Cause::Entry) => Place::GoingOn { entry: self.core.gone_on() },
             (None, _) => Place::WallClock,
         };

@@ -4,7 +4,7 @@ use broker_api::partitioner::partition_of;
 
 use super::TaskCore;
 use crate::error::ProcessError;
-use crate::failure::{DeadLetter, Decision, Failure, Halt, LeftOut, Place, Stage};
+use crate::failure::{DeadLetter, Decision, Failure, Halt, LeftOut, Place, RawRecord, Stage};
 
 impl TaskCore {
     /// Asks the handler of a stage about an error that has left nothing behind. If it resumes, the
@@ -17,7 +17,7 @@ impl TaskCore {
         if matches!(error, ProcessError::TopicAsked { .. }) {
             return Err(error); // nothing to decide on yet
         }
-        match self.decide(stage, &error) {
+        match self.decide(stage, &error, self.raw_record()) {
             Decision::Resume(letters) => self.leave_out(stage, &letters),
             Decision::Fail | Decision::Retry => Err(error),
         }
@@ -39,21 +39,23 @@ impl TaskCore {
         if stage == Stage::Processing && !error.is_of_processing() {
             return Err(Halt::fail(record, error));
         }
-        let Decision::Resume(letters) = self.decide(stage, &error) else {
+        let is_entry = matches!(place, Place::Entry { .. });
+        let raw = self.raw_record().filter(|_| !is_entry); // it only happens to let the entry go
+        let Decision::Resume(letters) = self.decide(stage, &error, raw) else {
             return Err(Halt::fail(record, error));
         };
         // A panic leaves nodes in the middle of something.
-        if self.is_touched() || matches!(error, ProcessError::Panic { .. }) {
+        if self.is_touched() || is_entry || matches!(error, ProcessError::Panic { .. }) {
             return Err(Halt::LeaveOut(LeftOut { place, stage, letters }));
         }
         self.leave_out(stage, &letters).map_err(|error| Halt::fail(record, error))
     }
 
-    fn decide(&self, stage: Stage, error: &ProcessError) -> Decision {
+    fn decide(&self, stage: Stage, error: &ProcessError, record: Option<RawRecord>) -> Decision {
         self.settings().handlers.decide(&Failure {
             stage,
             task: self.id(),
-            record: self.raw_record(),
+            record,
             error: error.clone(),
             retriable: false,
             wall_clock: self.wall_clock(),

@@ -90,7 +90,8 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
             for (key, value, timestamp) in found {
                 last = Some(key.clone());
                 let (value, headers) = (Change::new(Some(value), None), rest.headers.clone());
-                let has_room = cx.let_go(Some(Record { key, value, timestamp, headers }));
+                let record = Record { key, value, timestamp, headers };
+                let has_room = cx.let_go(|_| Ok(Some(record)))?;
                 if stops && !has_room {
                     let place =
                         last.map(|last| cx.store(store).place_by_time(&last)).transpose()?;

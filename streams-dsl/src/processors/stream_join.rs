@@ -327,26 +327,28 @@ where
         values: Vec<Buffered<K, Side<L, R>>>,
         headers: &Headers,
         cx: &mut Context<'_, K, O>,
-    ) -> bool {
+    ) -> Result<bool, ProcessError> {
         let mut values = values.into_iter();
-        let Some(own) = values.next() else { return true };
+        let Some(own) = values.next() else { return Ok(true) };
         if values.len() == 0 {
-            return cx.let_go(self.without_partner(own, headers));
+            return cx.let_go(|_| Ok(self.without_partner(own, headers)));
         }
         let mut has_room = true;
         for other in values {
-            let value = match (&own.value, &other.value) {
-                (Side::Left(left), Side::Right(right)) | (Side::Right(right), Side::Left(left)) => {
-                    (self.join.join)(&own.key, Some(left), Some(right))
-                }
-                _ => None, // partners are of different sides
-            };
-            let timestamp = own.timestamp.max(other.timestamp);
-            let (key, headers) = (own.key.clone(), headers.clone());
-            let result = value.map(|value| Record { key, value, timestamp, headers });
-            has_room &= cx.let_go(result);
+            has_room &= cx.let_go(|_| {
+                let value = match (&own.value, &other.value) {
+                    (Side::Left(left), Side::Right(right))
+                    | (Side::Right(right), Side::Left(left)) => {
+                        (self.join.join)(&own.key, Some(left), Some(right))
+                    }
+                    _ => None, // partners are of different sides
+                };
+                let timestamp = own.timestamp.max(other.timestamp);
+                let (key, headers) = (own.key.clone(), headers.clone());
+                Ok(value.map(|value| Record { key, value, timestamp, headers }))
+            })?;
         }
-        has_room
+        Ok(has_room)
     }
 
     /// Forwards what is left, as far as there is room if it `stops` for that: unmatched records, then the
@@ -366,10 +368,11 @@ where
                     let entries = cx.store(buffer).take(entries)?;
                     let mut has_room = true;
                     if entries.first().is_some_and(|entry| entry.class == LATER) {
-                        has_room = self.forward_waiting(entries, &rest.headers, cx);
+                        has_room = self.forward_waiting(entries, &rest.headers, cx)?;
                     } else {
                         for waiting in entries {
-                            has_room &= cx.let_go(self.without_partner(waiting, &rest.headers));
+                            has_room &=
+                                cx.let_go(|_| Ok(self.without_partner(waiting, &rest.headers)))?;
                         }
                     }
                     if stops && !has_room {

@@ -170,8 +170,8 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
             for Buffered { key, value: (value, headers), timestamp, .. } in
                 cx.store(buffer).take(found)?
             {
-                let result = self.joined(Record { key, value, timestamp, headers }, cx)?;
-                has_room &= cx.let_go(result);
+                let record = Record { key, value, timestamp, headers };
+                has_room &= cx.let_go(|cx| self.joined(record, cx))?;
             }
             if stops && !has_room {
                 if let Some(next) = ready.get(at + 1) {

@@ -116,7 +116,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             let places = cx.store(buffer).due(due, AT_ONCE)?;
             for (at, place) in places.iter().enumerate() {
                 let update = cx.store(buffer).take(place)?;
-                let has_room = cx.let_go(update.filter(|update| self.is_told(update)));
+                let has_room = cx.let_go(|_| Ok(update.filter(|update| self.is_told(update))))?;
                 if stops && !has_room {
                     if let Some(next) = places.get(at + 1) {
                         cx.store(buffer).not_taken(next);
@@ -171,7 +171,9 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             }
             let first = if emit_early { cx.store(buffer).take_first()? } else { None };
             match first {
-                Some(update) if self.is_told(&update) => cx.forward(update),
+                Some(update) if self.is_told(&update) => {
+                    cx.let_go(|_| Ok(Some(update)))?; // what is too much goes, whatever the room
+                }
                 Some(_) => {}
                 None => return Err(self.full(waiting)),
             }

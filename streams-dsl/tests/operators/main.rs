@@ -8,6 +8,7 @@ mod cogroup;
 mod configurations;
 mod foreign_keys;
 mod grouped_tables;
+mod held_back;
 mod joins_of_windows;
 mod lru_tables;
 mod mistakes;

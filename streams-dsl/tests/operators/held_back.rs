@@ -1,0 +1,148 @@
+//! A result that was held back and fails once it is let go: it alone is left out, not the record that
+//! happens to let it go, and it does not come again.
+
+use streams_core::failure::{ErrorHandlers, log_and_continue};
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
+use streams_core::{Record, Windowed};
+use streams_dsl::{
+    BufferConfig, Consumed, EmitStrategy, JoinWindows, Joined, KTable, Materialized,
+    SessionWindows, StreamsBuilder, Suppressed, TimeWindows,
+};
+
+use crate::s;
+use crate::windows::ms;
+
+const BAD: &str = "bad";
+
+/// A function of the application that cannot take one value.
+fn takes(value: &str) -> String {
+    assert!(value != BAD, "poison");
+    value.to_owned()
+}
+
+/// The values that come out of an input of which one is bad, or is not there; and how many dead letters.
+fn outcome(
+    build: &dyn Fn(&StreamsBuilder),
+    is_bad_there: bool,
+    settings: &TestDriverSettings,
+) -> (Vec<String>, usize) {
+    let b = StreamsBuilder::new();
+    build(&b);
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some("dead".into()),
+        ..Default::default()
+    };
+    let settings = TestDriverSettings { handlers, ..settings.clone() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    let records =
+        [("x", 1), (BAD, 2), ("y", 3), ("z", 12), ("w", 13), ("q", 25), ("r", 100), ("s", 200)];
+    for (value, time) in records {
+        if value != BAD || is_bad_there {
+            driver.input_topic("in").pipe(format!("key {value}"), s(value), time).unwrap();
+        }
+    }
+    driver.commit().unwrap();
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let letters = match is_bad_there {
+        true => driver.output_topic::<Option<String>, Option<String>>("dead").len().unwrap(),
+        false => 0,
+    };
+    (out.into_iter().map(|record| record.value).collect(), letters)
+}
+
+/// Nothing is missing but what is bad, and that has one dead letter; also where there is room for one
+/// entry a commit.
+fn only_the_bad_is_left_out(build: impl Fn(&StreamsBuilder)) {
+    for caching in [false, true] {
+        for seal_bytes in [None, Some(1)] {
+            let mut settings = TestDriverSettings { caching, ..Default::default() };
+            settings.seal_bytes = seal_bytes.unwrap_or(settings.seal_bytes);
+            let (good, _) = outcome(&build, false, &settings);
+            assert!(good.len() > 4, "{good:?}");
+            let (out, letters) = outcome(&build, true, &settings);
+            assert_eq!((out, letters), (good, 1), "caching {caching}, {seal_bytes:?}");
+        }
+    }
+}
+
+/// The latest value of each key and window goes to "out", by a function that cannot take one.
+fn out(table: &KTable<Windowed<String>, String>) {
+    table.to_stream_present().map(|key, value| (key.key, takes(&value))).to("out");
+}
+
+#[test]
+fn behind_suppress() {
+    only_the_bad_is_left_out(|b| {
+        let windows = b.stream("in").group_by_key().windowed_by(TimeWindows::of(ms(10)));
+        let finals = Suppressed::until_window_closes(BufferConfig::unbounded());
+        out(&windows.reduce(|_, value| value).suppress(finals));
+    });
+}
+
+#[test]
+fn behind_suppress_that_has_no_room() {
+    only_the_bad_is_left_out(|b| {
+        let windows = b.stream("in").group_by_key().windowed_by(TimeWindows::of(ms(10)));
+        let two = BufferConfig::max_records(2).emit_early_when_full();
+        out(&windows.reduce(|_, value| value).suppress(Suppressed::until_time_limit(ms(10), two)));
+    });
+}
+
+#[test]
+fn behind_windows_that_emit_on_closing() {
+    only_the_bad_is_left_out(|b| {
+        let windows = b.stream("in").group_by_key().windowed_by(TimeWindows::of(ms(10)));
+        out(&windows.emit_strategy(EmitStrategy::on_window_close()).reduce(|_, value| value));
+    });
+}
+
+#[test]
+fn behind_sessions_that_emit_on_closing() {
+    only_the_bad_is_left_out(|b| {
+        let sessions = b.stream("in").group_by_key().windowed_by(SessionWindows::of(ms(5)));
+        out(&sessions.emit_strategy(EmitStrategy::on_window_close()).reduce(|_, value| value));
+    });
+}
+
+#[test]
+fn in_the_joiner_of_a_left_join() {
+    only_the_bad_is_left_out(|b| {
+        let joiner = |_: &String, value: &String, _: Option<&String>| takes(value);
+        let other = b.stream::<String, String>("other");
+        b.stream("in").left_join(&other, joiner, JoinWindows::of(ms(5))).to("out");
+    });
+}
+
+#[test]
+fn in_the_joiner_with_a_versioned_table() {
+    only_the_bad_is_left_out(|b| {
+        let versions = Materialized::versioned("versions", ms(100));
+        let table = b.table_with::<String, String>("table", Consumed::default(), versions);
+        let joiner = |_: &String, value: &String, _: Option<&String>| takes(value);
+        let grace = Joined::default().with_grace(ms(10));
+        b.stream("in").left_join_table_with(&table, joiner, grace).to("out");
+    });
+}
+
+#[test]
+fn the_dead_letter_of_what_was_held_back_has_no_record() {
+    let b = StreamsBuilder::new();
+    let windows = b.stream("in").group_by_key().windowed_by(TimeWindows::of(ms(10)));
+    out(&windows.emit_strategy(EmitStrategy::on_window_close()).reduce(|_, value| value));
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some("dead".into()),
+        ..Default::default()
+    };
+    let settings = TestDriverSettings { handlers, ..Default::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    driver.input_topic("in").pipe(s("k"), s(BAD), 1).unwrap();
+    driver.input_topic("in").pipe(s("innocent"), s("good"), 20).unwrap();
+    let letters = driver.output_topic::<Option<String>, Option<String>>("dead").read_all().unwrap();
+    let Record { key, value, headers, .. } = &letters[0];
+    assert_eq!((letters.len(), key, value), (1, &None, &None));
+    let message = |header: &&broker_api::Header| header.name == "__streams.errors.message";
+    let message = headers.as_slice().iter().find(message).unwrap().value.clone().unwrap();
+    assert!(String::from_utf8_lossy(&message).contains("poison"), "{message:?}");
+}
