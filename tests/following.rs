@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use futures::TryStreamExt;
-use vltava::broker_api::client;
 use vltava::broker_api::Offset;
+use vltava::broker_api::client;
 use vltava::prelude::*;
 
 async fn open(dir: &Path) -> Vltava {

@@ -278,7 +278,7 @@ fn a_topic_that_two_patterns_match_or_none_is_refused() {
     let refused = b.build().unwrap().with_topics(["a", "b", "ab"].into_iter()).err().unwrap();
     assert!(refused.to_string().contains("'ab' is read by two sources"), "{refused}");
     let waits = b.build().unwrap().with_topics(["b"].into_iter()).unwrap();
-    assert_eq!(waits.followed().count(), 0, "for its first topic");
+    assert_eq!(waits.followed().collect::<Vec<_>>(), ["b"], "the other waits for its first topic");
 }
 
 #[test]
