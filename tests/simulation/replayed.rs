@@ -4,7 +4,8 @@
 //! partition's input alone, whatever ended in between. The test driver, which knows no ends, says what it
 //! is: the output of a partition equals, record for record, what the driver answers to the part of the
 //! input that is consumed. And what the changelogs of the stores come to is what the driver's come to.
-//! Only of what the last record lets go there may be a first part.
+//! Only of what the last record lets go there may be a first part, where the driver makes several commits
+//! of it: then stores may be as they are anywhere in between, and in the end everything must have come.
 //!
 //! Values of the input begin with `l` or `r`, which makes two streams of one topic.
 
@@ -42,7 +43,10 @@ impl Replayed {
 pub(crate) type Row = (String, Option<String>, Timestamp);
 
 /// What a store is, as its changelog tells: values and times by key.
-type Entries = BTreeMap<Vec<u8>, (Vec<u8>, Timestamp)>;
+pub(crate) type Entries = BTreeMap<Vec<u8>, (Vec<u8>, Timestamp)>;
+
+/// Key, value and time of a record of a changelog.
+pub(crate) type Logged = (Vec<u8>, Option<Vec<u8>>, Timestamp);
 
 pub(crate) fn topology(application: impl FnOnce(Input) -> Output) -> Topology {
     let builder = StreamsBuilder::new();
@@ -60,13 +64,23 @@ pub(crate) fn record(name: &str, dice: &mut Dice) -> (String, String) {
 
 /// The driver, after it was given these records.
 pub(crate) fn replay(topology: Topology, input: &[Seen]) -> Result<TopologyTestDriver, Failure> {
+    replay_in_parts(topology, input, usize::MAX)
+}
+
+/// The same, with a commit after so many bytes of what one record lets go.
+fn replay_in_parts(
+    topology: Topology,
+    input: &[Seen],
+    seal_bytes: usize,
+) -> Result<TopologyTestDriver, Failure> {
     let handlers = ErrorHandlers {
         processing: log_and_continue(),
         dead_letter_topic: Some(OUTPUT.into()),
         ..ErrorHandlers::default()
     };
     let application_id = NAME.into();
-    let settings = TestDriverSettings { application_id, handlers, ..TestDriverSettings::default() };
+    let settings =
+        TestDriverSettings { application_id, handlers, seal_bytes, ..Default::default() };
     let driver = TopologyTestDriver::with_settings(topology, settings)?;
     input.iter().try_for_each(|record| pipe(&driver, record))?;
     Ok(driver)
@@ -91,39 +105,91 @@ pub(crate) fn results(history: &History, to: u32, from: u32) -> Vec<Row> {
     found.filter(|(key, ..)| key.starts_with(&format!("{from}."))).collect()
 }
 
-/// What is logged of each store of a partition comes to what the driver has logged.
-pub(crate) fn same_stores(
-    history: &History,
-    p: u32,
-    topology: &Topology,
-    driver: &TopologyTestDriver,
-) -> Result<(), Failure> {
-    for store in topology.stores().values().filter(|store| store.changelog.is_some()) {
-        let topic = changelog(&store.name);
-        let expected = driver.output_topic::<Vec<u8>, Option<Vec<u8>>>(&topic).read_all()?;
-        let expected = entries(expected.into_iter().map(|r| (r.key, r.value, r.timestamp)));
-        let found = history.records(&topic, p).iter();
-        let found = entries(found.map(|r| (r.key.clone(), r.value.clone(), r.timestamp)));
-        ensure!(
-            found == expected,
-            "the changelog of partition {p} of {} comes to {found:?} instead of {expected:?}",
-            store.name
-        );
-    }
-    Ok(())
+/// The names of the stores that have changelogs.
+pub(crate) fn logged_stores(topology: &Topology) -> impl Iterator<Item = &str> {
+    let logged = topology.stores().values().filter(|store| store.changelog.is_some());
+    logged.map(|store| &*store.name)
 }
 
-fn entries(log: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>, Timestamp)>) -> Entries {
-    let mut entries = Entries::new();
-    for (key, value, time) in log {
-        match value {
-            // An entry of an index: all that it says is its key.
-            Some(value) if value.is_empty() => entries.insert(key, (value, 0)),
-            Some(value) => entries.insert(key, (value, time)),
-            None => entries.remove(&key),
-        };
+/// What the driver has logged of a store since it was last asked.
+pub(crate) fn log_of(driver: &TopologyTestDriver, store: &str) -> Result<Vec<Logged>, Failure> {
+    let log = driver.output_topic::<Vec<u8>, Option<Vec<u8>>>(&changelog(store)).read_all()?;
+    Ok(log.into_iter().map(|r| (r.key, r.value, r.timestamp)).collect())
+}
+
+/// What the application's log of a store comes to in a partition.
+pub(crate) fn found_in(history: &History, p: u32, store: &str) -> Entries {
+    let mut found = Entries::new();
+    for Seen { key, value, timestamp, .. } in history.records(&changelog(store), p) {
+        change(&mut found, (key.clone(), value.clone(), *timestamp));
     }
-    entries
+    found
+}
+
+/// A record of a changelog takes effect.
+pub(crate) fn change(entries: &mut Entries, (key, value, time): Logged) {
+    match value {
+        // An entry of an index: all that it says is its key.
+        Some(value) if value.is_empty() => entries.insert(key, (value, 0)),
+        Some(value) => entries.insert(key, (value, time)),
+        None => entries.remove(&key),
+    };
+}
+
+/// What the driver answers to the input of a partition.
+struct Told {
+    output: Vec<Row>,
+    /// How much of the output there is without the last record.
+    without_last: usize,
+    /// How many commits that takes.
+    commits: u64,
+    /// By store: what it is without the last record, and what that changes.
+    stores: BTreeMap<String, (Entries, Vec<Logged>)>,
+}
+
+impl Told {
+    /// By a driver with a commit after so many bytes of what one record lets go.
+    fn by_driver(topology: Topology, input: &[Seen], seal_bytes: usize) -> Result<Self, Failure> {
+        let (last, before) = match input.split_last() {
+            Some((last, before)) => (Some(last), before),
+            None => (None, input),
+        };
+        let names: Vec<String> = logged_stores(&topology).map(str::to_owned).collect();
+        let driver = replay_in_parts(topology, before, seal_bytes)?;
+        let mut output = answers(&driver)?;
+        let (without_last, commits) = (output.len(), driver.commits());
+        let mut stores = BTreeMap::new();
+        for store in names {
+            let mut entries = Entries::new();
+            log_of(&driver, &store)?.into_iter().for_each(|record| change(&mut entries, record));
+            stores.insert(store, (entries, Vec::new()));
+        }
+        last.map_or(Ok(()), |last| pipe(&driver, last))?;
+        output.extend(answers(&driver)?);
+        for (store, (_, changes)) in &mut stores {
+            *changes = log_of(&driver, store)?;
+        }
+        let commits = driver.commits() - commits;
+        Ok(Self { output, without_last, commits, stores })
+    }
+
+    /// What a store is in the end.
+    fn store(&self, name: &str) -> Entries {
+        let (mut entries, changes) = self.stores.get(name).cloned().unwrap_or_default();
+        changes.into_iter().for_each(|record| change(&mut entries, record));
+        entries
+    }
+
+    /// Whether a store is so at some time while the last record takes effect.
+    fn is_ever(&self, name: &str, found: &Entries) -> bool {
+        let (mut entries, changes) = self.stores.get(name).cloned().unwrap_or_default();
+        // The first part need not have changed it.
+        entries == *found
+            || changes.into_iter().any(|record| {
+                change(&mut entries, record);
+                entries == *found
+            })
+    }
 }
 
 impl Subject for Replayed {
@@ -147,28 +213,20 @@ impl Subject for Replayed {
         with_changelogs: bool,
     ) -> Result<(), Failure> {
         self.is_whole.set(true);
+        let topology = self.topology();
         for p in 0..partitions {
             let input = consumed(history, offsets, INPUT, p);
-            let (last, before) = match input.split_last() {
-                Some((last, before)) => (Some(last), before),
-                None => (None, input),
-            };
-            let driver = replay(self.topology(), before)?;
-            let mut output = answers(&driver)?;
-            let without_last = output.len();
-            last.map_or(Ok(()), |last| pipe(&driver, last))?;
-            output.extend(answers(&driver)?);
-            // What the last record lets go may take further commits.
-            let lets_go = output.len() > without_last;
+            let whole = Told::by_driver(self.topology(), input, usize::MAX)?;
+            let parts = Told::by_driver(self.topology(), input, 1)?;
             for to in 0..partitions {
                 let goes_there = |key: &str| partition_of(key.as_bytes(), partitions) == to;
                 let rows = |of: &[Row]| -> Vec<Row> {
                     of.iter().filter(|(key, ..)| goes_there(key)).cloned().collect()
                 };
-                let mut expected = rows(&output);
-                let least = rows(&output[..without_last]).len();
+                let mut expected = rows(&whole.output);
+                let least = rows(&whole.output[..whole.without_last]).len();
                 let found = results(history, to, p);
-                if (least..expected.len()).contains(&found.len()) {
+                if parts.commits > 1 && (least..expected.len()).contains(&found.len()) {
                     expected.truncate(found.len());
                     self.is_whole.set(false);
                 }
@@ -179,11 +237,16 @@ impl Subject for Replayed {
                     difference(&found, &expected)
                 );
             }
-            if with_changelogs {
-                match same_stores(history, p, &self.topology(), &driver) {
-                    Err(_) if lets_go => self.is_whole.set(false),
-                    same => same?,
+            for store in logged_stores(&topology).filter(|_| with_changelogs) {
+                let (found, expected) = (found_in(history, p, store), whole.store(store));
+                if found == expected {
+                    continue;
                 }
+                ensure!(
+                    parts.commits > 1 && parts.is_ever(store, &found),
+                    "the changelog of partition {p} of {store} comes to {found:?} instead of {expected:?}"
+                );
+                self.is_whole.set(false);
             }
         }
         Ok(())

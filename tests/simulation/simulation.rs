@@ -352,6 +352,22 @@ fn a_lost_entry_of_cached_sessions_is_noticed() {
 }
 
 #[test]
+fn a_lost_entry_of_final_results_behind_a_cache_is_noticed() {
+    let cached = |dice: &mut Dice| Cached::one_of(&[applications::final_values], dice);
+    must_turn_red("of partition", &cached, synced, |broker, _| {
+        Broken::between(broker, Promise::NothingIsLost)
+    });
+}
+
+#[test]
+fn a_lost_entry_of_a_join_and_suppressed_results_is_noticed() {
+    let subject = |dice: &mut Dice| Replayed::one_of(&[applications::last_pairs], dice);
+    must_turn_red("of partition", &subject, synced, |broker, _| {
+        Broken::between(broker, Promise::NothingIsLost)
+    });
+}
+
+#[test]
 fn looking_into_a_global_table_that_is_not_whole_is_noticed() {
     must_turn_red("were there at the beginning", &Globals::subject, synced, |broker, _| {
         Broken::between(broker, Promise::EndsAreEnds)
