@@ -287,6 +287,23 @@ fn a_failing_punctuation_is_left_out_and_input_goes_on() {
     assert!(!stored.iter().any(|(key, _)| key.contains(' ')), "no partial writes: {stored:?}");
 }
 
+/// Nothing is written then, and there is nothing to commit but that something was left out.
+#[test]
+fn a_failing_punctuation_that_is_left_out_without_a_dead_letter_comes_to_rest() {
+    let mut world = world();
+    world.settings.processing_handler = Arc::new(|_| Response::resume_with(Vec::new()));
+    world.write(&[("a", b"-"), ("tick", b"-")]);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    world.clock.advance(Duration::from_millis(1_000));
+    world.run(&mut thread).unwrap();
+    world.write(&[("b", b"-")]);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    assert_eq!(world.read("out"), counts(&[("a", 1), ("tick", 1), ("b", 1)]));
+    assert!(letters(&world).is_empty());
+}
+
 #[test]
 fn a_result_that_is_too_large_for_its_topic_is_left_out_alone() {
     let world = world();

@@ -177,6 +177,20 @@ fn a_failing_record_sets_its_own_task_back_and_the_others_go_on_unopened() {
     assert_eq!(world.metrics().dropped.get("not processed"), Some(&3));
 }
 
+/// The task that fails waits for room, which only a commit of the other one makes.
+#[test]
+fn what_others_did_before_a_record_failed_is_committed_though_the_generation_is_full() {
+    let (mut world, engine) = (world(false), Opened::default());
+    world.settings.seal_bytes = 1;
+    let mut thread = thread(&world, &engine, Inline);
+    world.run(&mut thread).unwrap(); // both tasks are open
+    write(&world, 0, &[("x", b"bad"), ("a", b"-")]);
+    write(&world, 1, &[("b", b"-")]);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    assert_eq!(sorted(world.read("out")), counts(&[("a", 1), ("b", 1)]));
+}
+
 #[test]
 fn what_fails_at_the_seal_sets_tasks_back_whose_stores_stay_open() {
     let (world, engine) = (world(true), Opened::default());

@@ -490,6 +490,8 @@ impl Task {
     pub fn has_uncommitted(&mut self) -> bool {
         let moved = self.queues.iter().zip(&self.committed).any(|(q, done)| q.position() > *done);
         moved
+            || !self.left_out.is_empty() // also what has no dead letter: the commit tells the thread
+            || !self.core.entries_left_out().is_empty()
             || self.core.times_moved()
             || self.core.outputs_mut().bytes() > 0
             || self.core.stores_mut().iter_mut().any(|store| store.has_uncommitted())

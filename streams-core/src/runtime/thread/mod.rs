@@ -152,7 +152,7 @@ pub struct StreamThread {
     /// What each store was last allowed to hold in memory.
     shared_budget: Option<usize>,
 
-    /// When the present generation processed its first record.
+    /// When the present generation had something to commit first.
     since: Option<Duration>,
     seal_requested: bool,
     /// What the present generation has counted, and how many records it may process, and entries let

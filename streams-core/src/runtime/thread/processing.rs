@@ -59,20 +59,19 @@ impl StreamThread {
         }
         self.share_memory();
         let now = self.env.clock.now();
-        let mut done = self.process_some(now, true)?;
-        if done == 0 {
-            done = self.process_some(now, false)?;
+        let mut busy = self.process_some(now, true)?;
+        if !busy {
+            busy = self.process_some(now, false)?;
         }
         // Also when nothing was processed: a batch may have been done with only now.
         let resumed = self.resume_inputs();
         let punctuated = self.punctuate(now)?;
-        if self.since.is_none()
-            && (done > 0 || punctuated)
-            && self.running.values_mut().any(|r| r.task.has_uncommitted())
-        {
+        // Not only if a record was processed: others may have done something before one failed, and what
+        // a task was opened to leave out is to be committed, too.
+        if self.since.is_none() && self.running.values_mut().any(|r| r.task.has_uncommitted()) {
             self.since = Some(self.env.clock.monotonic());
         }
-        Ok(done > 0 || punctuated || resumed)
+        Ok(busy || punctuated || resumed)
     }
 
     /// Forwards the results of calls that have ended.
@@ -98,9 +97,9 @@ impl StreamThread {
         }
     }
 
-    /// A slice of each task, the most downstream first. Answers how many records were processed, and
-    /// entries let go.
-    fn process_some(&mut self, now: i64, internal: bool) -> Result<usize, StreamsError> {
+    /// A slice of each task, the most downstream first. Answers whether records were processed, or
+    /// entries let go, or a task has failed.
+    fn process_some(&mut self, now: i64, internal: bool) -> Result<bool, StreamsError> {
         let budget = self.store_budget();
         let mut all = 0;
         let most = self.generation_limit - self.generation.causes();
@@ -140,8 +139,8 @@ impl StreamThread {
             }
         }
         match halted {
-            Some((task, halt)) => self.halted(task, halt).map(|()| 0),
-            None => Ok(all),
+            Some((task, halt)) => self.halted(task, halt).map(|()| true),
+            None => Ok(all > 0),
         }
     }
 
