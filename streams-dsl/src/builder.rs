@@ -64,12 +64,9 @@ impl StreamsBuilder {
         let mut nodes = self.graph.lock();
         let name = nodes.name_or(consumed.name, "KSTREAM-SOURCE-");
         let spec = NodeSpec::source_with(&name, topics.clone(), key, value, consumed.extractor);
-        let by_name = pattern.is_none();
-        let spec = pattern.into_iter().fold(spec, NodeSpec::with_pattern);
+        let spec = pattern.clone().into_iter().fold(spec, NodeSpec::with_pattern);
         let node = nodes.add(vec![], &name, move |_, builder| builder.add(spec.clone()));
-        if by_name {
-            nodes.reads(node, topics);
-        }
+        nodes.reads(node, topics, pattern);
         drop(nodes);
         KStream::at(self.graph.clone(), node, name, (inherited_key, inherited_value), false)
     }

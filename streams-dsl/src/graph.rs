@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use streams_core::topology::{NodeSpec, StoreSpec, Topology};
+use streams_core::topology::{NodeSpec, Pattern, StoreSpec, Topology};
 use streams_core::{BuildError, TopologyBuilder};
 
 use crate::layout::Layout;
@@ -45,6 +45,8 @@ pub(crate) struct Node {
     /// The physical node that its children hang on.
     output: String,
     source_topics: Option<BTreeSet<String>>,
+    /// Instead of the topics' names.
+    pattern: Option<Pattern>,
     table_topic: Option<String>,
     repartition_topic: Option<String>,
     ignores_values: bool,
@@ -163,6 +165,7 @@ impl Nodes {
             priority: self.next_priority,
             output: output.into(),
             source_topics: None,
+            pattern: None,
             table_topic: None,
             repartition_topic: None,
             ignores_values: false,
@@ -190,8 +193,9 @@ impl Nodes {
     }
 
     /// Says that a node reads topics as a stream. Streams of the same topics become one source.
-    pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>) {
+    pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>, pattern: Option<Pattern>) {
         self.all[node].source_topics = Some(topics.into_iter().collect());
+        self.all[node].pattern = pattern;
     }
 
     /// Says what a node does to the records of a stream.
@@ -400,8 +404,11 @@ impl Nodes {
 
     /// The first source of the same topics, if this is not it.
     fn merged_into(&self, node: NodeId) -> Option<NodeId> {
-        let topics = self.all[node].source_topics.as_ref()?;
-        self.all[..node].iter().position(|earlier| earlier.source_topics.as_ref() == Some(topics))
+        let Node { source_topics, pattern, .. } = &self.all[node];
+        let is_same =
+            |earlier: &Node| earlier.source_topics == *source_topics && earlier.pattern == *pattern;
+        source_topics.as_ref()?;
+        self.all[..node].iter().position(is_same)
     }
 
     fn output(&self, layout: &Layout, node: NodeId) -> String {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Pattern {
     text: Arc<str>,
+    is_wildcard: bool,
     matches: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
@@ -22,13 +23,14 @@ impl Pattern {
     /// ```
     pub fn wildcard(text: &str) -> Self {
         let parts: Vec<String> = text.split('*').map(str::to_owned).collect();
-        Self::matching(text, move |topic| is_like(topic, &parts))
+        let is_wildcard = true;
+        Self { is_wildcard, ..Self::matching(text, move |topic| is_like(topic, &parts)) }
     }
 
     /// The topics for which `matches` holds: a regular expression, for instance. `text` is how
     /// `describe()` shows it.
     pub fn matching(text: &str, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self { text: text.into(), matches: Arc::new(matches) }
+        Self { text: text.into(), is_wildcard: false, matches: Arc::new(matches) }
     }
 
     /// Whether a topic of this name is read.
@@ -39,6 +41,14 @@ impl Pattern {
     /// How it is shown.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+/// Wildcards of one text are equal, and what was cloned.
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        let both = self.is_wildcard && other.is_wildcard;
+        (both && self.text == other.text) || Arc::ptr_eq(&self.matches, &other.matches)
     }
 }
 

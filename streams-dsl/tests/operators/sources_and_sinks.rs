@@ -271,6 +271,22 @@ fn a_pattern_reads_all_topics_that_are_like_it() {
 }
 
 #[test]
+fn streams_of_one_pattern_are_one_source() {
+    let b = StreamsBuilder::new();
+    let even = Pattern::matching("even", |topic| topic.len() % 2 == 0);
+    for pattern in [Pattern::wildcard("a*"), Pattern::wildcard("a*"), even.clone(), even] {
+        let name = pattern.as_str().to_owned();
+        b.stream::<String, String>(pattern).map_values(move |_, v| format!("{name} {v}")).to("out");
+    }
+    let driver = TopologyTestDriver::new(b.build().unwrap()).unwrap();
+    driver.input_topic("abc").pipe(s("k"), s("v"), 1).unwrap();
+    driver.input_topic("bc").pipe(s("k"), s("w"), 2).unwrap();
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let values: Vec<_> = out.into_iter().map(|record| record.value).collect();
+    assert_eq!(values, ["a* v", "a* v", "even w", "even w"]);
+}
+
+#[test]
 fn a_topic_that_two_patterns_match_or_none_is_refused() {
     let b = StreamsBuilder::new();
     b.stream::<String, String>(Pattern::wildcard("a*")).to("out");
