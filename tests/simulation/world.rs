@@ -25,6 +25,9 @@ use crate::oracle::{self, Acknowledged, Oracle};
 use crate::subject::{INPUT, Make, NAME, OUTPUT, Subject, TABLE};
 use crate::threads::{Jobs, Thread};
 
+/// Longer than any broker's journal waits before it writes, or syncs.
+const JOURNAL_WAITS: Duration = Duration::from_secs(2);
+
 /// Puts something between the application and its broker.
 pub(crate) type Wrap = fn(Arc<dyn Broker>, &mut Dice) -> Arc<dyn Broker>;
 
@@ -470,9 +473,14 @@ impl World {
                 return Ok(());
             }
             // Nobody is awake: only time can help.
-            let Some(due) = app.threads.iter().filter_map(Thread::due).min() else {
-                let what = format!("nobody is awake, and there is work: {:#?}", app.threads);
-                return Err(Failure::violation(what));
+            let due = match app.threads.iter().filter_map(Thread::due).min() {
+                Some(due) => due,
+                // All threads have ended, and the journal writes what waits when it is time.
+                None if app.threads.is_empty() => now + JOURNAL_WAITS,
+                None => {
+                    let what = format!("nobody is awake, and there is work: {:#?}", app.threads);
+                    return Err(Failure::violation(what));
+                }
             };
             self.clock.advance(due.saturating_sub(now).max(Duration::from_millis(1)));
         }
