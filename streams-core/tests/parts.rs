@@ -11,7 +11,7 @@ use broker_api::{BatchBuilder, Broker, NewTopic, TopicConfig, TopicPartition};
 use futures::FutureExt;
 use streams_core::failure::Response;
 use streams_core::processor::{
-    AsyncOptions, Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
+    AsyncOptions, Context, EntryId, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
 };
 use streams_core::runtime::Next;
 use streams_core::state::{BufferStore, Buffered, KeyValueStore, StoreOptions};
@@ -33,8 +33,9 @@ impl HoldBack {
         let buffer = self.buffer.unwrap();
         let due = cx.store(buffer).due(&[(1, i64::MAX)], usize::MAX)?;
         for (at, found) in due.iter().enumerate() {
+            let id = EntryId::of("hold back").at(found.id());
             for Buffered { key, value, timestamp, .. } in cx.store(buffer).take(found)? {
-                if !cx.let_go(|_| Ok(Some(Record::new(key, value, timestamp))))? {
+                if !cx.let_go(id, |_| Ok(Some(Record::new(key, value, timestamp))))? {
                     due.get(at + 1).into_iter().for_each(|next| cx.store(buffer).not_taken(next));
                     return Ok(());
                 }

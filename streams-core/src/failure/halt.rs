@@ -4,7 +4,7 @@ use broker_api::{Offset, Timestamp, TopicPartition};
 
 use super::{DeadLetter, Stage};
 use crate::error::ProcessError;
-use crate::processor::SourceInfo;
+use crate::processor::{EntryId, SourceInfo};
 
 /// Why a task stopped. Its generation must be given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,19 +53,8 @@ pub enum Place {
         /// The time of the call that failed.
         timestamp: Timestamp,
     },
-    /// The entry of this number, of all that the task ever let go when it went on with what one record,
-    /// committed before, lets go.
-    GoingOn {
-        /// Its number.
-        entry: i64,
-    },
-    /// One of the entries that operators let go at a place: the results that they had held back before.
-    Entry {
-        /// Where.
-        of: Box<Place>,
-        /// Its number among them, from 0.
-        number: u32,
-    },
+    /// One of the entries that operators let go: a result that was held back before.
+    Entry(EntryId),
     /// A call by the wall clock, which does not come again: only the letters are to be written.
     WallClock,
 }

@@ -1,5 +1,9 @@
 //! How a processor lets go more than one generation should hold: see [`Processor::go_on`](super::Processor::go_on).
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
 use super::{Context, InitContext};
 use crate::error::ProcessError;
 use crate::record::{Data, Record};
@@ -8,6 +12,30 @@ use crate::record::{Data, Record};
 /// back after a crash as they were at the last commit. Empty at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bookmark(usize);
+
+/// What tells an entry that an operator lets go from all others that wait: the same when it is let go again
+/// after a crash, by whatever record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryId(u64);
+
+impl EntryId {
+    /// The entries of the operator of this name.
+    pub fn of(operator: &str) -> Self {
+        Self(FixedState::default().hash_one(operator))
+    }
+
+    /// That at this place, in the operator's store for instance.
+    #[must_use]
+    pub fn at(self, place: &[u8]) -> Self {
+        Self(FixedState::default().hash_one((self.0, place)))
+    }
+
+    /// One of several at a place.
+    #[must_use]
+    pub fn number(self, number: usize) -> Self {
+        Self(FixedState::default().hash_one((self.0, number)))
+    }
+}
 
 impl InitContext<'_> {
     /// The bookmark of this name. Its bytes ride with every committed offset, so they should be few, and
@@ -28,9 +56,10 @@ impl<K: Data, V: Data> Context<'_, K, V> {
     /// What `entry` answers.
     pub fn let_go(
         &mut self,
+        id: EntryId,
         entry: impl FnOnce(&mut Self) -> Result<Option<Record<K, V>>, ProcessError>,
     ) -> Result<bool, ProcessError> {
-        let begun = self.task.begin_entry();
+        let begun = self.task.begin_entry(id);
         if begun.is_some()
             && let Some(record) = entry(self)?
         {

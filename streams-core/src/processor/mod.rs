@@ -26,7 +26,7 @@ pub use async_node::{AsyncCall, AsyncNode, AsyncOptions};
 pub(crate) use blame::take_blamed;
 pub use children::{Child, Children, Erased};
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
-pub use going_on::Bookmark;
+pub use going_on::{Bookmark, EntryId};
 pub use node::ProcessorNode;
 pub use sink::{Partitioner, Partitions, SinkNode, Target, TopicChooser};
 pub use source::{Source, SourceNode};

@@ -59,9 +59,9 @@ impl Tally {
 
     /// Part of the generation is of no effect.
     pub(super) fn take_back(&mut self, part: &Self) {
-        self.processed -= part.processed;
-        self.consumed -= part.consumed;
-        self.gone_on -= part.gone_on;
+        self.processed = self.processed.saturating_sub(part.processed);
+        self.consumed = self.consumed.saturating_sub(part.consumed);
+        self.gone_on = self.gone_on.saturating_sub(part.gone_on);
     }
 }
 

@@ -58,6 +58,11 @@ pub struct Due {
 }
 
 impl Due {
+    /// What tells it from all others that wait.
+    pub fn id(&self) -> &[u8] {
+        &self.key
+    }
+
     /// Its place in the order.
     fn place(&self) -> (Timestamp, &[u8], &[u8]) {
         let (head, key) = self.key.split_at(HEAD.min(self.key.len()));

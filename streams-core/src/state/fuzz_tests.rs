@@ -133,7 +133,8 @@ fn all_stores<K: Data + Eq + std::hash::Hash, V: Data>(
         let value = Change::new(some(), some());
         let headers = Headers::default();
         let _ = s.put(time, Record { key: key.clone(), value, timestamp: time, headers });
-        let _ = (s.take_first(), s.waits_since_before(time));
+        let first = s.first_place().ok().flatten();
+        let _ = (first.map(|place| s.take(&place)), s.waits_since_before(time));
         store(&mut s, 0);
     }
     {

@@ -30,6 +30,7 @@ use broker_api::Timestamp;
 
 use super::core::Present;
 use crate::failure::Place;
+use crate::processor::EntryId;
 
 /// Whom a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(super) struct Holder {
 pub(super) enum Origin {
     Record(Present),
     Punctuation(Place),
+    /// A result that was held back.
+    Entry(EntryId),
     /// What a cache has held back until the seal.
     Seal,
 }

@@ -244,7 +244,6 @@ impl TaskCore {
     #[inline]
     pub fn set_source(&mut self, partition: &TopicPartition, offset: Offset, batch: &Batch) {
         self.let_go();
-        self.going_on.begin_record();
         self.from_record = true;
         match &mut self.source {
             // A record in the same batch as the last one is the rule.
@@ -269,13 +268,26 @@ impl TaskCore {
     /// left something behind.
     #[inline]
     fn let_go(&mut self) {
-        if let Some(held) = self.holding.take()
-            && let Some(holder) = self.calls.holder(held)
-        {
+        self.hold_nothing();
+        self.touched = false;
+        self.going_on.end_entry();
+    }
+
+    /// Further calls are made for something else; answers what they were made for.
+    #[inline]
+    pub(super) fn hold_nothing(&mut self) -> Option<Held> {
+        let held = self.holding.take()?;
+        if let Some(holder) = self.calls.holder(held) {
             holder.touched |= self.touched;
         }
-        self.touched = false;
-        self.going_on.end_place();
+        Some(held)
+    }
+
+    /// Further calls are made for what they were made for before.
+    #[inline]
+    pub(super) fn hold_again(&mut self, before: Option<Held>) {
+        self.hold_nothing();
+        self.holding = before;
     }
 
     /// The task has an async operator.
@@ -290,12 +302,13 @@ impl TaskCore {
 
     /// One more call is made for what is being processed.
     pub(crate) fn hold_record(&mut self) -> Held {
-        let (source, calling) = (&self.source, &self.calling);
+        let (source, calling, entry) = (&self.source, &self.calling, self.going_on.entry());
         let present = source.as_ref().filter(|_| self.from_record);
-        let held = self.calls.hold(self.holding, || match (present, calling) {
-            (Some(present), _) => Origin::Record(present.clone()),
-            (None, Some(place)) => Origin::Punctuation(place.clone()),
-            (None, None) => Origin::Seal,
+        let held = self.calls.hold(self.holding, || match (entry, present, calling) {
+            (Some(entry), ..) => Origin::Entry(entry),
+            (None, Some(present), _) => Origin::Record(present.clone()),
+            (None, None, Some(place)) => Origin::Punctuation(place.clone()),
+            (None, None, None) => Origin::Seal,
         });
         self.holding = Some(held);
         held
@@ -316,6 +329,7 @@ impl TaskCore {
                 self.from_record = true;
             }
             Origin::Punctuation(place) => self.calling = Some(place.clone()),
+            Origin::Entry(entry) => self.going_on.resume_entry(*entry),
             Origin::Seal => {}
         }
         let left_out = holder.left_out;
@@ -327,9 +341,10 @@ impl TaskCore {
     /// nothing behind; then its other calls are of no interest any more.
     pub(crate) fn release_record(&mut self, held: Held) {
         if let Some(error) = self.error.take() {
-            let place = match (self.source(), self.calling.take()) {
-                (Some(source), _) => Some(Place::Record(source.partition, source.offset)),
-                (None, calling) => calling,
+            let place = match (self.going_on.entry(), self.source(), self.calling.take()) {
+                (Some(entry), ..) => Some(Place::Entry(entry)),
+                (None, Some(source), _) => Some(Place::Record(source.partition, source.offset)),
+                (None, None, calling) => calling,
             };
             let settled = match place {
                 Some(place) => self.settle_at(Stage::Processing, error, place),

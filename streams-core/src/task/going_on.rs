@@ -9,16 +9,17 @@
 //! stores that lose what is let go are a memory by themselves, other operators keep a bookmark, which
 //! rides with the committed offsets. A task that is opened goes on first, whatever it finds.
 //!
-//! Entries are numbered: within the record or punctuation that lets them go or, when going on, since the
-//! task's beginning, and that number is committed too. So one that fails further down can be left out
-//! when the generation is processed again, as a record can: the record that lets it go is not to blame,
-//! and the next one would meet it again.
+//! Each entry has an id that stays the same. So one that fails further down can be left out when the
+//! generation is processed again, wherever it is let go then: the record that does it is not to blame, and
+//! the next one would meet the entry again.
 
 use broker_api::Timestamp;
 
 use super::TaskCore;
+use super::calls::Held;
 use super::metadata::{Marked, OwnTimes};
 use crate::failure::{LeftOut, Place};
+use crate::processor::EntryId;
 
 /// How far something has come.
 #[derive(Default)]
@@ -30,12 +31,11 @@ pub(super) struct GoingOn {
     unended: bool,
     /// Whether the operators are going on at the moment.
     now: bool,
-    /// How many entries were ever let go so.
-    count: i64,
-    /// How many entries the last record and what followed from it (punctuations, the seal) have let go.
-    let_go: u32,
-    /// Which of them is on its way: the innermost, if there are several.
-    entry: Option<u32>,
+    /// How many entries were let go so since the task was opened, and the last one of all.
+    count: u64,
+    last: Option<EntryId>,
+    /// Which entry is on its way: the innermost, if there are several.
+    entry: Option<EntryId>,
     to_leave_out: Vec<LeftOut>,
     left_out: Vec<Place>,
     bookmarks: Vec<(String, Marked)>,
@@ -43,40 +43,36 @@ pub(super) struct GoingOn {
     punctuated: Option<Timestamp>,
 }
 
-/// The name of [`GoingOn::count`] among the times; no node is called so.
-const COUNT: &str = "\0count";
-
 /// The name of the bookmark that says up to when punctuations were called.
 const PUNCTUATED: &str = "\0punctuated";
 
-/// What was being called before an entry was let go.
+/// What was on its way before an entry was let go, and what the calls of that belong to.
 pub(crate) struct Before {
-    calling: Option<Place>,
-    entry: Option<u32>,
+    entry: Option<EntryId>,
+    holding: Option<Held>,
 }
 
 impl GoingOn {
-    /// Another record comes.
-    #[inline]
-    pub(super) fn begin_record(&mut self) {
-        self.let_go = 0;
-    }
-
     /// Nothing is on its way any more.
     #[inline]
-    pub(super) fn end_place(&mut self) {
+    pub(super) fn end_entry(&mut self) {
         self.entry = None;
     }
 
     /// Which entry is on its way, or has failed on it.
-    pub(super) fn entry(&self) -> Option<u32> {
+    pub(super) fn entry(&self) -> Option<EntryId> {
         self.entry
+    }
+
+    /// A result of a call that was made for an entry goes on.
+    pub(super) fn resume_entry(&mut self, entry: EntryId) {
+        self.entry = Some(entry);
     }
 
     /// What shows whether something of this has changed since a seal.
     pub(super) fn marks(&self) -> impl Iterator<Item = i64> {
         let changes = self.bookmarks.iter().map(|(_, marked)| marked.changes);
-        changes.chain([self.count])
+        changes.chain([self.count.cast_signed()])
     }
 }
 
@@ -133,8 +129,13 @@ impl TaskCore {
         self.going_on.unended
     }
 
-    /// How many entries were ever let go when going on.
-    pub(super) fn gone_on(&self) -> i64 {
+    /// The entry that was let go last.
+    pub(super) fn last_entry(&self) -> Option<EntryId> {
+        self.going_on.last
+    }
+
+    /// How many entries were let go when going on, since the task was opened.
+    pub(super) fn gone_on(&self) -> u64 {
         self.going_on.count
     }
 
@@ -144,37 +145,34 @@ impl TaskCore {
     }
 
     /// They have, as far as they could.
-    pub(super) fn end_going_on(&mut self, failed: bool) {
+    pub(super) fn end_going_on(&mut self) {
         self.going_on.now = false;
-        self.going_on.unended |= failed;
+    }
+
+    /// Whether an error now is of no entry, but of going on itself, which would meet it again and again.
+    pub(super) fn would_fail_again(&self) -> bool {
+        self.going_on.now && self.going_on.entry.is_none()
     }
 
     /// An entry is let go. `None`: it is left out.
-    pub(crate) fn begin_entry(&mut self) -> Option<Before> {
-        if self.going_on.now {
+    pub(crate) fn begin_entry(&mut self, id: EntryId) -> Option<Before> {
+        // What is let go further down belongs to the same one of the operator that goes on.
+        if self.going_on.now && self.going_on.entry.is_none() {
             self.going_on.count += 1;
             self.going_on.entries = self.going_on.entries.map(|left| left.saturating_sub(1));
-            let place = Place::GoingOn { entry: self.going_on.count };
-            if self.leaves_out(&place) {
-                return None;
-            }
-            return Some(Before { calling: self.calling.replace(place), entry: None });
         }
-        let number = self.going_on.let_go;
-        self.going_on.let_go += 1;
-        if !self.going_on.to_leave_out.is_empty() {
-            let of = Box::new(self.place().unwrap_or_else(|| self.place_at_seal()));
-            if self.leaves_out(&Place::Entry { of, number }) {
-                return None;
-            }
+        if !self.going_on.to_leave_out.is_empty() && self.leaves_out(id) {
+            return None;
         }
-        Some(Before { calling: None, entry: self.going_on.entry.replace(number) })
+        self.going_on.last = Some(id);
+        let holding = self.hold_nothing();
+        Some(Before { entry: self.going_on.entry.replace(id), holding })
     }
 
-    /// Whether the entry at this place was to be left out, which then is done.
-    fn leaves_out(&mut self, place: &Place) -> bool {
+    /// Whether an entry was to be left out, which then is done.
+    fn leaves_out(&mut self, id: EntryId) -> bool {
         let to_leave_out = &mut self.going_on.to_leave_out;
-        let Some(at) = to_leave_out.iter().position(|what| what.place == *place) else {
+        let Some(at) = to_leave_out.iter().position(|what| what.place == Place::Entry(id)) else {
             return false;
         };
         let what = to_leave_out.swap_remove(at);
@@ -189,38 +187,21 @@ impl TaskCore {
     /// blame.
     pub(crate) fn end_entry(&mut self, before: Option<Before>) -> bool {
         if let Some(before) = before.filter(|_| !self.has_failed()) {
-            match self.going_on.now {
-                true => self.calling = before.calling,
-                false => self.going_on.entry = before.entry,
-            }
+            self.hold_again(before.holding);
+            self.going_on.entry = before.entry;
         }
         // What is further down has stopped: it goes on first.
         self.going_on.unended |= !self.has_room();
         !self.going_on.unended
     }
 
-    /// What is at work, if it is a record or a call.
-    fn place(&self) -> Option<Place> {
-        match self.source() {
-            Some(source) => Some(Place::Record(source.partition, source.offset)),
-            None => self.calling.clone(),
-        }
-    }
-
-    /// At the seal it is the last record: what fails there is found in a generation that has no other.
-    fn place_at_seal(&self) -> Place {
-        let last = self.last_source();
-        last.map_or(Place::WallClock, |last| Place::Record(last.partition, last.offset))
-    }
-
-    /// What is to blame for a failure at the moment. By the wall clock nothing comes again as it was, so
-    /// there it is the call.
+    /// What is to blame for a failure at the moment.
     pub(super) fn place_to_blame(&mut self) -> Place {
-        let of = self.place().unwrap_or(Place::WallClock);
-        self.calling = None;
-        match self.going_on.entry.take() {
-            Some(number) if of != Place::WallClock => Place::Entry { of: Box::new(of), number },
-            _ => of,
+        let calling = self.calling.take();
+        match (self.going_on.entry.take(), self.source()) {
+            (Some(entry), _) => Place::Entry(entry),
+            (None, Some(source)) => Place::Record(source.partition, source.offset),
+            (None, None) => calling.unwrap_or(Place::WallClock),
         }
     }
 
@@ -271,9 +252,6 @@ impl TaskCore {
         for (name, marked) in self.going_on.bookmarks.iter().filter(|(_, m)| m.changes > 0) {
             times.add_bookmark(name, marked.clone());
         }
-        if self.going_on.count > 0 {
-            times.add(COUNT, self.going_on.count);
-        }
     }
 
     /// Goes on where a commit was.
@@ -286,7 +264,6 @@ impl TaskCore {
                 marked.clone_from(committed);
             }
         }
-        self.going_on.count = times.get(COUNT).unwrap_or(0);
         let punctuated = times.bookmark(PUNCTUATED).and_then(|marked| marked.bytes.first_chunk());
         self.going_on.punctuated = punctuated.map(|bytes| Timestamp::from_be_bytes(*bytes));
     }

@@ -162,7 +162,7 @@ impl Task {
                 self.core.leave_out(what.stage, &what.letters)?;
                 self.left_out.push(what.place);
             }
-            Place::GoingOn { .. } | Place::Entry { .. } => self.core.leave_entry_out(what),
+            Place::Entry(_) => self.core.leave_entry_out(what),
             Place::Record(..) | Place::StreamTime { .. } => self.to_leave_out.push(what),
         }
         Ok(())
@@ -184,7 +184,7 @@ impl Task {
 
     /// How many entries it has let go when going on with that, since its beginning.
     pub fn gone_on(&self) -> u64 {
-        self.core.gone_on().unsigned_abs()
+        self.core.gone_on()
     }
 
     /// Tells how many bytes of outputs it may add to the generation, beside those that it has, and how
@@ -210,10 +210,10 @@ impl Task {
         self.fresh = false;
         self.core.begin_going_on();
         let gone_on = self.signal(&Signal::GoOn);
-        self.core.end_going_on(gone_on.is_err());
         if let Err(error) = gone_on {
             self.settle(error)?;
         }
+        self.core.end_going_on();
         // What the record would have called.
         self.punctuate_due(PunctuationKind::StreamTime, self.core.stream_time())?;
         Ok(())
@@ -343,6 +343,9 @@ impl Task {
     /// Asks about an error of the present record or punctuation.
     #[cold]
     fn settle(&mut self, error: ProcessError) -> Result<(), Halt> {
+        if self.core.would_fail_again() {
+            return Err(Halt::fail(None, error));
+        }
         let place = self.core.place_to_blame();
         self.core.settle_at(Stage::Processing, error, place)
     }
@@ -354,16 +357,14 @@ impl Task {
         }
         self.core.touch();
         let record = self.core.source();
-        let place = match (record.clone(), cause) {
-            (Some(source), _) => {
-                let of = Place::Record(source.partition, source.offset);
-                match self.core.going_on.entry() {
-                    Some(number) => Place::Entry { of: Box::new(of), number },
-                    None => of,
-                }
-            }
-            (None, Cause::Entry) => Place::GoingOn { entry: self.core.gone_on() },
-            (None, _) => Place::WallClock,
+        let entry = match cause {
+            Cause::Entry => self.core.last_entry(),
+            Cause::Record | Cause::Unknown => self.core.going_on.entry(),
+        };
+        let place = match (entry, record.clone()) {
+            (Some(entry), _) => Place::Entry(entry),
+            (None, Some(source)) => Place::Record(source.partition, source.offset),
+            (None, None) => Place::WallClock,
         };
         if self.left_out.contains(&place) || self.core.entries_left_out().contains(&place) {
             return Halt::fail(record, error); // it was not the cause

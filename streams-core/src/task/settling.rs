@@ -39,7 +39,7 @@ impl TaskCore {
         if stage == Stage::Processing && !error.is_of_processing() {
             return Err(Halt::fail(record, error));
         }
-        let is_entry = matches!(place, Place::Entry { .. });
+        let is_entry = matches!(place, Place::Entry(_));
         let raw = self.raw_record().filter(|_| !is_entry); // it only happens to let the entry go
         let Decision::Resume(letters) = self.decide(stage, &error, raw) else {
             return Err(Halt::fail(record, error));

@@ -3,7 +3,7 @@
 //! They stay in their store, so the operator remembers how far it has come: up to a time, or, where it was
 //! stopped, in a bookmark. What is closed does not change any more, so the rest is what it would have been.
 
-use streams_core::processor::{Bookmark, Context, InitContext, OperatorTime, StoreHandle};
+use streams_core::processor::{Bookmark, Context, EntryId, InitContext, OperatorTime, StoreHandle};
 use streams_core::state::{WindowKind, WindowedStore};
 use streams_core::{Change, Data, Headers, ProcessError, Record, Windowed};
 
@@ -18,6 +18,7 @@ pub(crate) struct Closing<K, A, W> {
     /// What begins (of sessions: ends) here or earlier has been emitted.
     pub(crate) emitted: OperatorTime,
     rest: Bookmark,
+    id: EntryId,
 }
 
 impl<K, A, W> Clone for Closing<K, A, W> {
@@ -36,7 +37,8 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
         cx: &mut InitContext<'_>,
     ) -> Self {
         let name = format!("{times}-emitted");
-        Self { store, emitted: cx.operator_time(&name), rest: cx.bookmark(&name) }
+        let (emitted, rest) = (cx.operator_time(&name), cx.bookmark(&name));
+        Self { store, emitted, rest, id: EntryId::of(&name) }
     }
 
     /// Forwards what begins (of sessions: ends) after what was emitted before, up to what is `closed`
@@ -89,9 +91,10 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
             let is_all = found.len() < AT_ONCE;
             for (key, value, timestamp) in found {
                 last = Some(key.clone());
+                let id = self.id.at(&cx.store(store).place_by_time(&key)?);
                 let (value, headers) = (Change::new(Some(value), None), rest.headers.clone());
                 let record = Record { key, value, timestamp, headers };
-                let has_room = cx.let_go(|_| Ok(Some(record)))?;
+                let has_room = cx.let_go(id, |_| Ok(Some(record)))?;
                 if stops && !has_room {
                     let place =
                         last.map(|last| cx.store(store).place_by_time(&last)).transpose()?;

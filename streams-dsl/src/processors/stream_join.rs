@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use streams_core::processor::{
-    Bookmark, Context, InitContext, OperatorTime, Processor, StoreHandle,
+    Bookmark, Context, EntryId, InitContext, OperatorTime, Processor, StoreHandle,
 };
 use streams_core::serde::{DynSerde, Serde};
 use streams_core::state::{BufferStore, Buffered, WindowStore};
@@ -324,6 +324,7 @@ where
     /// Forwards the results of a record that have waited; answers whether there is room for more.
     fn forward_waiting(
         &self,
+        id: EntryId,
         values: Vec<Buffered<K, Side<L, R>>>,
         headers: &Headers,
         cx: &mut Context<'_, K, O>,
@@ -331,11 +332,11 @@ where
         let mut values = values.into_iter();
         let Some(own) = values.next() else { return Ok(true) };
         if values.len() == 0 {
-            return cx.let_go(|_| Ok(self.without_partner(own, headers)));
+            return cx.let_go(id, |_| Ok(self.without_partner(own, headers)));
         }
         let mut has_room = true;
-        for other in values {
-            has_room &= cx.let_go(|_| {
+        for (number, other) in values.enumerate() {
+            has_room &= cx.let_go(id.number(number), |_| {
                 let value = match (&own.value, &other.value) {
                     (Side::Left(left), Side::Right(right))
                     | (Side::Right(right), Side::Left(left)) => {
@@ -365,14 +366,16 @@ where
             loop {
                 let found = cx.store(buffer).due(due, AT_ONCE)?;
                 for (at, entries) in found.iter().enumerate() {
+                    let id = EntryId::of(&self.join.time).at(entries.id());
                     let entries = cx.store(buffer).take(entries)?;
                     let mut has_room = true;
                     if entries.first().is_some_and(|entry| entry.class == LATER) {
-                        has_room = self.forward_waiting(entries, &rest.headers, cx)?;
+                        has_room = self.forward_waiting(id, entries, &rest.headers, cx)?;
                     } else {
-                        for waiting in entries {
-                            has_room &=
-                                cx.let_go(|_| Ok(self.without_partner(waiting, &rest.headers)))?;
+                        for (number, waiting) in entries.into_iter().enumerate() {
+                            let result =
+                                |_: &mut _| Ok(self.without_partner(waiting, &rest.headers));
+                            has_room &= cx.let_go(id.number(number), result)?;
                         }
                     }
                     if stops && !has_room {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use streams_core::processor::{Context, InitContext, OperatorTime, Processor, StoreHandle};
+use streams_core::processor::{
+    Context, EntryId, InitContext, OperatorTime, Processor, StoreHandle,
+};
 use streams_core::state::{BufferStore, Buffered, Due};
 use streams_core::{BuildError, Data, Headers, ProcessError, Record};
 
@@ -43,6 +45,8 @@ struct Waiting<K, V> {
     buffer: StoreHandle<BufferStore<K, (V, Headers)>>,
     time: OperatorTime,
     millis: i64,
+    /// Its entries.
+    id: EntryId,
 }
 
 impl<K, V> Clone for Waiting<K, V> {
@@ -117,7 +121,7 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
         waiting: Waiting<K, V>,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
-        let Waiting { buffer, time, millis } = waiting;
+        let Waiting { buffer, time, millis, .. } = waiting;
         let newest = *cx.operator_time(time);
         let is_unended = self.grace.as_ref().is_some_and(|grace| grace.unended);
         if is_unended && record.timestamp <= newest.saturating_sub(millis) {
@@ -140,11 +144,11 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
         stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
-        let Waiting { buffer, time, millis } = waiting;
+        let Waiting { buffer, time, millis, id } = waiting;
         let due = cx.operator_time(time).saturating_sub(millis).saturating_add(1);
         let ended = loop {
             let ready = cx.store(buffer).due(&[(0, due)], AT_ONCE)?;
-            if !self.forward_all(buffer, &ready, stops, cx)? {
+            if !self.forward_all((buffer, id), &ready, stops, cx)? {
                 break false;
             }
             if ready.len() < AT_ONCE {
@@ -160,18 +164,19 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
     /// Joins what was found; answers whether all of it.
     fn forward_all(
         &mut self,
-        buffer: StoreHandle<BufferStore<K, (V, Headers)>>,
+        (buffer, id): (StoreHandle<BufferStore<K, (V, Headers)>>, EntryId),
         ready: &[Due],
         stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<bool, ProcessError> {
         for (at, found) in ready.iter().enumerate() {
             let mut has_room = true;
-            for Buffered { key, value: (value, headers), timestamp, .. } in
-                cx.store(buffer).take(found)?
-            {
+            let waited = cx.store(buffer).take(found)?.into_iter().enumerate();
+            for (number, waited) in waited {
+                let Buffered { key, value: (value, headers), timestamp, .. } = waited;
                 let record = Record { key, value, timestamp, headers };
-                has_room &= cx.let_go(|cx| self.joined(record, cx))?;
+                let id = id.at(found.id()).number(number);
+                has_room &= cx.let_go(id, |cx| self.joined(record, cx))?;
             }
             if stops && !has_room {
                 if let Some(next) = ready.get(at + 1) {
@@ -193,7 +198,8 @@ impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O>
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         if let Some(grace) = &mut self.grace {
             let (buffer, time) = (cx.store(&grace.store)?, cx.operator_time(&grace.time));
-            grace.handles = Some(Waiting { buffer, time, millis: grace.millis });
+            let id = EntryId::of(&grace.time);
+            grace.handles = Some(Waiting { buffer, time, millis: grace.millis, id });
         }
         self.table.init(cx)
     }

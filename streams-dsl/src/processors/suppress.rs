@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use streams_core::processor::{
-    Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, StoreHandle,
+    Context, EntryId, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, StoreHandle,
 };
 use streams_core::state::{ChangeBuffer, Waiting};
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
@@ -116,7 +116,9 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             let places = cx.store(buffer).due(due, AT_ONCE)?;
             for (at, place) in places.iter().enumerate() {
                 let update = cx.store(buffer).take(place)?;
-                let has_room = cx.let_go(|_| Ok(update.filter(|update| self.is_told(update))))?;
+                let id = EntryId::of(&self.config.store).at(place);
+                let has_room =
+                    cx.let_go(id, |_| Ok(update.filter(|update| self.is_told(update))))?;
                 if stops && !has_room {
                     if let Some(next) = places.get(at + 1) {
                         cx.store(buffer).not_taken(next);
@@ -169,14 +171,12 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             if !is_over(waiting.keys, keys) && !is_over(waiting.bytes, bytes) {
                 return Ok(());
             }
-            let first = if emit_early { cx.store(buffer).take_first()? } else { None };
-            match first {
-                Some(update) if self.is_told(&update) => {
-                    cx.let_go(|_| Ok(Some(update)))?; // what is too much goes, whatever the room
-                }
-                Some(_) => {}
-                None => return Err(self.full(waiting)),
-            }
+            let first = if emit_early { cx.store(buffer).first_place()? } else { None };
+            let Some(place) = first else { return Err(self.full(waiting)) };
+            let id = EntryId::of(&self.config.store).at(&place);
+            let update = cx.store(buffer).take(&place)?;
+            // What is too much goes, whatever the room.
+            cx.let_go(id, |_| Ok(update.filter(|update| self.is_told(update))))?;
         }
     }
 

@@ -61,7 +61,15 @@ fn only_the_bad_is_left_out(build: impl Fn(&StreamsBuilder)) {
             let (good, _) = outcome(&build, false, &settings);
             assert!(good.len() > 4, "{good:?}");
             let (out, letters) = outcome(&build, true, &settings);
-            assert_eq!((out, letters), (good, 1), "caching {caching}, {seal_bytes:?}");
+            // Where a record's results take several commits, one branch may overtake the other.
+            let of_branch = |all: &[String], even: bool| -> Vec<String> {
+                all.iter().filter(|value| value.starts_with("even") == even).cloned().collect()
+            };
+            for even in [false, true] {
+                let (out, good) = (of_branch(&out, even), of_branch(&good, even));
+                assert_eq!(out, good, "caching {caching}, {seal_bytes:?}");
+            }
+            assert_eq!(letters, 1, "caching {caching}, {seal_bytes:?}");
         }
     }
 }
@@ -123,6 +131,58 @@ fn in_the_joiner_with_a_versioned_table() {
         let grace = Joined::default().with_grace(ms(10));
         b.stream("in").left_join_table_with(&table, joiner, grace).to("out");
     });
+}
+
+#[test]
+fn behind_one_of_two_operators_that_let_go_with_the_same_record() {
+    only_the_bad_is_left_out(|b| {
+        let input = b.stream::<String, String>("in");
+        let finals = || Suppressed::until_window_closes(BufferConfig::unbounded());
+        let windows = |size| input.group_by_key().windowed_by(TimeWindows::of(ms(size)));
+        let even = windows(10).reduce(|_, value| value).suppress(finals());
+        let even = even.to_stream_present().filter(|_, value| value != BAD);
+        even.map(|key, value| (key.key, format!("even {value}"))).to("out");
+        out(&windows(7).reduce(|_, value| value).suppress(finals()));
+    });
+}
+
+#[test]
+fn in_an_async_call_behind_suppress() {
+    only_the_bad_is_left_out(|b| {
+        let windows = b.stream("in").group_by_key().windowed_by(TimeWindows::of(ms(10)));
+        let finals = Suppressed::until_window_closes(BufferConfig::unbounded());
+        let table = windows.reduce(|_, value: String| value).suppress(finals);
+        let call = |_: String, value: String| async move {
+            if value == BAD { Err("poison".to_owned()) } else { Ok(value) }
+        };
+        let values = table.to_stream_present().map(|key, value| (key.key, value));
+        values.map_values_async(call).to("out");
+    });
+}
+
+#[test]
+fn what_the_wall_clock_lets_go_has_one_dead_letter() {
+    let b = StreamsBuilder::new();
+    let windows = b.stream("in").group_by_key().windowed_by(TimeWindows::of(ms(10)));
+    let finals = Suppressed::until_window_closes(BufferConfig::unbounded());
+    out(&windows.reduce(|_, value| value).suppress(finals.after_idle(ms(1_000))));
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some("dead".into()),
+        ..Default::default()
+    };
+    let settings = TestDriverSettings { handlers, ..Default::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    for (key, value) in [("a", "x"), ("b", BAD), ("c", "y")] {
+        driver.input_topic("in").pipe(s(key), s(value), 1).unwrap();
+    }
+    for _ in 0..20 {
+        driver.advance_wall_clock(ms(1_000)).unwrap();
+    }
+    let values = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let values: Vec<_> = values.into_iter().map(|record| record.value).collect();
+    assert_eq!(values, ["x", "y"]);
+    assert_eq!(driver.output_topic::<Option<String>, Option<String>>("dead").len().unwrap(), 1);
 }
 
 #[test]

@@ -225,13 +225,12 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         Ok(!found.is_empty())
     }
 
-    /// Takes out the first update in the order.
+    /// The place of the first update in the order.
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn take_first(&mut self) -> Result<Option<Record<K, Change<V>>>, StateError> {
-        let first = self.places(None, 1)?.pop();
-        first.map_or(Ok(None), |place| self.take(&place))
+    pub fn first_place(&mut self) -> Result<Option<Bytes>, StateError> {
+        Ok(self.places(None, 1)?.pop())
     }
 
     /// Takes out the update at a place that was found.

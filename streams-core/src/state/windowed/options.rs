@@ -54,7 +54,13 @@ impl WindowedOptions {
     /// a window, as a window counts by its start, and may have been updated up to its end. It is more
     /// where operators look back further than that.
     pub fn changelog(&self, size: Timestamp) -> TopicConfig {
-        let more = size.max(DAY).max(self.look_back.saturating_mul(2));
+        // An entry is looked for until the third mark after it has expired; its last update came up to a
+        // window after its start.
+        let seen = self.look_back.saturating_mul(3).saturating_add(size);
+        let more = match self.look_back {
+            0 => size.max(DAY),
+            _ => size.max(DAY).max(seen),
+        };
         let retention = self.retention.saturating_add(more);
         TopicConfig {
             cleanup_policy: match self.duplicates {
