@@ -144,11 +144,11 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
         stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
-        let Waiting { buffer, time, millis, id } = waiting;
+        let Waiting { buffer, time, millis, .. } = waiting;
         let due = cx.operator_time(time).saturating_sub(millis).saturating_add(1);
         let ended = loop {
             let ready = cx.store(buffer).due(&[(0, due)], AT_ONCE)?;
-            if !self.forward_all((buffer, id), &ready, stops, cx)? {
+            if !self.forward_all(waiting, &ready, stops, cx)? {
                 break false;
             }
             if ready.len() < AT_ONCE {
@@ -164,11 +164,12 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
     /// Joins what was found; answers whether all of it.
     fn forward_all(
         &mut self,
-        (buffer, id): (StoreHandle<BufferStore<K, (V, Headers)>>, EntryId),
+        waiting: Waiting<K, V>,
         ready: &[Due],
         stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<bool, ProcessError> {
+        let Waiting { buffer, id, .. } = waiting;
         for (at, found) in ready.iter().enumerate() {
             let mut has_room = true;
             let waited = cx.store(buffer).take(found)?.into_iter().enumerate();
