@@ -46,11 +46,13 @@ impl InitContext<'_> {
 }
 
 impl<K: Data, V: Data> Context<'_, K, V> {
-    /// Forwards what `entry` makes of one of the many entries that one record, punctuation or commit lets go
-    /// (`None`: it comes to nothing, but has changed a store). If that fails, or a node further down does, the
-    /// entry is left out alone, should the handler say so; not the record that lets it go. Answers whether there is room in the generation for another
-    /// one. If not, the processor is to stop, and is asked to [go on](super::Processor::go_on)
-    /// after the next commit, before any further record comes.
+    /// Forwards what `entry` makes of one of the many entries that one record, punctuation or commit lets
+    /// go (`None`: it comes to nothing, but has changed a store). If that fails, or a node further down does,
+    /// the entry is left out alone, should the handler say so; not the record that lets it go.
+    ///
+    /// Answers whether there is room in the generation for another one. If not, the processor is to
+    /// stop, and is asked to [go on](super::Processor::go_on) after the next commit, before any further
+    /// record comes.
     ///
     /// # Errors
     /// What `entry` answers.

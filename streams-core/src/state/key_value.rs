@@ -15,13 +15,11 @@
 //! After an error, and after a panic in a function of the application, the store must be dropped
 //! and opened again.
 
-use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker_api::Timestamp;
-use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -33,52 +31,14 @@ use crate::error::StateError;
 use crate::record::{Data, Headers};
 use crate::serde::DynSerde;
 
+mod bounded;
+mod options;
+mod scans;
+
+pub use options::StoreOptions;
+
 /// Bytes that a store holds in memory until [`Store::set_budget`] says otherwise.
 pub const DEFAULT_BUDGET: usize = 32 << 20;
-
-/// How many entries go at most when one comes: more than one only after
-/// [`StoreOptions::max_entries`] was made smaller, and then a commit should not burst of it.
-const MOST_DROPPED: usize = 16;
-
-/// What a [`KeyValueStore`] does beyond storing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Changes are written to a changelog.
-    pub logged: bool,
-    /// Updates are forwarded at the seal, merged by key (caching): the processor of the store has to
-    /// take them from [`KeyValueStore::next_forward`] in `before_seal`. Otherwise it forwards what it
-    /// wants, when it wants.
-    pub forward_on_seal: bool,
-    /// Updates come with the value before.
-    pub keep_old: bool,
-    /// The store holds at most so many entries, 1 or more (Kafka's `lruMap`). When another one comes, that
-    /// which was used least recently is deleted, also in the changelog, and nothing is forwarded for it.
-    /// Uses are [`get`](KeyValueStore::get), and whatever changes an entry; scans are none. After a restart
-    /// entries count as used in the order of their times. A store that held more before gets rid of the rest
-    /// by and by. Not together with `forward_on_seal`: what was dropped could no longer be forwarded.
-    pub max_entries: Option<usize>,
-}
-
-impl Default for StoreOptions {
-    /// Logged; an operator forwards what it wants, when it wants; as many entries as come.
-    fn default() -> Self {
-        Self { logged: true, forward_on_seal: false, keep_old: false, max_entries: None }
-    }
-}
-
-impl StoreOptions {
-    /// What is wrong with them, if something is.
-    pub(crate) fn mistake(&self) -> Option<&'static str> {
-        match self.max_entries {
-            Some(0) => Some("it holds no entry at all; let its max_entries be 1 or more"),
-            Some(_) if self.forward_on_seal => Some(
-                "a store with max_entries cannot forward at the seal, as it may have dropped what is to be \
-                 forwarded; forward at once (forward_on_seal: false)",
-            ),
-            _ => None,
-        }
-    }
-}
 
 /// An update to be forwarded: what a key has now, and had at the last forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,59 +269,6 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         Ok(None)
     }
 
-    /// All entries, uncommitted ones included, in the order of their encoded keys.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn all(&mut self) -> Result<Vec<(K, V, Timestamp)>, StateError> {
-        self.range(None, None)
-    }
-
-    /// The entries between two keys, both included, by the order of their encoded bytes; `None`:
-    /// without bound. Uncommitted ones are included.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn range(
-        &mut self,
-        from: Option<&K>,
-        to: Option<&K>,
-    ) -> Result<Vec<(K, V, Timestamp)>, StateError> {
-        let bound = |key: Option<&K>| {
-            let encode = |key| {
-                let mut bytes = Vec::new();
-                self.codec.put_key(key, &mut bytes).map(|()| bytes)
-            };
-            key.map(encode).transpose()
-        };
-        let (from, mut to) = (bound(from)?.unwrap_or_default(), bound(to)?);
-        if let Some(to) = &mut to {
-            to.push(0); // the smallest key above it
-        }
-        let decode = |(key, (timestamp, value)): (Bytes, (Timestamp, Bytes))| {
-            Ok((self.codec.key(&key)?, self.codec.value(&value)?, timestamp))
-        };
-        self.encoded(&from, to.as_deref())?.into_iter().map(decode).collect()
-    }
-
-    /// The entries whose encoded key begins with these bytes, in the order of their encoded keys.
-    /// Uncommitted ones are included.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn prefix_scan(&mut self, prefix: &[u8]) -> Result<Vec<(K, V, Timestamp)>, StateError> {
-        // The first key that is above all with this prefix.
-        let end = prefix.iter().rposition(|byte| *byte < u8::MAX).map(|last| {
-            let mut end = prefix[..=last].to_vec();
-            end[last] += 1;
-            end
-        });
-        let decode = |(key, (timestamp, value)): (Bytes, (Timestamp, Bytes))| {
-            Ok((self.codec.key(&key)?, self.codec.value(&value)?, timestamp))
-        };
-        self.encoded(prefix, end.as_deref())?.into_iter().map(decode).collect()
-    }
-
     /// Sets the value of a key that has none. Answers what it has otherwise, and its time.
     ///
     /// # Errors
@@ -377,41 +284,6 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             self.put(key, Some(value), timestamp)?;
         }
         Ok(present)
-    }
-
-    /// The encoded entries of memory and engine with `from <= key < end`.
-    pub(super) fn encoded(
-        &self,
-        from: &[u8],
-        end: Option<&[u8]>,
-    ) -> Result<BTreeMap<Bytes, (Timestamp, Bytes)>, StateError> {
-        let mut entries = BTreeMap::new();
-        if end.is_some_and(|end| end <= from) {
-            return Ok(entries);
-        }
-        for entry in self.engine.scan(from, end)? {
-            let (key, value) = entry?;
-            entries.insert(key, self.codec.split(&value)?);
-        }
-        for entry in self.cache.dirty() {
-            let mut key = Vec::new();
-            self.codec.put_key(&entry.key, &mut key)?;
-            if key.as_slice() < from || end.is_some_and(|end| key.as_slice() >= end) {
-                continue;
-            }
-            let key = Bytes::from(key);
-            match &entry.value {
-                Some(value) => {
-                    let mut bytes = Vec::new();
-                    self.codec.put_value(value, &mut bytes)?;
-                    entries.insert(key, (entry.timestamp, bytes.into()));
-                }
-                None => {
-                    entries.remove(&key);
-                }
-            }
-        }
-        Ok(entries)
     }
 
     /// Changes an entry that is in memory; returns its value before, where the operator needs it.
@@ -436,48 +308,6 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         };
         self.cache.change(slot, change, |value| codec.value_weight(value.as_ref()));
         old
-    }
-
-    /// Looks at what a store that holds only so many entries has, before its first access.
-    fn know_recency(&mut self) -> Result<(), StateError> {
-        let Some(most) = self.options.max_entries.filter(|_| self.recency.is_none()) else {
-            return Ok(());
-        };
-        let mut keys = Vec::new();
-        for entry in self.engine.scan(&[], None)? {
-            let (key, value) = entry?;
-            keys.push((self.codec.split(&value)?.0, self.codec.key(&key)?));
-        }
-        keys.sort_by_key(|(timestamp, _)| *timestamp);
-        self.recency = Some(Box::new(Recency::new(most, keys.into_iter().map(|(_, key)| key))));
-        Ok(())
-    }
-
-    /// An entry was changed: it was used last, and what was used least recently goes at this time, if there
-    /// are too many now.
-    fn drop_eldest(&mut self, changed: Slot, timestamp: Timestamp) -> Result<(), StateError> {
-        let Some(recency) = &mut self.recency else { return Ok(()) };
-        let Entry { key, value, .. } = self.cache.at(changed);
-        if value.is_none() {
-            recency.remove(key);
-            return Ok(());
-        }
-        recency.used(key);
-        for _ in 0..MOST_DROPPED {
-            let Some(key) = self.recency.as_mut().and_then(|recency| recency.take_eldest()) else {
-                break;
-            };
-            let slot = match self.cache.find(&key) {
-                Some(slot) => slot,
-                None => self.insert(key, None, Presence::Unknown)?,
-            };
-            let delete = |value: &mut Option<V>, _| {
-                *value = None;
-                timestamp
-            };
-            self.cache.change(slot, delete, |_| self.codec.value_weight(None));
-        }
-        Ok(())
     }
 
     /// Takes a key that is not in memory into it, with what the engine has.

@@ -1,19 +1,22 @@
 //! What the nodes of a task share.
 
+mod holding;
+
+pub(crate) use holding::Bell;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 
 use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 
-use super::calls::{Calls, Held, Origin};
+use super::calls::{Calls, Held};
 use super::going_on::GoingOn;
 use super::trace::Trace;
 use super::{Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores};
 use crate::error::ProcessError;
 use crate::executor::{Executor, RunToEnd};
-use crate::failure::{ErrorHandlers, Halt, Place, RawRecord, Stage};
+use crate::failure::{ErrorHandlers, Halt, Place, RawRecord};
 use crate::processor::{PunctuationKind, SourceInfo};
 use crate::topology::ArenaNode;
 
@@ -93,12 +96,6 @@ pub struct TaskCore {
     commit_requested: bool,
     trace: Option<Box<Trace>>,
     dropped: BTreeMap<&'static str, u64>,
-}
-
-/// Tells a thread that a call has ended.
-pub(crate) struct Bell {
-    pub(crate) news: Arc<AtomicBool>,
-    pub(crate) waker: Waker,
 }
 
 /// The record that is being processed.
@@ -270,140 +267,7 @@ impl TaskCore {
     fn let_go(&mut self) {
         self.hold_nothing();
         self.touched = false;
-        self.going_on.end_entry();
-    }
-
-    /// Further calls are made for something else; answers what they were made for.
-    #[inline]
-    pub(super) fn hold_nothing(&mut self) -> Option<Held> {
-        let held = self.holding.take()?;
-        if let Some(holder) = self.calls.holder(held) {
-            holder.touched |= self.touched;
-        }
-        Some(held)
-    }
-
-    /// Further calls are made for what they were made for before.
-    #[inline]
-    pub(super) fn hold_again(&mut self, before: Option<Held>) {
-        self.hold_nothing();
-        self.holding = before;
-    }
-
-    /// The task has an async operator.
-    pub(crate) fn set_asynchronous(&mut self) {
-        self.asynchronous = true;
-    }
-
-    /// Whether it has.
-    pub fn is_asynchronous(&self) -> bool {
-        self.asynchronous
-    }
-
-    /// One more call is made for what is being processed.
-    pub(crate) fn hold_record(&mut self) -> Held {
-        let (source, calling, entry) = (&self.source, &self.calling, self.going_on.entry());
-        let present = source.as_ref().filter(|_| self.from_record);
-        let held = self.calls.hold(self.holding, || match (entry, present, calling) {
-            (Some(entry), ..) => Origin::Entry(entry),
-            (None, Some(present), _) => Origin::Record(present.clone()),
-            (None, None, Some(place)) => Origin::Punctuation(place.clone()),
-            (None, None, None) => Origin::Seal,
-        });
-        self.holding = Some(held);
-        held
-    }
-
-    /// What a call was made for is the present thing again. `false`: it is left out.
-    pub(crate) fn resume_record(&mut self, held: Held) -> bool {
-        self.let_go();
-        let Some(holder) = self.calls.holder(held) else {
-            return false;
-        };
-        self.touched = holder.touched;
-        self.calling = None;
-        self.from_record = false;
-        match &holder.origin {
-            Origin::Record(present) => {
-                self.source = Some(present.clone());
-                self.from_record = true;
-            }
-            Origin::Punctuation(place) => self.calling = Some(place.clone()),
-            Origin::Entry(entry) => self.going_on.resume_entry(*entry),
-            Origin::Seal => {}
-        }
-        let left_out = holder.left_out;
-        self.holding = Some(held);
-        !left_out
-    }
-
-    /// A call has been dealt with. An error of its record is settled on the spot if that has left
-    /// nothing behind; then its other calls are of no interest any more.
-    pub(crate) fn release_record(&mut self, held: Held) {
-        if let Some(error) = self.error.take() {
-            let place = match (self.going_on.entry(), self.source(), self.calling.take()) {
-                (Some(entry), ..) => Some(Place::Entry(entry)),
-                (None, Some(source), _) => Some(Place::Record(source.partition, source.offset)),
-                (None, None, calling) => calling,
-            };
-            let settled = match place {
-                Some(place) => self.settle_at(Stage::Processing, error, place),
-                None => Err(Halt::AtSeal(Box::new(error))),
-            };
-            match settled {
-                Ok(()) => {
-                    if let Some(holder) = self.calls.holder(held) {
-                        holder.left_out = true;
-                    }
-                }
-                Err(halt) => self.halt = Some(halt),
-            }
-        }
-        self.let_go();
-        self.calls.release(held);
-        self.calling = None;
-        self.from_record = false;
-    }
-
-    /// Takes why a result could not go on.
-    pub(super) fn take_halt(&mut self) -> Option<Halt> {
-        self.halt.take()
-    }
-
-    /// What rings when a call has ended.
-    pub(crate) fn bell(&self) -> Bell {
-        Bell { news: self.calls.news.clone(), waker: self.settings.waker.clone() }
-    }
-
-    /// A call is overdue at this time.
-    pub(crate) fn call_due_at(&mut self, due: Timestamp) {
-        self.calls.due_at(due);
-    }
-
-    /// When the next call is overdue.
-    pub fn next_call_due(&self) -> Option<Timestamp> {
-        self.calls.due()
-    }
-
-    /// An async operator can take no more, or can again.
-    pub(crate) fn set_full(&mut self, was: bool, is: bool) {
-        self.calls.set_full(was, is);
-    }
-
-    /// Whether an async operator can take no more.
-    pub(super) fn is_full(&self) -> bool {
-        self.calls.is_full()
-    }
-
-    /// How many calls are not dealt with.
-    pub fn calls_in_flight(&self) -> usize {
-        self.calls.in_flight()
-    }
-
-    /// Whether calls have ended, or are overdue, since the last look.
-    pub(super) fn take_call_news(&mut self) -> bool {
-        let now = self.wall_clock;
-        self.calls.take_news(now)
+        self.going_on.forget_entry();
     }
 
     /// Says that what comes next stems from the last record.
@@ -413,13 +277,8 @@ impl TaskCore {
 
     /// Where the present record came from.
     pub fn source(&self) -> Option<SourceInfo> {
-        if self.from_record { self.last_source() } else { None }
-    }
-
-    /// Where the last record came from, which may be the present one.
-    pub(super) fn last_source(&self) -> Option<SourceInfo> {
-        let last = self.source.as_ref()?;
-        Some(SourceInfo { partition: last.partition.clone(), offset: last.offset })
+        let present = self.source.as_ref().filter(|_| self.from_record)?;
+        Some(SourceInfo { partition: present.partition.clone(), offset: present.offset })
     }
 
     /// The present record as it was read.

@@ -55,7 +55,7 @@ pub(crate) struct Before {
 impl GoingOn {
     /// Nothing is on its way any more.
     #[inline]
-    pub(super) fn end_entry(&mut self) {
+    pub(super) fn forget_entry(&mut self) {
         self.entry = None;
     }
 
@@ -195,17 +195,18 @@ impl TaskCore {
         !self.going_on.unended
     }
 
-    /// What is to blame for a failure at the moment.
-    pub(super) fn place_to_blame(&mut self) -> Place {
+    /// What is at work, which is to blame for a failure: an entry, a record or a call; at the seal none
+    /// of them may be.
+    pub(super) fn take_place(&mut self) -> Option<Place> {
         let calling = self.calling.take();
         match (self.going_on.entry.take(), self.source()) {
-            (Some(entry), _) => Place::Entry(entry),
-            (None, Some(source)) => Place::Record(source.partition, source.offset),
-            (None, None) => calling.unwrap_or(Place::WallClock),
+            (Some(entry), _) => Some(Place::Entry(entry)),
+            (None, Some(source)) => Some(Place::Record(source.partition, source.offset)),
+            (None, None) => calling,
         }
     }
 
-    /// Tells to leave out an entry that will be let go when going on.
+    /// Tells to leave out an entry when it is let go.
     pub(super) fn leave_entry_out(&mut self, what: LeftOut) {
         self.going_on.to_leave_out.push(what);
     }

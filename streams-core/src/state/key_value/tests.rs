@@ -4,6 +4,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
 use super::*;
 use crate::serde::{HasSerde, nullable};
 use crate::state::{LossyEngine, StateEngine, engine_suite};
