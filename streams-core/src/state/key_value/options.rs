@@ -1,19 +1,19 @@
 //! What a key-value store does beyond storing.
 
-/// What a [`KeyValueStore`] does beyond storing.
+/// What a [`KeyValueStore`](super::KeyValueStore) does beyond storing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Changes are written to a changelog.
     pub logged: bool,
     /// Updates are forwarded at the seal, merged by key (caching): the processor of the store has to
-    /// take them from [`KeyValueStore::next_forward`] in `before_seal`. Otherwise it forwards what it
+    /// take them from [`next_forward`](super::KeyValueStore::next_forward) in `before_seal`. Otherwise it forwards what it
     /// wants, when it wants.
     pub forward_on_seal: bool,
     /// Updates come with the value before.
     pub keep_old: bool,
     /// The store holds at most so many entries, 1 or more (Kafka's `lruMap`). When another one comes, that
     /// which was used least recently is deleted, also in the changelog, and nothing is forwarded for it.
-    /// Uses are [`get`](KeyValueStore::get), and whatever changes an entry; scans are none. After a restart
+    /// Uses are [`get`](super::KeyValueStore::get), and whatever changes an entry; scans are none. After a restart
     /// entries count as used in the order of their times. A store that held more before gets rid of the rest
     /// by and by. Not together with `forward_on_seal`: what was dropped could no longer be forwarded.
     pub max_entries: Option<usize>,
