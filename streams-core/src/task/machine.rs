@@ -208,12 +208,8 @@ impl Task {
 
     fn process_some(&mut self, max: usize) -> Result<usize, Halt> {
         let mut done = 0;
-        while done < max && !self.wants_seal() {
-            if self.core.is_asynchronous() {
-                self.release_some()?;
-            }
-            self.go_on_some()?;
-            if self.core.is_full() || self.must_go_on() {
+        while done < max {
+            if !self.goes_straight_on() && !self.makes_way()? {
                 break;
             }
             let Some(chosen) = self.choose() else {
@@ -271,6 +267,23 @@ impl Task {
         }
         self.release_some()?;
         Ok(done)
+    }
+
+    /// Whether nothing can stand between one record and the next, as is usual.
+    #[inline]
+    fn goes_straight_on(&self) -> bool {
+        let left_out = self.left_out.is_empty() && self.core.entries_left_out().is_empty();
+        left_out && !self.must_go_on() && !self.core.is_asynchronous()
+    }
+
+    /// Does what comes before the next record; answers whether that may come now.
+    fn makes_way(&mut self) -> Result<bool, Halt> {
+        if self.wants_seal() {
+            return Ok(false);
+        }
+        self.release_some()?;
+        self.go_on_some()?;
+        Ok(!self.core.is_full() && !self.must_go_on())
     }
 
     /// Forwards the results of calls that have ended, as far as they are due.
