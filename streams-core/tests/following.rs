@@ -5,14 +5,15 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use broker_api::sim::{Faults, SimBroker, SimConfig};
 use broker_api::{BatchBuilder, Broker, FetcherConfig, Offset, Start, TopicPartition};
 use streams_core::runtime::{
-    AutoOffsetReset, State, StreamThread, Streams, StreamsError, log_and_continue,
+    AutoOffsetReset, Plan, State, StreamThread, Streams, StreamsError, log_and_continue,
 };
 use streams_core::state::StoreOptions;
 use streams_core::topology::{NodeSpec, Pattern, StoreSpec, Topology, TopologyBuilder};
@@ -407,6 +408,30 @@ fn whatever_happens_each_record_of_a_topic_that_comes_is_processed_once() {
         }
         assert_eq!(found, written, "seed {seed}, deleted {deleted:?}, {threads:?}");
     }
+}
+
+/// It finds a further topic, makes the changelog for both, and commits.
+#[test]
+fn who_looks_for_topics_while_another_one_begins_looks_again() {
+    for (partitions, moment) in (0..40).flat_map(|moment| [(1, moment), (2, moment)]) {
+        let world = with_faults(counting(), Faults { admin_delay: 3, ..Faults::default() });
+        let admin = world.broker.admin();
+        let mut looking = pin!(Plan::follow(&world.topology, "app", &*admin, None));
+        let mut look = || looking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let mut steps = (0..moment).map(|_| (look().is_ready(), world.broker.step()));
+        if steps.any(|(ended, _)| ended) || world.topics().contains(&CHANGELOG.into()) {
+            assert!(moment > 5, "it asks the broker");
+            return; // the other one is too late
+        }
+        world.create_topic("in-2", partitions);
+        write(&world, "in-2", partitions - 1, &["a"]);
+        run(&world, &mut world.thread());
+        assert_eq!(committed(&world, "in-2"), Some(1));
+        let found = now(&world.broker, looking);
+        let (_, plan) = found.unwrap_or_else(|e| panic!("{partitions}, {moment}: {e}"));
+        assert_eq!(plan.tasks.len(), partitions as usize, "{moment}");
+    }
+    panic!("it never makes the changelog");
 }
 
 /// Each record of `in` goes to the topic of its key.

@@ -48,8 +48,9 @@ impl Plan {
         application: &str,
         admin: &dyn Admin,
     ) -> Result<Self, StreamsError> {
+        let offsets = admin.group_offsets(application).await?;
         let existing = admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
-        Self::on(topology, application, admin, existing).await
+        Self::on(topology, application, admin, &offsets, existing).await
     }
 
     /// The same for a topology with patterns, which reads the topics that are like them now. What was
@@ -64,8 +65,28 @@ impl Plan {
         admin: &dyn Admin,
         before: Option<&Self>,
     ) -> Result<(Arc<Topology>, Self), StreamsError> {
-        let mut existing: BTreeMap<Arc<str>, TopicDescription> =
-            admin.topics().await?.into_iter().map(|t| (t.name.clone(), t)).collect();
+        loop {
+            // First the offsets: another one may begin meanwhile, make topics, and commit.
+            let offsets = admin.group_offsets(application).await?;
+            let topics = admin.topics().await?;
+            let existing = topics.iter().map(|topic| (topic.name.clone(), topic.clone())).collect();
+            match Self::among(topology, application, admin, &offsets, existing, before).await {
+                // Or it has found more topics, and made its own for those.
+                Err(StreamsError::PartitionsChanged { .. }) if admin.topics().await? != topics => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// The same, where these topics are found.
+    async fn among(
+        topology: &Arc<Topology>,
+        application: &str,
+        admin: &dyn Admin,
+        offsets: &[(TopicPartition, CommittedOffset)],
+        mut existing: BTreeMap<Arc<str>, TopicDescription>,
+        before: Option<&Self>,
+    ) -> Result<(Arc<Topology>, Self), StreamsError> {
         let repartition = topology.internal_topics().keys();
         let own: BTreeSet<String> = repartition
             .map(|topic| full_name(application, topic))
@@ -82,7 +103,7 @@ impl Plan {
                 existing.entry(topic.name.clone()).or_insert_with(|| topic.clone());
             }
         }
-        let plan = Self::on(&found, application, admin, existing).await?;
+        let plan = Self::on(&found, application, admin, offsets, existing).await?;
         Ok((found, plan))
     }
 
@@ -90,6 +111,7 @@ impl Plan {
         topology: &Topology,
         application: &str,
         admin: &dyn Admin,
+        offsets: &[(TopicPartition, CommittedOffset)],
         existing: BTreeMap<Arc<str>, TopicDescription>,
     ) -> Result<Self, StreamsError> {
         if topology.subtopologies().is_empty() {
@@ -102,7 +124,7 @@ impl Plan {
         draft.repartition_topics(topology)?;
         draft.changelogs(topology);
         draft.check_sinks(topology)?;
-        draft.check(topology, &admin.group_offsets(application).await?)?;
+        draft.check(topology, offsets)?;
 
         let Draft { mut topics, internal, tasks, existing, .. } = draft;
         let mut plan = Self { tasks, cluster_id, ..Self::default() };

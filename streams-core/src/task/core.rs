@@ -85,11 +85,13 @@ pub struct TaskCore {
     calls: Calls,
     /// Whether it has async operators.
     asynchronous: bool,
+    /// Whether it reads topics that come and go.
+    pub(crate) follows: bool,
     /// What the present record, punctuation or seal has in flight.
     holding: Option<Held>,
     stream_time: Timestamp,
     operator_times: Vec<(String, Timestamp)>,
-    /// What the times of operators and stores were at the last seal.
+    /// What stream time and the times of operators and stores were at the last seal.
     sealed_times: Vec<Timestamp>,
     pub(super) going_on: GoingOn,
     wall_clock: Timestamp,
@@ -141,6 +143,7 @@ impl TaskCore {
             calling: None,
             calls: Calls::default(),
             asynchronous: false,
+            follows: false,
             holding: None,
             stream_time: -1,
             operator_times: Vec::new(),
@@ -334,17 +337,25 @@ impl TaskCore {
         &mut self.operator_times[number].1
     }
 
-    /// Whether the times of operators and stores have moved since the last seal.
+    /// Whether stream time or the times of operators and stores have moved since the last seal.
     pub fn times_moved(&mut self) -> bool {
-        let Self { operator_times, stores, going_on, sealed_times, .. } = self;
+        let Self { operator_times, stores, going_on, sealed_times, stream_time, .. } = self;
         let operators = operator_times.iter().map(|(_, time)| *time);
         let stores = stores.iter_mut().map(|store| store.time());
-        operators.chain(going_on.marks()).chain(stores).ne(sealed_times.iter().copied())
+        let times = [*stream_time].into_iter().chain(operators).chain(going_on.marks());
+        times.chain(stores).ne(sealed_times.iter().copied())
     }
 
-    /// The times of operators and stores are as they will be committed.
-    pub fn times_sealed(&mut self) {
+    /// The times are to be committed once more, whether they move or not: there is an input whose
+    /// offset has not got them.
+    pub fn times_unsealed(&mut self) {
         self.sealed_times.clear();
+    }
+
+    /// The times are as they will be committed.
+    pub fn times_sealed(&mut self) {
+        self.times_unsealed();
+        self.sealed_times.push(self.stream_time);
         self.sealed_times.extend(self.operator_times.iter().map(|(_, time)| *time));
         self.sealed_times.extend(self.going_on.marks());
         self.sealed_times.extend(self.stores.iter_mut().map(|store| store.time()));

@@ -91,8 +91,9 @@ impl Task {
         &self.queues
     }
 
-    /// Reads one more partition from now on.
+    /// Reads one more partition from now on. The next commit has its offset, with the times.
     pub fn add_input(&mut self, queue: RecordQueue) {
+        self.core.times_unsealed();
         self.committed.push(queue.position());
         self.queues.push(queue);
     }

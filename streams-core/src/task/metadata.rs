@@ -81,6 +81,11 @@ impl OwnTimes {
         self.times.insert(name_crc(name), time);
     }
 
+    /// Whether there are none, and no bookmarks.
+    pub(super) fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.bookmarks.is_empty()
+    }
+
     /// Adds the bookmark of this name.
     pub(super) fn add_bookmark(&mut self, name: &str, marked: Marked) {
         self.bookmarks.insert(name_crc(name), marked);

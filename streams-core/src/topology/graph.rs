@@ -193,6 +193,7 @@ impl Topology {
             return Err(BuildError::Invalid { node: id.to_string(), reason });
         };
         let mut core = TaskCore::new(id, settings);
+        core.follows = part.nodes.iter().any(|&node| self.nodes[node].pattern.is_some());
         for (name, engine) in part.stores.iter().zip(engines) {
             if let Some(spec) = self.stores.get(name) {
                 core.stores_mut().add((spec.make)(engine));

@@ -244,6 +244,7 @@ impl StreamThread {
             let time = times.partition_time;
             running.task.add_input(RecordQueue::new(partition.clone(), source, offset, time));
             self.inputs.insert(partition.clone(), id);
+            self.seal_requested = true; // it has something to commit
             tracing::info!(task = %id, thread = %self.transactional_id, %partition, offset, "input added");
         }
         Ok(())

@@ -400,7 +400,15 @@ impl StreamThread {
                 self.inputs.insert(partition, id);
             }
         }
-        built.core.resume(&own_times(&restored.inputs, &restored.offsets));
+        let times = |inputs: &[Input]| own_times(inputs, &restored.offsets);
+        let newest = times(&restored.inputs);
+        built.core.resume(&newest);
+        let has_newest = |input: &Input| times(std::slice::from_ref(input)) == newest;
+        if built.core.follows && !restored.inputs.iter().all(has_newest) {
+            // They came without a record: the others may be gone at the next start.
+            built.core.times_unsealed();
+            self.seal_requested = true;
+        }
         built.core.start(env.clock.now());
         let last = env.clock.monotonic();
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];

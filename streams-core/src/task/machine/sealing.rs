@@ -128,12 +128,16 @@ impl Task {
         self.core.note_punctuated();
         let own_times = self.core.own_times();
         let mut offsets = Vec::new();
-        // Times that moved without a record, by the wall clock, ride with an offset that did not.
-        let mut times_moved = self.core.times_moved();
-        times_moved &= self.queues.iter().zip(&self.committed).all(|(q, at)| q.position() <= *at);
+        // Times that moved without a record, by the wall clock, ride with an offset that did not. Who
+        // follows topics finds at the next start whichever are left: the times ride with all of them.
+        let moved = self.core.times_moved();
+        let timed = !own_times.is_empty() || !self.core.schedules_mut().is_empty();
+        let all = moved && timed && self.core.follows;
+        let mut one = moved;
+        one &= self.queues.iter().zip(&self.committed).all(|(q, at)| q.position() <= *at);
         self.core.times_sealed();
         for (queue, committed) in self.queues.iter().zip(&mut self.committed) {
-            if queue.position() > *committed || std::mem::take(&mut times_moved) {
+            if queue.position() > *committed || all || std::mem::take(&mut one) {
                 *committed = queue.position();
                 let times = OffsetMetadata { partition_time: queue.time(), stream_time };
                 let metadata = times.encode(&self.written, &own_times);
