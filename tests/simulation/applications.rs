@@ -124,7 +124,8 @@ pub(crate) fn last_session(input: Input) -> Output {
         .map(|key, values| (session(&key), values))
 }
 
-fn session(key: &Windowed<String>) -> String {
+/// A session's key as text.
+pub(crate) fn session(key: &Windowed<String>) -> String {
     format!("{}-{}", text(key), key.window.end)
 }
 

@@ -18,7 +18,7 @@ use streams_core::Topology;
 use streams_core::test_driver::TopologyTestDriver;
 
 use crate::Failure;
-use crate::applications::Cacheable;
+use crate::applications::{Cacheable, Input, Output};
 use crate::history::History;
 use crate::oracle::{consumed, ensure, is_subsequence};
 use crate::replayed::{
@@ -28,7 +28,7 @@ use crate::replayed::{
 use crate::subject::{INPUT, Subject};
 
 pub(crate) struct Cached {
-    application: Cacheable,
+    application: Box<dyn Fn(Input, bool) -> Output>,
     /// Whether there was nothing that had still to come of the consumed input, when it was last looked at.
     is_whole: Cell<bool>,
 }
@@ -41,18 +41,25 @@ type Results = BTreeMap<String, Vec<Said>>;
 impl Cached {
     /// One of these.
     pub(crate) fn one_of(applications: &[Cacheable], dice: &mut Dice) -> Box<dyn Subject> {
-        Box::new(Self { application: dice.pick(applications), is_whole: Cell::default() })
+        Self::of(dice.pick(applications))
+    }
+
+    /// This one.
+    pub(crate) fn of(application: impl Fn(Input, bool) -> Output + 'static) -> Box<dyn Subject> {
+        Box::new(Self { application: Box::new(application), is_whole: Cell::default() })
     }
 }
 
-/// By key; what deletes nothing is left out, as what came and went between two commits leaves just that.
+/// By key. What deletes nothing is left out, as what came and went between two commits leaves just that; and
+/// what is said twice, as both sides of a join do when both have changed.
 fn by_key(rows: impl Iterator<Item = Row>) -> Results {
     let mut results = Results::new();
     for (key, value, time) in rows {
         let of_key = results.entry(key).or_default();
         let is_present = of_key.last().is_some_and(|(last, _)| last.is_some());
-        if value.is_some() || is_present {
-            of_key.push((value, time));
+        let said = (value, time);
+        if (said.0.is_some() || is_present) && of_key.last() != Some(&said) {
+            of_key.push(said);
         }
     }
     results.retain(|_, of_key| !of_key.is_empty());
@@ -119,12 +126,8 @@ impl Subject for Cached {
         topology(|input| (self.application)(input, true))
     }
 
-    fn record(&self, name: &str, dice: &mut Dice) -> (String, String) {
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         record(name, dice)
-    }
-
-    fn disorder(&self) -> u64 {
-        50
     }
 
     fn committed(

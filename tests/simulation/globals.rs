@@ -74,18 +74,15 @@ impl Subject for Globals {
         builder.build().expect("the topology is sound")
     }
 
-    fn record(&self, name: &str, dice: &mut Dice) -> (String, String) {
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         let key = format!("{}.{}", partition(name), dice.pick(&["a", "b", "c", "d"]));
-        (key, format!("{name}>{}.{}", dice.within(0..3), dice.pick(&["x", "y"])))
+        let refers_to = format!("{name}>{}.{}", dice.within(0..3), dice.pick(&["x", "y"]));
+        (key, Some(refers_to))
     }
 
     fn change(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         let key = format!("{}.{}", partition(name), dice.pick(&["x", "y"]));
         (key, (!dice.one_in(4)).then(|| name.to_owned()))
-    }
-
-    fn disorder(&self) -> u64 {
-        50
     }
 
     fn opened(&mut self, history: &History, partitions: u32) {

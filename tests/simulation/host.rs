@@ -53,9 +53,8 @@ pub(crate) struct Embedded {
     broker: SimulatedBroker,
     doomed: bool,
     /// Journal and housekeeping take turns, so that a reader sees what becomes durable before it can be
-    /// compacted away. Whether they worked in their last ones.
-    worked: [bool; 2],
-    turn: usize,
+    /// compacted away.
+    is_journals_turn: bool,
 }
 
 impl Embedded {
@@ -73,7 +72,7 @@ impl Embedded {
             ..Settings::default()
         };
         let broker = open(&vfs, &clock, &settings, dice).expect("an empty disk");
-        Self { vfs, clock, settings, broker, doomed: false, worked: [false; 2], turn: 0 }
+        Self { vfs, clock, settings, broker, doomed: false, is_journals_turn: true }
     }
 }
 
@@ -93,13 +92,16 @@ impl Host for Embedded {
     }
 
     fn step(&mut self) -> bool {
-        let step = match self.turn {
-            0 => self.broker.step_journal(),
-            _ => self.broker.step_housekeeping(),
-        };
-        self.worked[self.turn] = step == Step::Worked;
-        self.turn = 1 - self.turn;
-        self.worked.contains(&true)
+        // Who has nothing to do leaves its turn to the other.
+        (0..2).any(|_| {
+            let is_journals = self.is_journals_turn;
+            self.is_journals_turn = !is_journals;
+            let step = match is_journals {
+                true => self.broker.step_journal(),
+                false => self.broker.step_housekeeping(),
+            };
+            step == Step::Worked
+        })
     }
 
     fn plan_fault(&mut self, dice: &mut Dice) -> bool {

@@ -6,6 +6,7 @@
 //! input that is consumed. And what the changelogs of the stores come to is what the driver's come to.
 //! Only of what the last record lets go there may be a first part, where the driver makes several commits
 //! of it: then stores may be as they are anywhere in between, and in the end everything must have come.
+//! The driver itself is measured against a plain model, where an application has one.
 //!
 //! Values of the input begin with `l` or `r`, which makes two streams of one topic.
 
@@ -27,7 +28,9 @@ use crate::oracle::{changelog, consumed, difference, ensure};
 use crate::subject::{INPUT, NAME, OUTPUT, Subject};
 
 pub(crate) struct Replayed {
-    application: Application,
+    topology: Box<dyn Fn() -> Topology>,
+    model: Option<Box<Model>>,
+    may_be_divided: bool,
     /// Whether the output was all that is to be expected of the consumed input, when it was last looked at.
     is_whole: Cell<bool>,
 }
@@ -35,9 +38,28 @@ pub(crate) struct Replayed {
 impl Replayed {
     /// One of these.
     pub(crate) fn one_of(applications: &[Application], dice: &mut Dice) -> Box<dyn Subject> {
-        Box::new(Self { application: dice.pick(applications), is_whole: Cell::default() })
+        let application = dice.pick(applications);
+        let topology = Box::new(move || topology(application));
+        Box::new(Self { topology, model: None, may_be_divided: true, is_whole: Cell::default() })
+    }
+
+    /// An application that must answer as a model does.
+    pub(crate) fn like(
+        topology: impl Fn() -> Topology + 'static,
+        model: impl Fn(&[Seen]) -> Vec<Row> + 'static,
+    ) -> Self {
+        let (topology, model) = (Box::new(topology), Some(Box::new(model) as _));
+        Self { topology, model, may_be_divided: true, is_whole: Cell::default() }
+    }
+
+    /// The same, where what one record lets go is one commit.
+    pub(crate) fn undivided(self) -> Self {
+        Self { may_be_divided: false, ..self }
     }
 }
+
+/// What a partition of the input is answered.
+type Model = dyn Fn(&[Seen]) -> Vec<Row>;
 
 /// Key, value and time of a result.
 pub(crate) type Row = (String, Option<String>, Timestamp);
@@ -55,11 +77,11 @@ pub(crate) fn topology(application: impl FnOnce(Input) -> Output) -> Topology {
 }
 
 /// A record of this name for the partition that the name begins with.
-pub(crate) fn record(name: &str, dice: &mut Dice) -> (String, String) {
+pub(crate) fn record(name: &str, dice: &mut Dice) -> (String, Option<String>) {
     // Keys tell the partition of the input, as those of different ones meet in the output.
     let partition = name.split('.').next().unwrap_or_default();
     let (key, side) = (dice.pick(&["a", "b", "c", "d"]), dice.pick(&["l", "r"]));
-    (format!("{partition}.{key}"), format!("{side}{name}"))
+    (format!("{partition}.{key}"), Some(format!("{side}{name}")))
 }
 
 /// The driver, after it was given these records.
@@ -87,8 +109,8 @@ fn replay_in_parts(
 }
 
 fn pipe(driver: &TopologyTestDriver, record: &Seen) -> Result<(), Failure> {
-    let topic = driver.input_topic::<String, String>(INPUT);
-    topic.pipe(record.key_text(), record.text().unwrap_or_default(), record.timestamp)?;
+    let topic = driver.input_topic::<String, Option<String>>(INPUT);
+    topic.pipe(record.key_text(), record.text(), record.timestamp)?;
     Ok(())
 }
 
@@ -194,15 +216,15 @@ impl Told {
 
 impl Subject for Replayed {
     fn topology(&self) -> Topology {
-        topology(self.application)
+        (self.topology)()
     }
 
-    fn record(&self, name: &str, dice: &mut Dice) -> (String, String) {
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         record(name, dice)
     }
 
-    fn disorder(&self) -> u64 {
-        50
+    fn may_be_divided(&self) -> bool {
+        self.may_be_divided
     }
 
     fn committed(
@@ -217,6 +239,13 @@ impl Subject for Replayed {
         for p in 0..partitions {
             let input = consumed(history, offsets, INPUT, p);
             let whole = Told::by_driver(self.topology(), input, usize::MAX)?;
+            if let Some(answer) = self.model.as_ref().map(|model| model(input)) {
+                ensure!(
+                    whole.output == answer,
+                    "the driver differs from the model: {}",
+                    difference(&whole.output, &answer)
+                );
+            }
             let parts = Told::by_driver(self.topology(), input, 1)?;
             for to in 0..partitions {
                 let goes_there = |key: &str| partition_of(key.as_bytes(), partitions) == to;

@@ -19,6 +19,8 @@ mod globals;
 mod grouped;
 mod history;
 mod host;
+mod in_the_end;
+mod joined_windows;
 mod oracle;
 mod replayed;
 mod subject;
@@ -42,6 +44,7 @@ use crate::foreign_keys::ForeignKeys;
 use crate::globals::Globals;
 use crate::grouped::Grouped;
 use crate::host::{Embedded, Fickle, Host};
+use crate::joined_windows::{JoinedWindows, Of};
 use crate::replayed::Replayed;
 use crate::subject::Make;
 use crate::words::Words;
@@ -245,6 +248,26 @@ fn an_outer_join_of_tables_survives_everything() {
     survive("outer join of tables", &[applications::every_row]);
 }
 
+#[test]
+fn joins_of_windows_survive_everything() {
+    survives("joined windows", &|dice| JoinedWindows::subject(Of::Windows, dice));
+}
+
+#[test]
+fn joins_of_sessions_survive_everything() {
+    survives("joined sessions", &|dice| JoinedWindows::subject(Of::Sessions, dice));
+}
+
+#[test]
+fn joins_of_cached_windows_survive_everything() {
+    survives("joined cached windows", &|dice| JoinedWindows::cached(Of::Windows, dice));
+}
+
+#[test]
+fn joins_of_cached_sessions_survive_everything() {
+    survives("joined cached sessions", &|dice| JoinedWindows::cached(Of::Sessions, dice));
+}
+
 /// Stages of two sub-topologies that answer each other.
 #[test]
 fn rows_and_those_that_they_refer_to_survive_everything() {
@@ -368,6 +391,14 @@ fn a_lost_entry_of_a_join_and_suppressed_results_is_noticed() {
 }
 
 #[test]
+fn a_lost_entry_of_joined_windows_is_noticed() {
+    let subject = |dice: &mut Dice| JoinedWindows::subject(Of::Windows, dice);
+    must_turn_red("", &subject, synced, |broker, _| {
+        Broken::between(broker, Promise::NothingIsLost)
+    });
+}
+
+#[test]
 fn looking_into_a_global_table_that_is_not_whole_is_noticed() {
     must_turn_red("were there at the beginning", &Globals::subject, synced, |broker, _| {
         Broken::between(broker, Promise::EndsAreEnds)
@@ -383,7 +414,7 @@ fn flushing_a_global_store_before_its_topic_is_synced_is_noticed() {
 
 #[test]
 fn groups_whose_changes_and_offsets_are_two_entries_are_noticed() {
-    must_turn_red("the sums of their rows", &Grouped::subject, synced, |broker, _| {
+    must_turn_red("that of the whole input", &Grouped::subject, synced, |broker, _| {
         Broken::between(broker, Promise::CommitsAreAtomic)
     });
 }

@@ -26,15 +26,17 @@ pub(crate) trait Subject {
     fn topology(&self) -> Topology;
 
     /// A record for its input: key and value. `name` is unlike those of all other records of the run.
-    fn record(&self, name: &str, dice: &mut Dice) -> (String, String);
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>);
 
     /// A change of [`TABLE`]: key and new value. `name` as above.
     fn change(&self, name: &str, _: &mut Dice) -> (String, Option<String>) {
         unreachable!("'{name}' for a table that nobody reads")
     }
 
-    /// How far back the times of records go, in milliseconds.
-    fn disorder(&self) -> u64;
+    /// Whether it is known what must come out where what one record lets go is divided among commits.
+    fn may_be_divided(&self) -> bool {
+        true
+    }
 
     /// What its stores hold of their changelogs.
     fn keeps(&self) -> Keeps {

@@ -130,18 +130,14 @@ impl Subject for Words {
         builder.build().expect("the topology is sound")
     }
 
-    fn record(&self, name: &str, dice: &mut Dice) -> (String, String) {
+    fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         let mut line = name.to_owned();
         for _ in 0..dice.within(0..5) {
             let minus = if dice.one_in(10) { "-" } else { "" };
             let word = dice.pick(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
             line.push_str(&format!(" {minus}{word}"));
         }
-        ("k".into(), line)
-    }
-
-    fn disorder(&self) -> u64 {
-        50
+        ("k".into(), Some(line))
     }
 
     fn keeps(&self) -> Keeps {

@@ -28,6 +28,9 @@ use crate::threads::{Jobs, Thread};
 /// Longer than any broker's journal waits before it writes, or syncs.
 const JOURNAL_WAITS: Duration = Duration::from_secs(2);
 
+/// How far back the times of records go, in milliseconds.
+const DISORDER: u64 = 50;
+
 /// Puts something between the application and its broker.
 pub(crate) type Wrap = fn(Arc<dyn Broker>, &mut Dice) -> Arc<dyn Broker>;
 
@@ -94,7 +97,7 @@ impl World {
             state_memory_bytes: dice.pick(&[100, 2 << 10, 1 << 20]),
             flush_interval: millis(dice.pick(&[0, 30, 300])),
             input_buffer_bytes: dice.pick(&[1, 1 << 20]),
-            seal_bytes: dice.pick(&[100, 1 << 20]),
+            seal_bytes: if subject.may_be_divided() { dice.pick(&[100, 1 << 20]) } else { 1 << 20 },
             purge_interval: millis(dice.pick(&[0, 50])),
             processing_handler: log_and_continue(),
             dead_letter_topic: Some(OUTPUT.into()),
@@ -332,12 +335,9 @@ impl World {
             let name = format!("{partition}.{}", self.lines.written);
             let (key, value) = match topic {
                 TABLE => self.subject.change(&name, dice),
-                _ => {
-                    let (key, value) = self.subject.record(&name, dice);
-                    (key, Some(value))
-                }
+                _ => self.subject.record(&name, dice),
             };
-            let time = self.clock.now() - dice.within(0..self.subject.disorder()) as i64;
+            let time = self.clock.now() - dice.within(0..DISORDER) as i64;
             batch.push(time, Some(key.as_bytes()), value.as_deref().map(str::as_bytes), &[])?;
             lines.push(value);
         }
