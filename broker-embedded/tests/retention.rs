@@ -138,6 +138,21 @@ fn records_go_with_their_file_when_all_of_it_is_older_than_retention_ms() {
 }
 
 #[test]
+fn a_retention_that_is_raised_holds_from_then_on_and_after_a_power_cut() {
+    let mut world = World::new(&[("retention.ms", "600000")]);
+    (0..200).for_each(|i| world.append(i, 0));
+    let raised = TopicConfig { retention_ms: Some(7_200_000), ..TopicConfig::default() };
+    block_on(world.broker.admin().configure_topic("t", raised)).unwrap();
+    world.sleep(HOUR);
+    assert_eq!(world.records().len(), 200);
+    let mut world = world.after_a_power_cut();
+    world.sleep(HOUR / 2);
+    assert_eq!(world.records().len(), 200);
+    world.sleep(HOUR);
+    assert_eq!(world.records(), []);
+}
+
+#[test]
 fn a_file_with_one_young_record_stays_and_keeps_what_comes_after() {
     let mut world = World::new(&[("retention.ms", "600000")]);
     world.append(0, -24 * 60 * 60); // of tomorrow

@@ -7,7 +7,7 @@ mod world;
 use std::sync::Arc;
 
 use broker_api::sim::Fault;
-use broker_api::{Broker, NewTopic, TopicConfig, TopicPartition};
+use broker_api::{Broker, CleanupPolicy, NewTopic, RetentionBy, TopicConfig, TopicPartition};
 use streams_core::runtime::StreamsError;
 use streams_core::state::{LossyEngine, StoreOptions};
 use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec, Topology, TopologyBuilder};
@@ -107,6 +107,50 @@ fn a_store_that_left_the_topology_is_not_missed() {
     world.write(&[("a", b"-")]);
     world.run_once();
     assert_eq!(world.read("out").last(), counts(&[("a", 4)]).last());
+}
+
+/// Counts, with a changelog of these settings.
+fn kept(changelog: TopicConfig) -> Arc<Topology> {
+    let mut builder = TopologyBuilder::new();
+    let (text, count) = (String::serde(), i64::serde());
+    builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
+    builder.add(NodeSpec::processor("count", vec!["in".into()], Count::default)).unwrap();
+    let mut store = StoreSpec::key_value("counts", text.clone(), count, StoreOptions::default());
+    store.changelog = Some(changelog);
+    builder.add_state_store(store, &["count"]).unwrap();
+    let sink = NodeSpec::sink("sink", vec!["count".into()], "out", text, i64::serde(), None);
+    builder.add(sink).unwrap();
+    Arc::new(builder.build().unwrap())
+}
+
+#[test]
+fn a_changelog_keeps_longer_if_a_later_version_needs_it_and_never_less_long() {
+    let mut world = World::new(1 << 20);
+    let keeps = |retention_ms, min_compaction_lag_ms| {
+        let cleanup_policy = CleanupPolicy::CompactDelete;
+        let (retention_by, more) = (RetentionBy::StreamTime, TopicConfig::default());
+        TopicConfig { cleanup_policy, retention_ms, retention_by, min_compaction_lag_ms, ..more }
+    };
+    let start = |world: &mut World, changelog| {
+        world.topology = kept(changelog);
+        world.write(&[("a", b"-")]);
+        world.run_once();
+        now(&world.broker, world.broker.admin().topic(CHANGELOG)).unwrap().config
+    };
+    assert_eq!(start(&mut world, keeps(Some(500), 0)), keeps(Some(500), 0));
+    assert_eq!(start(&mut world, keeps(Some(800), 0)), keeps(Some(800), 0), "it is raised");
+    assert_eq!(start(&mut world, keeps(Some(600), 0)), keeps(Some(800), 0), "it is not lowered");
+    assert_eq!(start(&mut world, keeps(Some(600), 7)), keeps(Some(800), 7), "so is history");
+    assert_eq!(start(&mut world, keeps(None, 0)), keeps(Some(800), 7), "none is no wish");
+    // What was set by hand stays, where it is not too short.
+    let by_hand = TopicConfig { max_message_bytes: 1_000, ..keeps(None, 7) };
+    let admin = world.broker.admin();
+    now(&world.broker, admin.configure_topic(CHANGELOG, by_hand.clone())).unwrap();
+    assert_eq!(
+        start(&mut world, keeps(Some(900), 8)),
+        TopicConfig { min_compaction_lag_ms: 8, ..by_hand }
+    );
+    assert_eq!(world.read("out").last(), counts(&[("a", 6)]).last());
 }
 
 #[test]

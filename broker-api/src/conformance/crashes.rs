@@ -32,6 +32,15 @@ pub(super) fn what_is_synced_survives_a_crash(check: &mut Check<'_>) {
     assert_eq!(check.contents(&tps[1]).last(), Some(&(bases[0], "e".into())));
 }
 
+pub(super) fn settings_that_were_replaced_survive_a_crash(check: &mut Check<'_>) {
+    let tp = check.topic("topic", 1).remove(0);
+    let config = TopicConfig { retention_ms: Some(60_000), ..TopicConfig::default() };
+    check.run(check.admin().configure_topic(&tp.topic, config.clone())).expect("configure_topic");
+    if check.reopen(Stop::Crash) {
+        assert_eq!(check.run(check.admin().topic(&tp.topic)).expect("topic").config, config);
+    }
+}
+
 fn describe(check: &Check<'_>, topic: &str, group: &str) -> String {
     let cluster = check.run(check.admin().cluster_id()).expect("cluster_id");
     let topic = check.run(check.admin().topic(topic)).expect("topic");

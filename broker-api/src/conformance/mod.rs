@@ -162,6 +162,7 @@ checks! {
         members_with_other_tasks_are_refused;
     crashes:
         what_is_synced_survives_a_crash,
+        settings_that_were_replaced_survive_a_crash,
         what_was_accepted_before_a_sync_survives_a_crash,
         a_crash_keeps_or_drops_whole_commits,
         a_clean_stop_keeps_everything;

@@ -129,6 +129,7 @@ impl Plan {
         let Draft { mut topics, internal, tasks, existing, .. } = draft;
         let mut plan = Self { tasks, cluster_id, ..Self::default() };
         for (usage, wanted) in internal {
+            let config = wanted.config.clone();
             let made = ensure(admin, application, wanted).await?;
             match usage {
                 Usage::Repartition(topic) => {
@@ -136,7 +137,7 @@ impl Plan {
                     topics.insert(topic, made);
                 }
                 Usage::Changelog(store) => {
-                    plan.changelogs.insert(store, made);
+                    plan.changelogs.insert(store, keep_longer(admin, made, &config).await?);
                 }
             }
         }
@@ -465,6 +466,25 @@ async fn ensure(
     let found = admin.topic(&name).await?;
     fits(application, &found, partitions)?;
     Ok(found)
+}
+
+/// A changelog of an earlier version may keep less than this one needs. It is never told to keep less.
+async fn keep_longer(
+    admin: &dyn Admin,
+    found: TopicDescription,
+    wanted: &TopicConfig,
+) -> Result<TopicDescription, StreamsError> {
+    let mut config = found.config.clone();
+    if let (Some(found), Some(wanted)) = (&mut config.retention_ms, wanted.retention_ms) {
+        *found = wanted.max(*found);
+    }
+    config.min_compaction_lag_ms = wanted.min_compaction_lag_ms.max(config.min_compaction_lag_ms);
+    if config != found.config {
+        let (retention_ms, lag_ms) = (config.retention_ms, config.min_compaction_lag_ms);
+        tracing::info!(topic = %found.name, ?retention_ms, lag_ms, "the changelog keeps longer from now on");
+        admin.configure_topic(&found.name, config.clone()).await?;
+    }
+    Ok(TopicDescription { config, ..found })
 }
 
 fn fits(application: &str, found: &TopicDescription, needed: u32) -> Result<(), StreamsError> {
