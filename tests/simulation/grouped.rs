@@ -8,22 +8,26 @@ use std::collections::BTreeMap;
 
 use broker_api::sim::Dice;
 use streams_core::Topology;
-use streams_dsl::StreamsBuilder;
+use streams_dsl::{Consumed, StreamsBuilder};
 
-use crate::applications::{refers_to, row, store};
+use crate::applications::{refers_to, store};
 use crate::history::History;
 use crate::in_the_end::{InTheEnd, Settling};
+use crate::source_topics::reusing;
 use crate::subject::{INPUT, OUTPUT, Subject};
 
 /// Rows name their group behind a `>`.
 pub(crate) struct Grouped {
     rows_cached: bool,
     sums_cached: bool,
+    /// The rows are restored from the input, or from a changelog.
+    reused: bool,
 }
 
 impl Grouped {
     pub(crate) fn subject(dice: &mut Dice) -> Box<dyn Subject> {
-        Box::new(InTheEnd(Self { rows_cached: dice.one_in(2), sums_cached: dice.one_in(2) }))
+        let [rows_cached, sums_cached, reused] = [(); 3].map(|()| dice.one_in(2));
+        Box::new(InTheEnd(Self { rows_cached, sums_cached, reused }))
     }
 }
 
@@ -45,10 +49,8 @@ impl Settling for Grouped {
     fn topology(&self) -> Topology {
         let builder = StreamsBuilder::new();
         builder
-            .stream::<String, String>(INPUT)
-            .map_values(|_, value| row(&value))
-            .to_table_with::<String>(store("rows", self.rows_cached))
-            .group_by(|_, row: String| (refers_to(&row), number(&row)))
+            .table_with(INPUT, Consumed::default(), store("rows", self.rows_cached))
+            .group_by(|_: &String, row: String| (refers_to(&row), number(&row)))
             .aggregate_with(
                 String::new,
                 |_, number, so_far: String| changed(&so_far, 1, number),
@@ -57,7 +59,7 @@ impl Settling for Grouped {
             )
             .to_stream()
             .to(OUTPUT);
-        builder.build().expect("the topology is sound")
+        builder.build_with(reusing(self.reused)).expect("the topology is sound")
     }
 
     fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
@@ -65,14 +67,13 @@ impl Settling for Grouped {
         let partition = name.split('.').next().unwrap_or_default();
         let key = format!("{partition}.{}", dice.within(0..4));
         let group = if dice.one_in(6) { "" } else { dice.pick(&[">x", ">y", ">z"]) };
-        let deleted = if dice.one_in(5) { "-" } else { "" };
-        (key, Some(format!("{name}{group}{deleted}")))
+        (key, (!dice.one_in(5)).then(|| format!("{name}{group}")))
     }
 
     fn result(&self, history: &History, partitions: u32) -> BTreeMap<String, String> {
         let mut rows = BTreeMap::new();
         for record in (0..partitions).flat_map(|p| history.records(INPUT, p)) {
-            rows.insert(record.key_text(), row(&record.text().unwrap_or_default()));
+            rows.insert(record.key_text(), record.text());
         }
         let mut expected = BTreeMap::<String, String>::new();
         for row in rows.into_values().flatten() {

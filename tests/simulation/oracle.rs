@@ -125,7 +125,8 @@ impl Oracle {
             for p in 0..if names.is_empty() { 0 } else { partitions } {
                 let engines = engine.open(&dir.join(format!("{number}_{p}")), &names)?;
                 for (name, store) in names.iter().zip(engines) {
-                    let log = TopicPartition::new(changelog(name), p);
+                    let source = topology.stores()[*name].source_topic.clone();
+                    let log = TopicPartition::new(source.unwrap_or_else(|| changelog(name)), p);
                     check_store(history, &[log], format(name), &*store, (keeps, reach))?;
                 }
             }

@@ -31,6 +31,8 @@ pub(crate) struct Replayed {
     topology: Box<dyn Fn() -> Topology>,
     model: Option<Box<Model>>,
     may_be_divided: bool,
+    /// Some records have no value.
+    deletes: bool,
     /// Whether the output was all that is to be expected of the consumed input, when it was last looked at.
     is_whole: Cell<bool>,
 }
@@ -40,7 +42,13 @@ impl Replayed {
     pub(crate) fn one_of(applications: &[Application], dice: &mut Dice) -> Box<dyn Subject> {
         let application = dice.pick(applications);
         let topology = Box::new(move || topology(application));
-        Box::new(Self { topology, model: None, may_be_divided: true, is_whole: Cell::default() })
+        Box::new(Self {
+            topology,
+            model: None,
+            may_be_divided: true,
+            deletes: false,
+            is_whole: Cell::default(),
+        })
     }
 
     /// An application that must answer as a model does.
@@ -49,12 +57,17 @@ impl Replayed {
         model: impl Fn(&[Seen]) -> Vec<Row> + 'static,
     ) -> Self {
         let (topology, model) = (Box::new(topology), Some(Box::new(model) as _));
-        Self { topology, model, may_be_divided: true, is_whole: Cell::default() }
+        Self { topology, model, may_be_divided: true, deletes: false, is_whole: Cell::default() }
     }
 
     /// The same, where what one record lets go is one commit.
     pub(crate) fn undivided(self) -> Self {
         Self { may_be_divided: false, ..self }
+    }
+
+    /// The same, where some records have no value.
+    pub(crate) fn with_deletions(self) -> Self {
+        Self { deletes: true, ..self }
     }
 }
 
@@ -220,7 +233,8 @@ impl Subject for Replayed {
     }
 
     fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
-        record(name, dice)
+        let (key, value) = record(name, dice);
+        (key, value.filter(|_| !self.deletes || !dice.one_in(6)))
     }
 
     fn may_be_divided(&self) -> bool {

@@ -14,6 +14,7 @@ mod broken;
 mod broken_admin;
 mod cached;
 mod failing;
+mod few_keys;
 mod foreign_keys;
 mod globals;
 mod grouped;
@@ -23,6 +24,8 @@ mod in_the_end;
 mod joined_windows;
 mod oracle;
 mod replayed;
+mod self_joined;
+mod source_topics;
 mod subject;
 mod threads;
 mod words;
@@ -40,12 +43,14 @@ use streams_core::{BuildError, StateError};
 use crate::applications::{Application, Cacheable};
 use crate::broken::{Broken, Promise};
 use crate::cached::Cached;
+use crate::few_keys::LookedUp;
 use crate::foreign_keys::ForeignKeys;
 use crate::globals::Globals;
 use crate::grouped::Grouped;
 use crate::host::{Embedded, Fickle, Host};
 use crate::joined_windows::{JoinedWindows, Of};
 use crate::replayed::Replayed;
+use crate::self_joined::SelfJoined;
 use crate::subject::Make;
 use crate::words::Words;
 use crate::world::{Summary, World};
@@ -246,6 +251,24 @@ fn calls_survive_everything() {
 #[test]
 fn an_outer_join_of_tables_survives_everything() {
     survive("outer join of tables", &[applications::every_row]);
+}
+
+#[test]
+fn tables_of_a_few_keys_survive_everything() {
+    survives("a few keys", &|dice| match dice.one_in(2) {
+        true => few_keys::collected(),
+        false => Box::new(LookedUp),
+    });
+}
+
+#[test]
+fn a_table_that_is_restored_from_its_topic_survives_everything() {
+    survives("restored from its topic", &source_topics::filtered);
+}
+
+#[test]
+fn a_stream_joined_with_itself_survives_everything() {
+    survives("joined with itself", &SelfJoined::subject);
 }
 
 #[test]
