@@ -35,6 +35,8 @@ pub(crate) struct Nodes {
     error: Option<BuildError>,
     /// The stores of versioned tables, and how long their history is in milliseconds.
     histories: BTreeMap<String, i64>,
+    /// How long suppressed tables hold updates back at most, in milliseconds.
+    held_back: i64,
 }
 
 /// A logical node: one or more physical ones.
@@ -255,6 +257,11 @@ impl Nodes {
         self.all[node].closing = Some(Closing { after: millis, stream_times });
     }
 
+    /// Says that updates are held back for so many milliseconds, and look values up only then.
+    pub(crate) fn holds_back(&mut self, millis: i64) {
+        self.held_back = self.held_back.max(millis);
+    }
+
     /// How the windows of a table close, if it or what it is made of has windows.
     pub(crate) fn closing(&self, node: NodeId) -> Option<Closing> {
         let Node { closing, parents, .. } = &self.all[node];
@@ -463,10 +470,10 @@ impl Plan<'_> {
     }
 
     /// How many milliseconds its store has to look back, if it is one of windows: as long as it keeps
-    /// them, or an hour if that is more.
+    /// them, or as updates are held back anywhere, or an hour if that is more.
     pub(crate) fn look_back(&self, retention: i64) -> i64 {
         let is_looked_into = self.table().is_some_and(|table| table.is_looked_into);
-        if is_looked_into { retention.max(LOOK_BACK) } else { 0 }
+        if is_looked_into { retention.max(self.nodes.held_back).max(LOOK_BACK) } else { 0 }
     }
 
     /// The topics from which it has its records.

@@ -209,6 +209,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
                 (Place::End(end), wait, above)
             }
         };
+        nodes.holds_back(wait);
         let buffer = StoreSpec::change_buffer(&store, key, value, logging);
         let (output, kept_in) = (name.clone(), store.clone());
         let time = format!("{name}-time");

@@ -282,8 +282,9 @@ impl StoreAccess<'_> {
         *self.task.operator_time_mut(time.0)
     }
 
-    /// Whether caches are being drained, as the generation ends: then updates are told that were made
-    /// at any time since the last seal.
+    /// Whether caches are being drained, as the generation ends, or operators [go on](super::Processor::go_on)
+    /// with what was let go: then updates are told that were made at any time since the last seal at which
+    /// nothing was left.
     pub fn drains(&self) -> bool {
         self.task.drains()
     }

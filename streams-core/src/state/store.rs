@@ -24,6 +24,11 @@ pub trait Store: Any + Send {
         std::any::type_name::<Self>()
     }
 
+    /// Operators have been told of all changes: caches are drained, and what that lets go has come to its
+    /// end. Nothing is under way for which a store keeps what has expired. To be called right before a
+    /// seal, where it is so.
+    fn all_told(&mut self) {}
+
     /// As [`StoreCache::seal`].
     ///
     /// # Errors

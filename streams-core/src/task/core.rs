@@ -69,7 +69,7 @@ pub struct TaskCore {
     stores: Stores,
     outputs: Outputs,
     schedules: Schedules,
-    /// Caches are being drained, as the generation ends.
+    /// Caches are being drained, as the generation ends, or operators go on with what that has let go.
     pub(super) drains: bool,
     pub(crate) arena: Vec<Option<Box<dyn ArenaNode>>>,
     error: Option<ProcessError>,
@@ -161,7 +161,7 @@ impl TaskCore {
         self.id
     }
 
-    /// Whether caches are being drained, as the generation ends.
+    /// Whether caches are being drained, as the generation ends, or operators go on after that.
     pub fn drains(&self) -> bool {
         self.drains
     }

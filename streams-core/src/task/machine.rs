@@ -411,7 +411,7 @@ impl Task {
 
     fn signal(&mut self, signal: &Signal) -> Result<(), ProcessError> {
         self.core.clear_source();
-        self.core.drains = matches!(signal, Signal::BeforeSeal);
+        self.core.drains = matches!(signal, Signal::BeforeSeal | Signal::GoOn);
         let slots = 0..self.core.arena.len();
         // Children were built first, so from the back the arena is in topological order.
         if *signal == Signal::GoOn {

@@ -25,14 +25,18 @@ type Counts = KTable<Windowed<String>, i64>;
 enum Told {
     Always,
     Suppressed,
+    Limited,
     OnClose,
 }
+
+/// How long limited results are held back.
+const LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 
 fn counts(b: &StreamsBuilder, topic: &str, windows: &str, told: Told) -> Counts {
     let records = b.stream::<String, String>(topic).group_by_key();
     let emit = match told {
         Told::OnClose => EmitStrategy::on_window_close(),
-        Told::Always | Told::Suppressed => EmitStrategy::on_window_update(),
+        Told::Always | Told::Suppressed | Told::Limited => EmitStrategy::on_window_update(),
     };
     let (size, grace) = (ms(10), ms(5));
     let counts = match windows {
@@ -56,6 +60,9 @@ fn counts(b: &StreamsBuilder, topic: &str, windows: &str, told: Told) -> Counts 
     match told {
         Told::Suppressed => {
             counts.suppress(Suppressed::until_window_closes(BufferConfig::unbounded()))
+        }
+        Told::Limited => {
+            counts.suppress(Suppressed::until_time_limit(LIMIT, BufferConfig::unbounded()))
         }
         Told::Always | Told::OnClose => counts,
     }
@@ -83,9 +90,24 @@ fn driver(b: &StreamsBuilder, caching: bool) -> TopologyTestDriver {
 }
 
 fn app(windows: &str, told: Told, kind: &str, caching: bool) -> TopologyTestDriver {
+    app_with(windows, told, kind, TestDriverSettings { caching, ..TestDriverSettings::default() })
+}
+
+fn app_with(
+    windows: &str,
+    told: Told,
+    kind: &str,
+    settings: TestDriverSettings,
+) -> TopologyTestDriver {
     let b = StreamsBuilder::new();
     write(&joined(kind, &counts(&b, "l", windows, told), &counts(&b, "r", windows, told)));
-    driver(&b, caching)
+    TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap()
+}
+
+/// Has room for one result in each commit, and perhaps crashes between them.
+fn in_parts(caching: bool, crash_between_parts: bool) -> TestDriverSettings {
+    let default = TestDriverSettings::default();
+    TestDriverSettings { caching, crash_between_parts, seal_bytes: 1, ..default }
 }
 
 fn pipe(driver: &TopologyTestDriver, topic: &str, key: &str, time: i64) {
@@ -227,6 +249,49 @@ fn caching_changes_no_row_of_a_join_of_windows() {
                     assert!(!plain.is_empty(), "{case}");
                 }
             }
+        }
+    }
+}
+
+/// Time leaps so often that the windows have expired for long when they are told of.
+#[test]
+fn results_that_are_let_go_in_several_commits_find_each_other() {
+    for windows in ["tumbling", "hopping", "sliding", "session"] {
+        for told in [Told::Suppressed, Told::Limited] {
+            for (caching, crash) in [(false, true), (true, false), (true, true)] {
+                let case = format!("{windows} {told:?} {caching} {crash}");
+                let driver = app_with(windows, told, "inner", in_parts(caching, crash));
+                for topic in ["l", "r"] {
+                    (0..20).for_each(|n| pipe(&driver, topic, &format!("k{n}"), 1));
+                }
+                driver.commit().unwrap();
+                for leap in 1..5 {
+                    for topic in ["l", "r"] {
+                        pipe(&driver, topic, "z", leap * A_YEAR);
+                    }
+                }
+                let before = driver.commits();
+                let rows = rows(&driver);
+                assert!(!caching || driver.commits() > before + 10, "{case}");
+                assert_eq!(rows.keys().filter(|key| key.starts_with('k')).count(), 20, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn results_are_found_for_as_long_as_others_are_held_back() {
+    for windows in ["tumbling", "session"] {
+        for caching in [false, true] {
+            let driver = app(windows, Told::Limited, "inner", caching);
+            for minutes in 0..4 * 6 {
+                let key = if minutes == 0 { "k" } else { "z" };
+                for topic in ["l", "r"] {
+                    pipe(&driver, topic, key, minutes * 10 * 60 * 1000);
+                }
+                driver.commit().unwrap();
+            }
+            assert!(rows(&driver).keys().any(|key| key.starts_with('k')), "{windows} {caching}");
         }
     }
 }

@@ -34,7 +34,7 @@ struct Known {
     time: Timestamp,
     released: Timestamp,
     /// As in `LookBack`.
-    look_back: [Timestamp; 3],
+    look_back: [Timestamp; 4],
 }
 
 /// Either kind of store.
@@ -111,8 +111,11 @@ impl Kind for Session {
 enum Op {
     Put(Key, Option<i64>),
     Release(Timestamp),
-    /// Also snapshots the store for its engine, if no snapshot is on its way.
-    Seal(bool),
+    /// All was told, or not. Also snapshots the store for its engine, if no snapshot is on its way.
+    Seal {
+        all_told: bool,
+        snapshot: bool,
+    },
     /// The snapshot reaches the engine.
     Apply,
     /// So many batches of the engine survive.
@@ -130,7 +133,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (key, proptest::option::weighted(0.8, 0..9i64)).prop_map(|(k, v)| Op::Put(k, v)),
         2 => (0..60i64).prop_map(Op::Release),
-        6 => any::<bool>().prop_map(Op::Seal),
+        6 => (proptest::bool::weighted(0.7), any::<bool>())
+            .prop_map(|(all_told, snapshot)| Op::Seal { all_told, snapshot }),
         5 => Just(Op::Apply),
         2 => (0..4usize).prop_map(Op::Crash),
         1 => Just(Op::Wipe),
@@ -171,7 +175,7 @@ impl<W: Kind> World<W> {
         let options =
             WindowedOptions { by_time, points, look_back, ..WindowedOptions::new(RETENTION) };
         let engine = LossyEngine::new();
-        let known = Known { entries: BTreeMap::new(), time: -1, released: -1, look_back: [-1; 3] };
+        let known = Known { entries: BTreeMap::new(), time: -1, released: -1, look_back: [-1; 4] };
         Self {
             options,
             store: W::open(open(&engine), options),
@@ -193,9 +197,9 @@ impl<W: Kind> World<W> {
         match op {
             Op::Put(key, value) => {
                 let first = W::first(&key);
-                let [_, next, mark] = self.now.look_back;
+                let [_, next, mark, told] = self.now.look_back;
                 if first > self.now.time && first >= mark + LOOK_BACK {
-                    self.now.look_back = [next, self.now.time, first];
+                    self.now.look_back = [next, self.now.time, first, told];
                 }
                 self.now.time = self.now.time.max(first);
                 let taken = first > self.now.time - RETENTION;
@@ -213,7 +217,13 @@ impl<W: Kind> World<W> {
                 self.now.released = self.now.released.max(up_to);
                 self.store.release(up_to);
             }
-            Op::Seal(snapshot) => self.seal(snapshot),
+            Op::Seal { all_told, snapshot } => {
+                if all_told {
+                    self.store.all_told();
+                    self.now.look_back[3] = self.now.look_back[0];
+                }
+                self.seal(snapshot);
+            }
             Op::Apply => self.apply(),
             Op::Crash(survivors) => {
                 self.engine.crash(|batches| batches.min(survivors));
@@ -321,12 +331,11 @@ impl<W: Kind> World<W> {
     }
 
     /// Operators find what had not expired at some time before, whatever has vanished from the engine,
-    /// and nothing older; while caches are drained, by that time as of the last seal. What was trimmed
-    /// from the changelog may be missing.
+    /// and nothing older; while caches are drained, by that time as of the last seal before which all was
+    /// told. What was trimmed from the changelog may be missing.
     fn check_look_back(&mut self) {
         let trimmed = self.now.time - RETENTION - SLACK;
-        for (drains, time) in [(false, self.now.look_back[0]), (true, self.committed.look_back[0])]
-        {
+        for (drains, time) in [(false, self.now.look_back[0]), (true, self.now.look_back[3])] {
             for (key, value) in &self.now.entries {
                 let first = W::first(key);
                 let found = W::look_up(&mut self.store, key, drains);

@@ -21,7 +21,7 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
 
     /// What expires by this time or earlier is of no more use.
     pub(super) fn gone(&self) -> Timestamp {
-        let time = self.look_back.as_ref().map_or(self.time, |seen| seen.time(false));
+        let time = self.look_back.as_ref().map_or(self.time, |seen| seen.time(true));
         let expired = time.saturating_sub(self.options.retention);
         if self.options.by_time { expired.min(self.released) } else { expired }
     }

@@ -27,9 +27,14 @@ impl<K: Data, V: Data, W: WindowKind> Store for WindowedStore<K, V, W> {
         }
     }
 
-    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+    fn all_told(&mut self) {
         if let Some(look_back) = &mut self.look_back {
-            look_back.seal();
+            look_back.told();
+        }
+    }
+
+    fn seal(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<(), StateError> {
+        if self.look_back.is_some() {
             self.expire();
         }
         let cache = match &mut self.entries {

@@ -83,6 +83,7 @@ fn flush<W: WindowKind>(
     engine: &LossyEngine,
 ) -> Vec<Forward<Windowed<String>, i64>> {
     let forwards = std::iter::from_fn(|| store.next_forward().unwrap()).collect();
+    store.all_told();
     store.seal(&mut Log::default()).unwrap();
     let mut batch = store.begin_flush().unwrap();
     let position = Position { stream_time: store.time(), ..engine_suite::position(1) };

@@ -107,11 +107,15 @@ impl Task {
 
     fn seal_now(&mut self) -> Result<Sealed, ProcessError> {
         self.signal(&Signal::BeforeSeal)?;
+        let is_all_told = !self.must_go_on();
         let (stores, outputs) = self.core.stores_and_outputs();
         let mut written = vec![false; self.stores.len()];
         for (index, store) in stores.iter_mut().enumerate() {
             let changelog = self.stores.get(index).and_then(|s| s.changelog.as_ref());
             let mut writer = Changelog { outputs, to: changelog, written: &mut written[index] };
+            if is_all_told {
+                store.all_told();
+            }
             store.seal(&mut writer)?;
         }
         let batches = outputs.take()?;
