@@ -4,6 +4,7 @@
 
 mod world;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -128,6 +129,42 @@ impl Processor for Fragile {
             Some(_) => Err(ProcessError::user("a failure at the seal")),
             None => Ok(()),
         }
+    }
+}
+
+/// Lets go at the seal what has come since the last one.
+#[derive(Default)]
+struct LetGoAtSeal {
+    waiting: VecDeque<String>,
+}
+
+impl Processor for LetGoAtSeal {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        _: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        self.waiting.push_back(record.key);
+        Ok(())
+    }
+
+    fn before_seal(&mut self, cx: &mut Context<'_, String, i64>) -> Result<(), ProcessError> {
+        while let Some(key) = self.waiting.pop_front() {
+            let id = EntryId::of("let go").at(key.as_bytes());
+            if !cx.let_go(id, |_| Ok(Some(Record::new(key, 1, 5))))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_, String, i64>) -> Result<(), ProcessError> {
+        self.before_seal(cx)
     }
 }
 
@@ -281,6 +318,35 @@ fn an_entry_that_fails_is_left_out_alone_and_has_one_dead_letter() {
         assert_eq!(out(&world), expected(&keys), "{special}");
         assert_eq!(world.count("dead"), 3, "{special}");
     }
+}
+
+#[test]
+fn an_entry_that_fails_at_the_seal_is_known_at_once() {
+    let mut world = World::new(1 << 20);
+    let mut builder = TopologyBuilder::new();
+    let (text, count) = (String::serde(), i64::serde());
+    let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
+    builder.add(source).unwrap();
+    let node = NodeSpec::processor("wait", vec!["source".into()], LetGoAtSeal::default);
+    builder.add(node).unwrap();
+    builder.add(NodeSpec::processor("fragile", vec!["wait".into()], Fragile::default)).unwrap();
+    let options = StoreOptions { forward_on_seal: true, ..StoreOptions::default() };
+    let held = StoreSpec::key_value("held", text.clone(), count.clone(), options);
+    builder.add_state_store(held, &["fragile"]).unwrap();
+    builder.add(NodeSpec::sink("sink", vec!["fragile".into()], "out", text, count, None)).unwrap();
+    world.topology = Arc::new(builder.build().unwrap());
+    world.settings.processing_handler = Arc::new(|failure| {
+        assert!(failure.record.is_none(), "no record is to blame");
+        Response::resume()
+    });
+    let mut keys = keys(100, &[(70, "-fail")]);
+    write(&world, &keys);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    keys.remove(70);
+    assert_eq!(out(&world), keys);
+    // One generation, which was processed again without the entry.
+    assert_eq!(world.metrics().given_up, 100);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What follows when a task, or the broker, refuses. Either the application stops, or what is not
 //! committed is given up and processed again: that of one task, without what it has to leave out; or, if
 //! no commit can be made, that of all tasks in smaller portions, until the record is found that was the
-//! cause.
+//! cause, unless an entry that was let go at the seal is.
 
 use std::time::Duration;
 
@@ -72,7 +72,9 @@ impl StreamThread {
         error: ProcessError,
     ) -> Result<(), StreamsError> {
         let causes = self.generation.causes();
-        if causes > 1 {
+        let failing = self.running.get(&task);
+        let is_known = failing.is_some_and(|running| running.task.is_entry_known());
+        if causes > 1 && !is_known {
             self.generation_limit = causes / 2;
             tracing::warn!(thread = %self.transactional_id, %error, records = self.generation_limit, "a commit failed; its records are processed again, fewer at a time");
             self.start_tasks_over(task);

@@ -55,6 +55,11 @@ impl Task {
         caught.unwrap_or_else(|panic| Err(panicked(&*panic)))
     }
 
+    /// Whether an entry that was let go at the seal is the cause of what failed there.
+    pub(crate) fn is_entry_known(&self) -> bool {
+        self.core.going_on.entry().is_some()
+    }
+
     /// Asks about an error that shows when the generation is sealed or submitted.
     pub fn settle_sealing(&mut self, stage: Stage, error: ProcessError, cause: Cause) -> Halt {
         if cause == Cause::Record {
