@@ -72,11 +72,14 @@ pub struct Change<V> {
     /// Whether no later update of the key was there before. It is not only for updates of a versioned
     /// table that come out of order: they change the past, and what goes by the present leaves them out.
     pub is_latest: bool,
+    /// Whether something downstream may know of a value that was not forwarded: an operator looked it up
+    /// while it waited in a cache. Then a deletion matters although there was no value before either.
+    pub was_seen: bool,
 }
 
 impl<V> Change<V> {
     /// An update from one present value to another.
     pub fn new(new: Option<V>, old: Option<V>) -> Self {
-        Self { new, old, is_latest: true }
+        Self { new, old, is_latest: true, was_seen: false }
     }
 }

@@ -36,15 +36,19 @@ pub(crate) trait Getter<K, V>: Send {
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError>;
 
-    /// Whether the value of a key was deleted since the last seal, as far as that is known.
-    fn was_deleted(
+    /// What the table has told of a key whose present value waits in a cache to be told. The time is not
+    /// known, and the value only where old values are asked for. The outer `None`: nothing waits.
+    fn told(
         &mut self,
         _key: &K,
         _stores: &mut StoreAccess<'_>,
-    ) -> Result<bool, ProcessError> {
-        Ok(false)
+    ) -> Result<Option<Found<V>>, ProcessError> {
+        Ok(None)
     }
 }
+
+/// When a value was set, where that is not known.
+const LONG_AGO: i64 = -1;
 
 /// Makes the getter of a task.
 pub(crate) type MakeGetter<K, V> =
@@ -76,17 +80,14 @@ impl<K, V> LookUp<K, V> {
         self.get_as_of(key, None, cx)
     }
 
-    /// While caches are drained: whether the value of a key was deleted as well since the last seal.
-    pub(crate) fn is_deleted_too<K2: Data, V2: Data>(
+    /// What the table has told of a key whose present value waits in a cache: see [`Getter::told`].
+    pub(crate) fn told<K2: Data, V2: Data>(
         &mut self,
         key: &K,
         cx: &mut Context<'_, K2, V2>,
-    ) -> Result<bool, ProcessError> {
-        let mut stores = cx.stores();
-        match &mut self.getter {
-            Some(getter) if stores.drains() => getter.was_deleted(key, &mut stores),
-            _ => Ok(false),
-        }
+    ) -> Result<Option<Option<V>>, ProcessError> {
+        let told = self.getter()?.told(key, &mut cx.stores())?;
+        Ok(told.map(|found| found.map(|(value, _)| value)))
     }
 
     /// The value that a key had at a time, as far as the table knows the past.
@@ -96,8 +97,12 @@ impl<K, V> LookUp<K, V> {
         time: Option<i64>,
         cx: &mut Context<'_, K2, V2>,
     ) -> Result<Found<V>, ProcessError> {
+        self.getter()?.get(key, time, &mut cx.stores())
+    }
+
+    fn getter(&mut self) -> Result<&mut dyn Getter<K, V>, ProcessError> {
         match &mut self.getter {
-            Some(getter) => getter.get(key, time, &mut cx.stores()),
+            Some(getter) => Ok(&mut **getter),
             None => Err(ProcessError::user("a table was looked into before it was there")),
         }
     }
@@ -142,8 +147,13 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for Stored<K, V> {
         Ok(found.map(|(value, time)| (value.clone(), time)))
     }
 
-    fn was_deleted(&mut self, key: &K, stores: &mut StoreAccess<'_>) -> Result<bool, ProcessError> {
-        Ok(stores.look_into(self.0).was_deleted(key))
+    fn told(
+        &mut self,
+        key: &K,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<Option<Found<V>>, ProcessError> {
+        let told = stores.look_into(self.0).forwarded(key);
+        Ok(told.map(|value| value.map(|value| (value.clone(), LONG_AGO))))
     }
 }
 
@@ -166,12 +176,13 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InWindows<K, V> {
         Ok(stores.look_into(self.0).look_up(&key.key, key.window.start, drains)?)
     }
 
-    fn was_deleted(
+    fn told(
         &mut self,
         key: &Windowed<K>,
         stores: &mut StoreAccess<'_>,
-    ) -> Result<bool, ProcessError> {
-        Ok(stores.look_into(self.0).was_deleted(&key.key, key.window)?)
+    ) -> Result<Option<Found<V>>, ProcessError> {
+        let told = stores.look_into(self.0).forwarded(&key.key, key.window)?;
+        Ok(told.map(|value| value.map(|value| (value, LONG_AGO))))
     }
 }
 
@@ -194,12 +205,13 @@ impl<K: Data, V: Data> Getter<Windowed<K>, V> for InSessions<K, V> {
         Ok(stores.look_into(self.0).look_up(&key.key, key.window, drains)?)
     }
 
-    fn was_deleted(
+    fn told(
         &mut self,
         key: &Windowed<K>,
         stores: &mut StoreAccess<'_>,
-    ) -> Result<bool, ProcessError> {
-        Ok(stores.look_into(self.0).was_deleted(&key.key, key.window)?)
+    ) -> Result<Option<Found<V>>, ProcessError> {
+        let told = stores.look_into(self.0).forwarded(&key.key, key.window)?;
+        Ok(told.map(|value| value.map(|value| (value, LONG_AGO))))
     }
 }
 
@@ -243,9 +255,12 @@ impl<K: Data + Eq + Hash, V: Data> Getter<K, V> for HeldBack<K, V> {
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<V>, ProcessError> {
         match stores.look_into(self.buffer).get(key)? {
-            Some(waiting) => Ok(waiting.value.old.map(|old| (old, -1))),
+            Some(waiting) => Ok(waiting.value.old.map(|old| (old, LONG_AGO))),
             None if self.is_open(key, stores) => Ok(None),
-            None => self.parent.get(key, as_of, stores),
+            None => match self.parent.told(key, stores)? {
+                Some(told) => Ok(told),
+                None => self.parent.get(key, as_of, stores),
+            },
         }
     }
 }
@@ -280,8 +295,14 @@ where
         Ok(found.and_then(|(value, time)| Some(((self.derive)(key, value)?, time))))
     }
 
-    fn was_deleted(&mut self, key: &K, stores: &mut StoreAccess<'_>) -> Result<bool, ProcessError> {
-        self.parent.was_deleted(key, stores)
+    fn told(
+        &mut self,
+        key: &K,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<Option<Found<V2>>, ProcessError> {
+        let told = self.parent.told(key, stores)?;
+        Ok(told
+            .map(|found| found.and_then(|(value, time)| Some(((self.derive)(key, value)?, time)))))
     }
 }
 
@@ -315,12 +336,34 @@ impl<K, L, R, O> Getter<K, O> for Joined<K, L, R, O> {
     ) -> Result<Found<O>, ProcessError> {
         let left = self.left.get(key, None, stores)?;
         let right = self.right.get(key, None, stores)?;
-        let time = left.as_ref().map(|(_, time)| *time).max(right.as_ref().map(|(_, time)| *time));
-        let (left, right) = (left.map(|(value, _)| value), right.map(|(value, _)| value));
-        Ok((self.join)(key, left.as_ref(), right.as_ref()).zip(time))
+        Ok(self.join(key, left, right))
     }
 
-    fn was_deleted(&mut self, key: &K, stores: &mut StoreAccess<'_>) -> Result<bool, ProcessError> {
-        Ok(self.left.was_deleted(key, stores)? || self.right.was_deleted(key, stores)?)
+    fn told(
+        &mut self,
+        key: &K,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<Option<Found<O>>, ProcessError> {
+        let (left, right) = (self.left.told(key, stores)?, self.right.told(key, stores)?);
+        if left.is_none() && right.is_none() {
+            return Ok(None);
+        }
+        let left = match left {
+            Some(told) => told,
+            None => self.left.get(key, None, stores)?,
+        };
+        let right = match right {
+            Some(told) => told,
+            None => self.right.get(key, None, stores)?,
+        };
+        Ok(Some(self.join(key, left, right)))
+    }
+}
+
+impl<K, L, R, O> Joined<K, L, R, O> {
+    fn join(&self, key: &K, left: Found<L>, right: Found<R>) -> Found<O> {
+        let time = left.as_ref().map(|(_, time)| *time).max(right.as_ref().map(|(_, time)| *time));
+        let (left, right) = (left.map(|(value, _)| value), right.map(|(value, _)| value));
+        (self.join)(key, left.as_ref(), right.as_ref()).zip(time)
     }
 }

@@ -108,6 +108,8 @@ pub(crate) enum TableKind {
     Derived,
     /// Computed from its parent, with these stores.
     DerivedWith(BTreeSet<String>),
+    /// Its parent as it was told last, with what waits in this store.
+    Suppressed(String),
     /// Joined from its parents, and perhaps in this store of its own.
     Joined(Option<String>),
 }
@@ -244,7 +246,7 @@ impl Nodes {
             | TableKind::Stored(store)
             | TableKind::Joined(Some(store)) => self.histories.get(store).copied(),
             TableKind::Derived => self.history(self.all[node].parents[0]),
-            TableKind::DerivedWith(_) | TableKind::Joined(None) => None,
+            TableKind::DerivedWith(_) | TableKind::Suppressed(_) | TableKind::Joined(None) => None,
         }
     }
 
@@ -308,7 +310,7 @@ impl Nodes {
                 *materialized |= force;
                 *materialized
             }
-            TableKind::Derived | TableKind::DerivedWith(_) => {
+            TableKind::Derived | TableKind::DerivedWith(_) | TableKind::Suppressed(_) => {
                 let parent = self.all[node].parents[0];
                 self.send_old_values(parent, force)
             }
@@ -340,6 +342,11 @@ impl Nodes {
                 ([store.clone()].into(), true)
             }
             Some(TableKind::DerivedWith(stores)) => (stores.clone(), false),
+            Some(TableKind::Suppressed(store)) => {
+                let own = [store.clone()].into();
+                self.send_old_values(node, true); // what was told before the one that waits
+                (own, false)
+            }
             Some(TableKind::Derived | TableKind::Joined(None)) | None => (BTreeSet::new(), false),
         };
         let parents = if is_all { vec![] } else { self.all[node].parents.clone() };

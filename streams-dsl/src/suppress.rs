@@ -222,7 +222,7 @@ impl<K: Data + Eq + Hash, V: Data> KTable<K, V> {
             builder.add(NodeSpec::processor(&name, plan.parents(), supplier))?;
             builder.add_state_store(buffer.clone(), &[&name])
         });
-        nodes.is_table(node, TableKind::DerivedWith([kept_in].into()));
+        nodes.is_table(node, TableKind::Suppressed(kept_in));
         drop(nodes);
         let (graph, key, value) = (self.graph.clone(), self.key.clone(), self.value.clone());
         KTable { graph, node, key, value, getter }

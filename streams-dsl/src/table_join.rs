@@ -206,7 +206,8 @@ impl<K: Data + Eq + Hash, L: Data, R: Data, O: Data> Join<K, L, R, O> {
         let Self { names: Names { merge, this, other }, kind, left, right, .. } = self;
         builder.copartition(plan.topics());
         let (parents, sends_old) = (plan.parents(), plan.sends_old_values());
-        let with_itself = !left.stores.is_disjoint(&right.stores);
+        // Of tables in the same store a row goes with that of the other, in silence as in Kafka.
+        let tells_both_gone = *kind == Kind::Inner && left.stores.is_disjoint(&right.stores);
 
         let join = self.join.clone();
         let parent = parents[0].clone();
@@ -215,7 +216,7 @@ impl<K: Data + Eq + Hash, L: Data, R: Data, O: Data> Join<K, L, R, O> {
             parent,
             join,
             right,
-            (*kind == Kind::Inner, with_itself),
+            (*kind == Kind::Inner, tells_both_gone),
             sends_old,
         ))?;
         let join = self.join.clone();
@@ -227,7 +228,7 @@ impl<K: Data + Eq + Hash, L: Data, R: Data, O: Data> Join<K, L, R, O> {
             parent,
             join,
             left,
-            (*kind != Kind::Outer, with_itself),
+            (*kind != Kind::Outer, tells_both_gone),
             sends_old,
         ))?;
 
@@ -253,7 +254,7 @@ fn side<K: Data, T: Data, X: Data, O: Data>(
     parent: String,
     join: Arc<JoinTables<K, T, X, O>>,
     other: &Side<K, X>,
-    (needs_other, is_with_itself): (bool, bool),
+    (needs_other, tells_both_gone): (bool, bool),
     sends_old_values: bool,
 ) -> NodeSpec {
     let getter = other.getter.clone();
@@ -261,7 +262,7 @@ fn side<K: Data, T: Data, X: Data, O: Data>(
         join: join.clone(),
         other: LookUp::new(&getter),
         needs_other,
-        is_with_itself,
+        tells_both_gone,
         sends_old_values,
     };
     NodeSpec::processor(name, vec![parent], make).with_stores(&other.stores)

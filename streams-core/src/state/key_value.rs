@@ -49,6 +49,8 @@ pub struct Forward<K, V> {
     pub new: Option<V>,
     /// The value last forwarded, if old values are kept.
     pub old: Option<V>,
+    /// Whether an operator [looked up](KeyValueStore::look_up) what was not forwarded.
+    pub was_seen: bool,
     /// The time of the last update.
     pub timestamp: Timestamp,
     /// The headers of the last update, where [`KeyValueStore::forward_with`] gave some.
@@ -162,9 +164,11 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
         self.get(key)
     }
 
-    /// Whether the value of a key was deleted since the last seal, if it had one.
-    pub fn was_deleted(&mut self, key: &K) -> bool {
-        self.cache.find(key).is_some_and(|slot| self.cache.is_deleted(slot))
+    /// What was last forwarded of a key that has changed since, in a store that forwards at the seal: the
+    /// value, if old values are kept. The outer `None`: it has not.
+    pub fn forwarded(&mut self, key: &K) -> Option<Option<&V>> {
+        let slot = self.cache.find(key).filter(|_| self.options.forward_on_seal)?;
+        self.cache.waits(slot).then(|| self.cache.old(slot))
     }
 
     /// Sets the value of a key; `None` deletes it. Returns the value before, if old values are kept
@@ -254,9 +258,10 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             let Entry { key, value: new, timestamp, .. } = self.cache.at(slot);
             let (key, new, timestamp) = (key.clone(), new.clone(), *timestamp);
             let headers = self.headers.remove(&slot).unwrap_or_default();
-            let forward = Forward { key, new, old, timestamp, headers };
+            let was_seen = before == Presence::Seen;
+            let forward = Forward { key, new, old, was_seen, timestamp, headers };
             let existed = match before {
-                Presence::Present => true,
+                Presence::Present | Presence::Seen => true,
                 Presence::Absent => false,
                 // The engine still has what was there at the last forward: a key of which that is
                 // unknown has not been committed since.

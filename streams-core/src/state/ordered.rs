@@ -45,6 +45,8 @@ pub(super) struct Changed {
     pub(super) new: Option<Bytes>,
     /// What was there at the last forward.
     pub(super) old: Option<Timed>,
+    /// See [`OrderedCache::look_up`].
+    pub(super) was_seen: bool,
     pub(super) timestamp: Timestamp,
 }
 
@@ -144,10 +146,20 @@ impl OrderedCache {
         self.engine.get(key)?.map(|entry| self.split(&entry)).transpose()
     }
 
-    /// Whether the value of a key was deleted since the last commit, if it had one.
-    pub(super) fn was_deleted(&self, key: &[u8]) -> bool {
-        let slot = self.index.find(key).map(|id| self.slots.at(id));
-        slot.is_some_and(|slot| slot.state == State::Uncommitted && slot.value.is_none())
+    /// As [`OrderedCache::get`], for an operator that makes something of it: should the value go before it
+    /// was forwarded, that is forwarded all the same.
+    pub(super) fn look_up(&mut self, key: &[u8]) -> Result<Option<Timed>, StateError> {
+        if let Some(id) = self.index.find(key) {
+            let slot = self.slots.at_mut(id);
+            slot.seen |= slot.before.is_some() && slot.value.is_some();
+        }
+        self.get(key)
+    }
+
+    /// What a key had at the last forward, if it has changed since.
+    pub(super) fn forwarded(&self, key: &[u8]) -> Option<Option<&Timed>> {
+        let slot = self.slots.at(self.index.find(key)?);
+        slot.before.as_ref().map(Option::as_ref)
     }
 
     /// Sets the value of a key; `None` deletes it.
@@ -176,7 +188,8 @@ impl OrderedCache {
         before: Option<Option<Timed>>,
     ) {
         let (state, time, place) = (State::Uncommitted, (self.time_of)(key), self.order.len());
-        let slot = Slot { key: key.into(), time, value, timestamp, state, place, before };
+        let seen = false;
+        let slot = Slot { key: key.into(), time, value, timestamp, state, place, before, seen };
         let weight = slot.weight();
         self.uncommitted += 1;
         self.uncommitted_bytes += slot.payload();
@@ -308,7 +321,8 @@ impl OrderedCache {
     }
 
     /// The next change to be forwarded, in the order of last changes. A key that was put and deleted
-    /// since the last forward, or deleted without ever having been there, is left out.
+    /// since the last forward, or deleted without ever having been there, is left out, unless an operator
+    /// has looked it up.
     pub(super) fn next_changed(&mut self) -> Option<Changed> {
         while let Some(&id) = self.order.get(self.forwarded_to) {
             self.forwarded_to += 1;
@@ -318,12 +332,13 @@ impl OrderedCache {
             let slot = self.slots.at_mut(id);
             let weight = slot.weight();
             let Some(old) = slot.before.take() else { continue };
+            let was_seen = std::mem::take(&mut slot.seen);
             let freed = weight - slot.weight();
             self.bytes -= freed;
             self.dirty_bytes -= freed;
-            if slot.value.is_some() || old.is_some() {
+            if slot.value.is_some() || old.is_some() || was_seen {
                 let (key, new) = (slot.key.clone(), slot.value.clone());
-                return Some(Changed { key, new, old, timestamp: slot.timestamp });
+                return Some(Changed { key, new, old, was_seen, timestamp: slot.timestamp });
             }
         }
         None

@@ -44,6 +44,8 @@ pub(super) enum Presence {
     Unknown,
     Absent,
     Present,
+    /// Whatever it had then: a value that came since was looked up by an operator.
+    Seen,
 }
 
 impl Presence {
@@ -306,16 +308,22 @@ impl<K: Hash + Eq, V: Clone> PointCache<K, V> {
     /// Somebody has seen the value of an entry: should it be deleted before it was forwarded, that is to
     /// be told all the same.
     pub(super) fn seen(&mut self, slot: Slot) {
+        let waits = self.waits(slot);
         let entry = self.at_mut(slot);
-        if entry.value.is_some() {
-            entry.forwarded = Presence::Present;
+        if waits && entry.value.is_some() {
+            entry.forwarded = Presence::Seen;
         }
     }
 
-    /// Whether an entry is one that was deleted since the last commit.
-    pub(super) fn is_deleted(&self, slot: Slot) -> bool {
+    /// Whether an entry changed since it was last forwarded.
+    pub(super) fn waits(&self, slot: Slot) -> bool {
         let entry = self.at(slot);
-        entry.state == State::Uncommitted && entry.value.is_none()
+        entry.state == State::Uncommitted && entry.last as usize >= self.forwarded_to
+    }
+
+    /// The value at the last forward of an entry that changed since, where it is kept.
+    pub(super) fn old(&self, slot: Slot) -> Option<&V> {
+        self.olds.get(slot as usize)?.as_ref().map(|(old, _)| old)
     }
 
     /// The next entry in the order that changed since it was last forwarded: its slot, the value

@@ -160,7 +160,7 @@ impl<K: Data, V: Data, KO: Data + Eq> Processor for Subscribe<K, V, KO> {
         record: Record<K, Change<V>>,
         cx: &mut Context<'_, Option<KO>, Subscription<K>>,
     ) -> Result<(), ProcessError> {
-        let Record { key, value: Change { new, old, is_latest }, timestamp, headers } = record;
+        let Record { key, value: Change { new, old, is_latest, .. }, timestamp, headers } = record;
         if !is_latest {
             cx.drop_record(OUT_OF_ORDER);
             return Ok(());

@@ -9,7 +9,7 @@ use streams_core::{BuildError, Change, Data, ProcessError, Record};
 use super::updates::Updates;
 
 /// Turns rejected values into deletions. Knowing the value before, it is silent where nothing was
-/// and nothing is; otherwise every rejected update gives a deletion.
+/// and nothing is, and nobody saw what was in between; otherwise every rejected update gives a deletion.
 pub(crate) struct TableFilter<K, V, F> {
     /// Whether a value stays.
     pub(crate) keeps: Arc<F>,
@@ -43,18 +43,14 @@ where
     ) -> Result<(), ProcessError> {
         let Record { key, value, timestamp, headers } = record;
         let filter = |value: Option<V>| value.filter(|value| (self.keeps)(&key, value));
-        let is_latest = value.is_latest;
+        let Change { is_latest, was_seen, .. } = value;
         let knows_before = self.sends_old_values && !self.is_versioned;
         let new = filter(value.new);
         let Some(updates) = &self.updates else {
             let old = filter(value.old.filter(|_| self.sends_old_values));
-            if !(knows_before && old.is_none() && new.is_none()) {
-                cx.forward(Record {
-                    key,
-                    value: Change { new, old, is_latest },
-                    timestamp,
-                    headers,
-                });
+            if !(knows_before && old.is_none() && new.is_none() && !was_seen) {
+                let value = Change { new, old, is_latest, was_seen };
+                cx.forward(Record { key, value, timestamp, headers });
             }
             return Ok(());
         };

@@ -18,17 +18,10 @@ pub(crate) struct TableJoin<K, T, X, O> {
     pub(crate) other: LookUp<K, X>,
     /// Without a value of the other table there neither is nor was a result.
     pub(crate) needs_other: bool,
-    /// The tables stand in the same store: a row of one goes with that of the other, in silence as in
-    /// Kafka.
-    pub(crate) is_with_itself: bool,
+    /// Unless the other one has just lost it and not told that yet: then neither side will find the other
+    /// any more, and whichever tells first that it has no value deletes the result.
+    pub(crate) tells_both_gone: bool,
     pub(crate) sends_old_values: bool,
-}
-
-impl<K, T, X, O> TableJoin<K, T, X, O> {
-    /// Whether it has to tell of a row that both tables deleted at once.
-    fn tells_deletions(&self) -> bool {
-        self.needs_other && !self.is_with_itself
-    }
 }
 
 impl<K: Data, T: Data, X: Data, O: Data> Processor for TableJoin<K, T, X, O> {
@@ -46,30 +39,30 @@ impl<K: Data, T: Data, X: Data, O: Data> Processor for TableJoin<K, T, X, O> {
         record: Record<K, Change<T>>,
         cx: &mut Context<'_, K, Change<O>>,
     ) -> Result<(), ProcessError> {
-        let Record { key, value: Change { new, old, is_latest }, mut timestamp, headers } = record;
+        let Record { key, value, mut timestamp, headers } = record;
+        let Change { new, old, is_latest, mut was_seen } = value;
         if !is_latest {
             cx.drop_record(OUT_OF_ORDER);
             return Ok(());
         }
-        let other = match self.other.get(&key, cx)? {
-            Some((value, time)) => {
-                timestamp = timestamp.max(time);
-                Some(value)
-            }
-            // Neither side finds the other any more, and there may be a result of both.
-            None if new.is_none()
-                && self.tells_deletions()
-                && self.other.is_deleted_too(&key, cx)? =>
-            {
-                None
-            }
-            None if self.needs_other || (new.is_none() && old.is_none()) => return Ok(()),
-            None => None,
+        let (mut other, mut other_before) = (None, None);
+        if let Some((value, time)) = self.other.get(&key, cx)? {
+            timestamp = timestamp.max(time);
+            other = Some(value);
+        } else if new.is_none() && self.tells_both_gone {
+            let Some(told) = self.other.told(&key, cx)? else { return Ok(()) };
+            (other_before, was_seen) = (told, true);
+        } else if self.needs_other || (new.is_none() && old.is_none() && !was_seen) {
+            return Ok(());
+        }
+        let join = |this: Option<T>, other| (self.join)(&key, this.as_ref(), other);
+        let new = join(new, other.as_ref());
+        let old = match self.sends_old_values {
+            true => join(old, other.as_ref().or(other_before.as_ref())),
+            false => None,
         };
-        let join = |this: Option<T>| (self.join)(&key, this.as_ref(), other.as_ref());
-        let new = join(new);
-        let old = if self.sends_old_values { join(old) } else { None };
-        cx.forward(Record { key, value: Change::new(new, old), timestamp, headers });
+        let value = Change { new, old, is_latest, was_seen };
+        cx.forward(Record { key, value, timestamp, headers });
         Ok(())
     }
 }

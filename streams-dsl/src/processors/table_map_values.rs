@@ -40,14 +40,15 @@ where
         cx: &mut Context<'_, K, Change<V2>>,
     ) -> Result<(), ProcessError> {
         let Record { key, value, timestamp, headers } = record;
-        let is_latest = value.is_latest;
+        let Change { is_latest, was_seen, .. } = value;
         let new = value.new.map(|value| (self.map)(&key, value));
         if let Some(updates) = &self.updates {
             return updates.put(Record { key, value: new, timestamp, headers }, cx);
         }
         let old = value.old.filter(|_| self.sends_old_values);
         let old = old.map(|value| (self.map)(&key, value));
-        cx.forward(Record { key, value: Change { new, old, is_latest }, timestamp, headers });
+        let value = Change { new, old, is_latest, was_seen };
+        cx.forward(Record { key, value, timestamp, headers });
         Ok(())
     }
 

@@ -37,7 +37,7 @@ where
         cx: &mut Context<'_, T::Key, Change<T::VOut>>,
     ) -> Result<(), ProcessError> {
         let Record { key, value, timestamp, headers } = record;
-        let is_latest = value.is_latest;
+        let Change { is_latest, was_seen, .. } = value;
         let new = self.transformer.transform(&key, value.new, &mut cx.stores())?;
         if let Some(updates) = &self.updates {
             return updates.put(Record { key, value: new, timestamp, headers }, cx);
@@ -46,7 +46,8 @@ where
             true => self.transformer.transform(&key, value.old, &mut cx.stores())?,
             false => None,
         };
-        cx.forward(Record { key, value: Change { new, old, is_latest }, timestamp, headers });
+        let value = Change { new, old, is_latest, was_seen };
+        cx.forward(Record { key, value, timestamp, headers });
         Ok(())
     }
 
@@ -74,8 +75,29 @@ where
         as_of: Option<i64>,
         stores: &mut StoreAccess<'_>,
     ) -> Result<Found<T::VOut>, ProcessError> {
+        let found = self.parent.get(key, as_of, stores)?;
+        self.transform(key, found, stores)
+    }
+
+    fn told(
+        &mut self,
+        key: &T::Key,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<Option<Found<T::VOut>>, ProcessError> {
+        let told = self.parent.told(key, stores)?;
+        told.map(|found| self.transform(key, found, stores)).transpose()
+    }
+}
+
+impl<T: ValueTransformer> Transformed<T> {
+    fn transform(
+        &mut self,
+        key: &T::Key,
+        found: Found<T::VIn>,
+        stores: &mut StoreAccess<'_>,
+    ) -> Result<Found<T::VOut>, ProcessError> {
         // Where nothing is, a transformer may answer something all the same; when is not known then.
-        let (value, time) = match self.parent.get(key, as_of, stores)? {
+        let (value, time) = match found {
             Some((value, time)) => (Some(value), time),
             None => (None, -1),
         };

@@ -4,7 +4,9 @@ use std::hash::Hash;
 
 use streams_core::processor::{Context, InitContext, StoreHandle};
 use streams_core::serde::DynSerde;
-use streams_core::state::{KeyValueStore, Put, StoreOptions, VersionedOptions, VersionedStore};
+use streams_core::state::{
+    Forward, KeyValueStore, Put, StoreOptions, VersionedOptions, VersionedStore,
+};
 use streams_core::topology::StoreSpec;
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
 
@@ -189,8 +191,8 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
             return Ok(());
         }
         while let Some(update) = cx.store(store).next_forward()? {
-            let value = Change::new(update.new, update.old);
-            let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
+            let Forward { key, new, old, was_seen, timestamp, headers } = update;
+            let value = Change { was_seen, ..Change::new(new, old) };
             cx.forward(Record { key, value, timestamp, headers });
         }
         Ok(())
@@ -215,6 +217,7 @@ fn put_version<K: Data, V: Data>(
             return Ok(());
         }
     };
-    cx.forward(Record { key, value: Change { new, old, is_latest }, timestamp, headers });
+    let value = Change { is_latest, ..Change::new(new, old) };
+    cx.forward(Record { key, value, timestamp, headers });
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! the seal, or when a window closes.
 
 use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
-use streams_core::state::{Fixed, WindowKind, WindowStore, WindowedStore};
+use streams_core::state::{Fixed, Forward, WindowKind, WindowStore, WindowedStore};
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
 
 use super::IdleClose;
@@ -263,8 +263,8 @@ pub(crate) fn drain<K: Data, A: Data, W: WindowKind>(
     cx: &mut Windows<'_, K, A>,
 ) -> Result<(), ProcessError> {
     while let Some(update) = cx.store(store).next_forward()? {
-        let value = Change::new(update.new, update.old);
-        let (key, timestamp, headers) = (update.key, update.timestamp, update.headers);
+        let Forward { key, new, old, was_seen, timestamp, headers } = update;
+        let value = Change { was_seen, ..Change::new(new, old) };
         cx.forward(Record { key, value, timestamp, headers });
     }
     Ok(())

@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod async_map;
+mod cached_joins;
 mod cogroup;
 mod configurations;
 mod foreign_keys;

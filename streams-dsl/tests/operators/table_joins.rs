@@ -16,7 +16,7 @@ pub(crate) fn table(b: &StreamsBuilder, topic: &str) -> Table {
     b.table_with(topic, Consumed::default(), Materialized::named(topic).with_caching_disabled())
 }
 
-fn pair(left: Option<&String>, right: Option<&String>) -> String {
+pub(crate) fn pair(left: Option<&String>, right: Option<&String>) -> String {
     let text = |value: Option<&String>| value.map_or("null", String::as_str).to_string();
     format!("{}-{}", text(left), text(right))
 }

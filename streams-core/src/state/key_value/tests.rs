@@ -160,7 +160,8 @@ impl World {
             let before = before.map(|(value, _)| value);
             if new.is_some() || before.is_some() {
                 let old = before.filter(|_| self.options.keep_old);
-                return Some(Forward { key, new, old, timestamp, headers: Headers::default() });
+                let (was_seen, headers) = (false, Headers::default());
+                return Some(Forward { key, new, old, was_seen, timestamp, headers });
             }
         }
         None
@@ -391,6 +392,7 @@ fn forwards_come_in_the_order_of_last_updates_with_the_last_forwarded_value() {
         key,
         new,
         old,
+        was_seen: false,
         timestamp,
         headers: Headers::default(),
     };
@@ -414,9 +416,22 @@ fn a_key_that_somebody_has_seen_is_said_to_be_deleted() {
         assert_eq!(store.look_up(&1).unwrap(), Some((&5, 7)));
         store.put(1, None, 8).unwrap();
         let (new, old, headers) = (None, None, Headers::default());
-        let expected = Forward { key: 1, new, old, timestamp: 8, headers };
+        let expected = Forward { key: 1, new, old, was_seen: true, timestamp: 8, headers };
         assert_eq!(forwards(&mut store), [expected]);
         assert_eq!(store.look_up(&1).unwrap(), None);
+    }
+}
+
+#[test]
+fn what_was_forwarded_last_is_known_as_long_as_a_change_waits() {
+    for (options, old) in [(CACHED, None), (WITH_OLD, Some(&5))] {
+        let mut store = store(&LossyEngine::new(), options);
+        store.put(1, Some(5), 7).unwrap();
+        assert_eq!(store.forwarded(&1), Some(None), "nothing was");
+        forwards(&mut store);
+        assert_eq!(store.forwarded(&1), None, "nothing waits");
+        store.put(1, None, 8).unwrap();
+        assert_eq!(store.forwarded(&1), Some(old));
     }
 }
 
@@ -446,7 +461,7 @@ fn deleting_a_key_that_only_the_engine_knows_gives_a_tombstone() {
         let headers = Headers::default();
         assert_eq!(
             forwards(&mut again),
-            [Forward { key: 1, new: None, old, timestamp: 2, headers }]
+            [Forward { key: 1, new: None, old, was_seen: false, timestamp: 2, headers }]
         );
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Slot {
     pub(super) place: usize,
     /// What it had at the last forward, if it changed since; kept only where changes are forwarded.
     pub(super) before: Option<Option<Timed>>,
+    /// An operator looked up what it has had since the last forward.
+    pub(super) seen: bool,
 }
 
 impl Slot {

@@ -64,7 +64,14 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         if !self.is_live(end) {
             return Ok(None);
         }
-        self.read(key, start, end)
+        self.encode(key, (start, end, 0))?;
+        match &mut self.entries {
+            Entries::Points(points) => points.get(&self.scratch),
+            Entries::Ordered(cache) => {
+                let found = cache.get(&self.scratch.0)?;
+                found.map(|(value, time)| Ok((self.codec.value(&value)?, time))).transpose()
+            }
+        }
     }
 
     /// As `value`, for operators.
@@ -78,36 +85,33 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         if end <= time.saturating_sub(self.options.retention) {
             return Ok(None);
         }
-        self.read(key, start, end)
-    }
-
-    /// Whether the value of a key in a window was deleted since the last seal, if it had one.
-    ///
-    /// # Errors
-    /// [`StateError::Serde`].
-    pub fn was_deleted(&mut self, key: &K, window: Window) -> Result<bool, StateError> {
-        let end = if W::IS_SESSION { window.end } else { window.start };
-        self.encode(key, (window.start, end, 0))?;
-        Ok(match &mut self.entries {
-            Entries::Points(points) => points.store.was_deleted(&self.scratch),
-            Entries::Ordered(cache) => cache.was_deleted(&self.scratch.0),
-        })
-    }
-
-    fn read(
-        &mut self,
-        key: &K,
-        start: Timestamp,
-        end: Timestamp,
-    ) -> Result<Option<(V, Timestamp)>, StateError> {
         self.encode(key, (start, end, 0))?;
         match &mut self.entries {
-            Entries::Points(points) => points.get(&self.scratch),
+            Entries::Points(points) => points.look_up(&self.scratch),
             Entries::Ordered(cache) => {
-                let found = cache.get(&self.scratch.0)?;
+                let found = cache.look_up(&self.scratch.0)?;
                 found.map(|(value, time)| Ok((self.codec.value(&value)?, time))).transpose()
             }
         }
+    }
+
+    /// As [`KeyValueStore::forwarded`](crate::state::KeyValueStore::forwarded), of a key in a window.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn forwarded(&mut self, key: &K, window: Window) -> Result<Option<Option<V>>, StateError> {
+        let end = if W::IS_SESSION { window.end } else { window.start };
+        self.encode(key, (window.start, end, 0))?;
+        let before = match &mut self.entries {
+            Entries::Points(points) => {
+                return Ok(points.store.forwarded(&self.scratch).map(Option::<&V>::cloned));
+            }
+            Entries::Ordered(cache) => cache.forwarded(&self.scratch.0),
+        };
+        let value = |before: Option<&(Bytes, Timestamp)>| {
+            before.map(|(value, _)| self.codec.value(value)).transpose()
+        };
+        before.map(value).transpose()
     }
 
     pub(super) fn set(

@@ -31,9 +31,9 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             Entries::Ordered(cache) => cache,
             Entries::Points(points) => {
                 let Some(forward) = points.next_forward()? else { return Ok(None) };
-                let Forward { key, new, old, timestamp, headers } = forward;
+                let Forward { key, new, old, was_seen, timestamp, headers } = forward;
                 let key = self.windowed(&key)?;
-                return Ok(Some(Forward { key, new, old, timestamp, headers }));
+                return Ok(Some(Forward { key, new, old, was_seen, timestamp, headers }));
             }
         };
         while let Some(changed) = cache.next_changed() {
@@ -46,7 +46,8 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             let old = changed.old.filter(|_| self.options.keep_old);
             let old = old.map(|(bytes, _)| value(bytes)).transpose()?;
             let headers = self.headers.remove(&*changed.key).unwrap_or_default();
-            return Ok(Some(Forward { key, new, old, timestamp: changed.timestamp, headers }));
+            let (was_seen, timestamp) = (changed.was_seen, changed.timestamp);
+            return Ok(Some(Forward { key, new, old, was_seen, timestamp, headers }));
         }
         self.headers.clear(); // those of what was not forwarded after all
         Ok(None)

@@ -67,6 +67,14 @@ impl<V: Data> Points<V> {
         Ok(self.store.get(key)?.map(|(value, timestamp)| (value.clone(), timestamp)))
     }
 
+    /// As [`KeyValueStore::look_up`].
+    pub(super) fn look_up(
+        &mut self,
+        key: &WindowKey,
+    ) -> Result<Option<(V, Timestamp)>, StateError> {
+        Ok(self.store.look_up(key)?.map(|(value, timestamp)| (value.clone(), timestamp)))
+    }
+
     pub(super) fn put(
         &mut self,
         key: &WindowKey,
@@ -104,10 +112,11 @@ impl<V: Data> Points<V> {
 
     pub(super) fn next_forward(&mut self) -> Result<Option<Forward<Bytes, V>>, StateError> {
         let forward = self.store.next_forward()?;
-        Ok(forward.map(|Forward { key, new, old, timestamp, headers }| Forward {
+        Ok(forward.map(|Forward { key, new, old, was_seen, timestamp, headers }| Forward {
             key: Bytes::from(key.0),
             new,
             old,
+            was_seen,
             timestamp,
             headers,
         }))

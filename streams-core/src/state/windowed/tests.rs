@@ -415,3 +415,33 @@ fn the_changelog_gives_the_same_entries_as_the_store() {
         assert_eq!(written, restored);
     }
 }
+
+#[test]
+fn a_window_that_somebody_has_seen_is_said_to_be_gone() {
+    fn check<W: WindowKind>(mut store: WindowedStore<String, i64, W>) {
+        let (key, window) = ("k".to_string(), Window { start: 3, end: 3 });
+        let change = |store: &mut WindowedStore<String, i64, W>, value, timestamp| {
+            assert!(store.set(&key, (3, 3, 0), value, timestamp).unwrap());
+        };
+        for is_seen in [false, true] {
+            change(&mut store, Some(5), 7);
+            assert_eq!(store.forwarded(&key, window).unwrap(), Some(None));
+            if is_seen {
+                assert_eq!(store.value_seen(&key, (3, 3), false).unwrap(), Some((5, 7)));
+            }
+            change(&mut store, None, 8);
+            let told = store.next_forward().unwrap().map(|f| (f.new, f.old, f.was_seen));
+            assert_eq!(told, is_seen.then_some((None, None, true)));
+            assert_eq!(store.forwarded(&key, window).unwrap(), None, "nothing waits");
+        }
+        change(&mut store, Some(6), 9);
+        assert!(store.next_forward().unwrap().is_some());
+        change(&mut store, None, 10);
+        assert_eq!(store.forwarded(&key, window).unwrap(), Some(Some(6)));
+        let told = store.next_forward().unwrap().map(|f| (f.new, f.old, f.was_seen));
+        assert_eq!(told, Some((None, Some(6), false)));
+    }
+    check(windows(&LossyEngine::new(), false));
+    check(points(&LossyEngine::new()));
+    check(sessions(&LossyEngine::new(), false));
+}
