@@ -55,6 +55,7 @@ pub(crate) struct JoinedWindows {
     of: Of,
     kind: Kind,
     finals: Finals,
+    caching: bool,
 }
 
 type Table = KTable<Windowed<String>, String>;
@@ -62,34 +63,45 @@ type Table = KTable<Windowed<String>, String>;
 impl JoinedWindows {
     /// One without caches.
     pub(crate) fn subject(of: Of, dice: &mut Dice) -> Box<dyn Subject> {
-        let places = [Finals::Nowhere, Finals::BeforeTheJoin, Finals::BehindTheJoin];
-        let this = Self { of, kind: Self::kind(dice), finals: dice.pick(&places) };
-        // Which side lets go first depends on the commits.
-        if this.finals == Finals::BeforeTheJoin && dice.one_in(2) {
-            return Box::new(InTheEnd(this));
-        }
-        let application = move || topology(|input| this.application(&input, false));
-        let subject = Replayed::like(application, move |input| this.answers(input));
+        let this = Self::one_of(of, false, dice);
+        let subject = || {
+            let application = move || topology(|input| this.application(&input));
+            Replayed::like(application, move |input| this.answers(input))
+        };
         match this.finals {
-            Finals::BeforeTheJoin => Box::new(subject.undivided()),
-            _ => Box::new(subject),
+            // Which side lets go first depends on the commits.
+            Finals::BeforeTheJoin if dice.one_in(2) => Box::new(InTheEnd(this)),
+            Finals::BeforeTheJoin => Box::new(subject().undivided()),
+            _ => Box::new(subject()),
         }
     }
 
     /// One with caches.
     pub(crate) fn cached(of: Of, dice: &mut Dice) -> Box<dyn Subject> {
-        let this = Self { of, kind: Self::kind(dice), finals: Finals::Nowhere };
-        Cached::of(move |input, caching| this.application(&input, caching))
+        let mut this = Self::one_of(of, true, dice);
+        // Where one side's time is behind the other's, a session that still grows there is over behind the
+        // join. Without caches it is told at each length, with caches at the last.
+        if of == Of::Sessions && this.finals == Finals::BehindTheJoin {
+            this.finals = Finals::Nowhere;
+        }
+        match this.finals {
+            Finals::Nowhere => {
+                Cached::of(move |input, caching| Self { caching, ..this }.application(&input))
+            }
+            _ => Box::new(InTheEnd(this)),
+        }
     }
 
-    fn kind(dice: &mut Dice) -> Kind {
-        dice.pick(&[Kind::Inner, Kind::Left, Kind::Outer])
+    fn one_of(of: Of, caching: bool, dice: &mut Dice) -> Self {
+        let kind = dice.pick(&[Kind::Inner, Kind::Left, Kind::Outer]);
+        let places = [Finals::Nowhere, Finals::BeforeTheJoin, Finals::BehindTheJoin];
+        Self { of, kind, finals: dice.pick(&places), caching }
     }
 
-    fn application(self, input: &Input, caching: bool) -> Output {
+    fn application(self, input: &Input) -> Output {
         let side = |is_left: bool, name: &str| -> Table {
             let records = input.filter(move |_, value| self.is_of(value, is_left)).group_by_key();
-            let kept = store(name, caching);
+            let kept = store(name, self.caching);
             let fold = |all: String, value: String| format!("{all} {value}");
             let table = match self.of {
                 Of::Windows => records
@@ -124,7 +136,7 @@ impl JoinedWindows {
 
 impl Settling for JoinedWindows {
     fn topology(&self) -> Topology {
-        topology(|input| self.application(&input, false))
+        topology(|input| self.application(&input))
     }
 
     fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
