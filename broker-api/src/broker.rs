@@ -191,12 +191,13 @@ pub struct MemberToken {
     pub epoch: u64,
 }
 
-/// The consumed offsets of a commit.
+/// The consumed offsets of a commit, and in whose name it is made.
 #[derive(Clone, Debug)]
 pub struct GroupCommit {
     /// The consumer group: the application.
     pub group: Arc<str>,
-    /// Proof that the committer owns the tasks; `None` for a group without members.
+    /// Proof that the committer owns the tasks, which is asked for without offsets too; `None` for a
+    /// group without members.
     pub token: Option<MemberToken>,
     /// How far each partition has been read.
     pub offsets: Vec<(TopicPartition, CommittedOffset)>,

@@ -62,6 +62,7 @@ impl EmbeddedTransactor {
         }
         let now = sequencer.stamp(core.clock.now());
         let group = commit.group.as_ref().map(|group| consumed(sequencer, group)).transpose()?;
+        let group = group.filter(|group| !group.offsets.is_empty());
         let batches = place(&sequencer.state, commit, now)?;
         let base_offsets: Vec<Offset> = batches.iter().map(|b| b.batch.base_offset()).collect();
         let (producer, epoch) = (self.id.clone(), self.epoch);

@@ -6,7 +6,7 @@ use std::task::Poll;
 use super::check::Check;
 use super::writer::{Committer, commit_of, consuming};
 use crate::{
-    Commit, Error, MemberToken, Membership, MembershipConfig, MembershipEvent, TaskId,
+    Commit, Error, GroupCommit, MemberToken, Membership, MembershipConfig, MembershipEvent, TaskId,
     TopicPartition,
 };
 
@@ -212,9 +212,21 @@ pub(super) fn stale_members_are_refused(check: &mut Check<'_>) {
     let unknown = MemberToken { member: u64::MAX, epoch: u64::MAX };
     assert_stale(commit_as(&mut committer, Some(unknown), &tp, 99));
 
+    // Nor does it write where it has consumed nothing.
+    let mut write = |token| {
+        let group = check.unique("application").into();
+        let group = Some(GroupCommit { group, token, offsets: Vec::new() });
+        committer.attempt(Commit { group, ..commit_of(&[(&tp, &["x"])]) })?;
+        assert!(matches!(committer.next(), crate::TransactorEvent::Durable { .. }));
+        Ok(())
+    };
+    assert_stale(write(token));
+    assert_stale(write(None));
+    write(members[0].token).expect("its token is good");
+
     let application = check.unique("application");
     assert_eq!(check.group(&application)[0].1.offset, 4, "a stale commit took effect");
-    assert_eq!(check.contents(&tp).len(), 4, "a stale commit took effect");
+    assert_eq!(check.contents(&tp).len(), 5, "a stale commit took effect");
 }
 
 pub(super) fn a_member_that_keeps_its_tasks_keeps_committing(check: &mut Check<'_>) {

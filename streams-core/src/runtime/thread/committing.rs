@@ -220,10 +220,9 @@ impl StreamThread {
             let (followed, left_out) = (sealed.followed, sealed.left_out);
             parts.push(TaskPart { task: *id, changelogs, followed, flushes, purge, left_out });
         }
-        if !offsets.is_empty() {
-            let group = self.env.settings.application_id.clone();
-            commit.group = Some(GroupCommit { group, token: self.token, offsets });
-        }
+        // Also without offsets: who is no member any more must not write for its former tasks.
+        let group = self.env.settings.application_id.clone();
+        commit.group = Some(GroupCommit { group, token: self.token, offsets });
         self.finder.sealed();
         self.submit(Unsent { commit, parts, tally })
     }
