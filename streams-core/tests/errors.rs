@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use broker_api::sim::{Faults, SimBroker, SimConfig};
 use broker_api::{Broker, FetcherConfig, Header, NewTopic, Start, TopicConfig, TopicPartition};
 use bytes::Bytes;
 use streams_core::failure::{DeadLetter, ErrorHandler, ErrorHandlers, Response, Stage};
 use streams_core::processor::{
     Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
 };
-use streams_core::runtime::{StreamsError, log_and_continue};
+use streams_core::runtime::{Next, StreamThread, StreamsError, log_and_continue};
 use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
@@ -98,6 +99,11 @@ impl Processor for Moody {
 }
 
 fn topology(caches: bool) -> Topology {
+    let (text, count) = (String::serde(), i64::serde());
+    topology_to(caches, NodeSpec::sink("sink", vec!["moody".into()], "out", text, count, None))
+}
+
+fn topology_to(caches: bool, sink: NodeSpec) -> Topology {
     let mut builder = TopologyBuilder::new();
     let (text, count) = (String::serde(), i64::serde());
     let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
@@ -108,9 +114,9 @@ fn topology(caches: bool) -> Topology {
     });
     builder.add(node).unwrap();
     let options = StoreOptions { forward_on_seal: caches, ..StoreOptions::default() };
-    let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
+    let store = StoreSpec::key_value("counts", text, count, options);
     builder.add_state_store(store, &["moody"]).unwrap();
-    builder.add(NodeSpec::sink("sink", vec!["moody".into()], "out", text, count, None)).unwrap();
+    builder.add(sink).unwrap();
     builder.build().unwrap()
 }
 
@@ -285,6 +291,40 @@ fn a_failing_punctuation_is_left_out_and_input_goes_on() {
     assert_eq!(headers.len(), 3 + headers.iter().filter(|h| **h == stream).count());
     let stored = stored(&world);
     assert!(!stored.iter().any(|(key, _)| key.contains(' ')), "no partial writes: {stored:?}");
+}
+
+/// The broker may take its time to say whether there is such a topic.
+#[test]
+fn a_dead_letter_of_a_punctuation_finds_a_topic_that_was_made_after_the_start() {
+    for seed in 0..8 {
+        let mut world = world();
+        let (clock, faults) = (world.clock.clone(), Faults { admin_delay: 3, ..Faults::default() });
+        world.broker = SimBroker::new(SimConfig { seed, clock, faults, ..SimConfig::default() });
+        ["in", "out", "dead"].iter().for_each(|topic| world.create_topic(topic, 1));
+        let choose = Arc::new(|_: &Record<String, i64>| "out".to_owned());
+        let serdes = (String::serde(), i64::serde());
+        let parents = vec!["moody".into()];
+        let sink = NodeSpec::dynamic_sink("sink", parents, "by key", choose, serdes, None);
+        world.topology = Arc::new(topology_to(false, sink));
+        world.settings.processing_handler = Arc::new(|failure| {
+            let of_wall_clock = failure.error.to_string().contains("wall clock");
+            let topic = if of_wall_clock { "later" } else { "dead" };
+            Response::resume_with(vec![DeadLetter::of(failure).to(topic)])
+        });
+        world.write(&[("tick", b"-")]);
+        let mut thread = world.thread();
+        let run = |thread: &mut StreamThread| {
+            (0..20).for_each(|_| assert_ne!(world.run(thread).unwrap(), Next::Stopped));
+        };
+        run(&mut thread);
+        world.create_topic("later", 1);
+        for letters in 1..4 {
+            world.clock.advance(Duration::from_millis(1_000));
+            run(&mut thread);
+            assert_eq!(world.count("later"), letters, "{seed}");
+        }
+        assert!(thread.is_caught_up());
+    }
 }
 
 /// Nothing is written then, and there is nothing to commit but that something was left out.

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 
 use super::{StreamThread, StreamsError, ThreadEnv};
 use crate::error::ProcessError;
+use crate::failure::{LeftOut, Place};
 use crate::task::{OutputTopic, TopicLookup, no_topic};
 use crate::topology::NodeKind;
 
@@ -114,6 +115,19 @@ impl StreamThread {
     /// Takes the broker's answer about a topic.
     pub(super) fn poll_finder(&mut self) -> Result<bool, StreamsError> {
         Ok(self.finder.poll(&self.waker)?)
+    }
+
+    /// Whether it is known to which topics the dead letters go that a task writes as soon as it runs.
+    pub(super) fn knows_letters(&self, task: TaskId) -> bool {
+        let written = |(its, what): &&(_, LeftOut)| *its == task && what.place == Place::WallClock;
+        let letters = self.left_out.iter().filter(written).flat_map(|(_, what)| &what.letters);
+        let mut topics = letters.filter_map(|letter| letter.topic.as_deref()).peekable();
+        if topics.peek().is_none() {
+            return true;
+        }
+        let find = self.finder.lookup(&self.env);
+        let is_asked = |topic| matches!(find(topic), Err(ProcessError::TopicAsked { .. }));
+        !self.finder.is_asking() && !topics.any(is_asked)
     }
 
     /// Gives the generation up, of which a task needs the answer, until the broker has given it. What

@@ -228,9 +228,11 @@ impl StreamThread {
             }
         }
         busy |= self.check_replays()?;
-        let ready = |r: &Restoring| r.replays.is_empty();
-        let ids: Vec<TaskId> =
-            self.restoring.iter().filter(|(_, r)| ready(r)).map(|(id, _)| *id).collect();
+        let asked_before = self.finder.is_asking();
+        let ready = self.restoring.iter().filter(|(_, r)| r.replays.is_empty());
+        let ready = ready.map(|(id, _)| *id).filter(|id| self.knows_letters(*id));
+        let ids: Vec<TaskId> = ready.collect();
+        busy |= self.finder.is_asking() && !asked_before; // the next step waits for the answer
         for id in ids {
             if let Some(restored) = self.restoring.remove(&id) {
                 self.run_task(id, restored)?;
