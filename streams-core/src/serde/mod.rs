@@ -71,6 +71,15 @@ pub trait Serde<T>: Send + Sync + 'static {
         None
     }
 
+    /// Whether values can be written and read at all, which is asked when a topology is built. A serde
+    /// that is made of others passes the question on to them.
+    ///
+    /// # Errors
+    /// [`SerdeError`] that says what to use instead.
+    fn check(&self) -> Result<(), SerdeError> {
+        Ok(())
+    }
+
     /// About how many bytes of memory the value takes.
     fn weight(&self, _value: &T) -> usize {
         size_of::<T>()

@@ -168,6 +168,10 @@ impl<T: 'static> Serde<Option<T>> for Nullable<T> {
         Some(None)
     }
 
+    fn check(&self) -> Result<(), SerdeError> {
+        self.0.check()
+    }
+
     fn weight(&self, value: &Option<T>) -> usize {
         value.as_ref().map_or(size_of::<Option<T>>(), |value| self.0.weight(value))
     }

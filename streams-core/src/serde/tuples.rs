@@ -35,6 +35,11 @@ macro_rules! tuple {
                 }
             }
 
+            fn check(&self) -> Result<(), SerdeError> {
+                $(self.0.$at.check()?;)+
+                Ok(())
+            }
+
             fn weight(&self, value: &($($part,)+)) -> usize {
                 0 $(+ self.0.$at.weight(&value.$at))+
             }

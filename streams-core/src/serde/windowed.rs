@@ -44,6 +44,10 @@ impl<K: 'static> Serde<Windowed<K>> for TimeWindowed<K> {
         Ok(Windowed::new(self.key.get(key, owner)?, start, start.saturating_add(self.size)))
     }
 
+    fn check(&self) -> Result<(), SerdeError> {
+        self.key.check()
+    }
+
     fn weight(&self, value: &Windowed<K>) -> usize {
         self.key.weight(&value.key) + size_of::<Windowed<()>>()
     }
@@ -65,6 +69,10 @@ impl<K: 'static> Serde<Windowed<K>> for SessionWindowed<K> {
         let (rest, start) = last_time(bytes)?;
         let (key, end) = last_time(rest)?;
         Ok(Windowed::new(self.key.get(key, owner)?, start, end))
+    }
+
+    fn check(&self) -> Result<(), SerdeError> {
+        self.key.check()
     }
 
     fn weight(&self, value: &Windowed<K>) -> usize {
@@ -99,11 +107,15 @@ impl<K: 'static> Serde<Windowed<K>> for Unknown {
     fn get(&self, _: &[u8], _: &Bytes) -> Result<Windowed<K>, SerdeError> {
         Err(Self::error())
     }
+
+    fn check(&self) -> Result<(), SerdeError> {
+        Err(Self::error())
+    }
 }
 
 /// Only a stand-in, so that tables of windows need no more words than others: they bring a serde of
-/// their own. Where there is none to inherit, this one answers every record with an error that says what
-/// to do.
+/// their own. Where there is none to inherit, a source or sink with this one is an error of `build()`
+/// that says what to do.
 impl<K: HasSerde> HasSerde for Windowed<K> {
     fn serde() -> DynSerde<Self> {
         Arc::new(Unknown)

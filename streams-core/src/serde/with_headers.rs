@@ -29,6 +29,10 @@ impl<T: 'static> Serde<(T, Headers)> for WithHeaders<T> {
         let value = take_sized(&mut rest)?;
         Ok((self.0.get(&value, &value)?, take_headers(rest)?))
     }
+
+    fn check(&self) -> Result<(), SerdeError> {
+        self.0.check()
+    }
 }
 
 /// Appends what `put` writes, with its length (u32) before it.

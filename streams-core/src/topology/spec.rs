@@ -8,7 +8,7 @@ use broker_api::{Timestamp, TopicConfig};
 
 use super::Pattern;
 use super::arena::{self, ArenaNode};
-use crate::error::BuildError;
+use crate::error::{BuildError, SerdeError};
 use crate::processor::{
     AsyncCall, AsyncNode, AsyncOptions, Child, Erased, Partitioner, Processor, ProcessorNode, Push,
     SinkNode, Source, SourceNode, Target, TimestampExtractor, TopicChooser,
@@ -125,6 +125,7 @@ impl NodeSpec {
     ) -> Self {
         let node = name.to_string();
         let make = move |children| -> Result<Box<dyn Source>, BuildError> {
+            check(&node, &key, &value)?;
             let (key, value, extractor) = (key.clone(), value.clone(), extractor.clone());
             Ok(Box::new(SourceNode::new(&node, key, value, extractor, children)?))
         };
@@ -247,6 +248,7 @@ impl NodeSpec {
         (key, value, partitioner): (DynSerde<K>, DynSerde<V>, Option<Partitioner<K, V>>),
     ) -> Self {
         let make = move |cx: &mut MakeContext<'_>, _| -> Result<Erased, BuildError> {
+            check(cx.name, &key, &value)?;
             let partitioner = partitioner.clone();
             let node = SinkNode::new(target(cx)?, key.clone(), value.clone(), partitioner);
             let push: Box<dyn Push<K, V>> = Box::new(node);
@@ -273,6 +275,16 @@ impl NodeSpec {
         self.stores.extend(stores.into_iter().map(Into::into));
         self
     }
+}
+
+/// Whether a source or sink can read or write anything with its serdes.
+fn check<K: 'static, V: 'static>(
+    node: &str,
+    key: &DynSerde<K>,
+    value: &DynSerde<V>,
+) -> Result<(), BuildError> {
+    let invalid = |e: SerdeError| BuildError::Invalid { node: node.into(), reason: e.reason };
+    key.check().and_then(|()| value.check()).map_err(invalid)
 }
 
 /// In milliseconds.

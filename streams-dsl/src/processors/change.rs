@@ -62,6 +62,10 @@ impl<V: 'static> Serde<Change<V>> for Changes<V> {
     fn weight(&self, change: &Change<V>) -> usize {
         [&change.new, &change.old].into_iter().flatten().map(|value| self.0.weight(value)).sum()
     }
+
+    fn check(&self) -> Result<(), SerdeError> {
+        self.0.check()
+    }
 }
 
 fn cut_short() -> SerdeError {

@@ -101,6 +101,10 @@ impl<K: Data> Serde<Subscription<K>> for Subscriptions<K> {
         Ok(Subscription { instruction, partition, hash, key: self.0.get(from.rest, owner)? })
     }
 
+    fn check(&self) -> Result<(), SerdeError> {
+        self.0.check()
+    }
+
     fn weight(&self, value: &Subscription<K>) -> usize {
         size_of::<Subscription<K>>() + self.0.weight(&value.key)
     }
@@ -132,6 +136,10 @@ impl<V: Data> Serde<Response<V>> for Responses<V> {
             _ => return Err(wrong("it has a value that is gone")),
         };
         Ok(Response { partition, hash, value, is_due: flags & IS_DUE != 0, gone })
+    }
+
+    fn check(&self) -> Result<(), SerdeError> {
+        self.0.check()
     }
 
     fn weight(&self, response: &Response<V>) -> usize {

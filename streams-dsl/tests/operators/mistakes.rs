@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use streams_core::BuildError;
-use streams_core::serde::HasSerde;
+use streams_core::serde::{HasSerde, session_windowed, time_windowed};
 use streams_core::state::StoreOptions;
 use streams_core::topology::{Pattern, StoreSpec};
+use streams_core::{BuildError, Windowed};
 use streams_dsl::{
     Consumed, Grouped, JoinWindows, KStream, Materialized, Named, Produced, Repartitioned,
-    StreamJoined, StreamsBuilder,
+    StreamJoined, StreamsBuilder, TimeWindows,
 };
 
 fn mistake(build: impl FnOnce(&StreamsBuilder)) -> BuildError {
@@ -219,4 +219,34 @@ fn a_topic_of_two_types() {
 #[test]
 fn an_empty_topology_can_be_built_but_not_run() {
     assert!(StreamsBuilder::new().build().unwrap().subtopologies().is_empty());
+}
+
+/// The bytes of such a key do not tell of which windows it is, so its type brings no serde that works.
+#[test]
+fn a_windowed_key_that_nobody_has_a_serde_for_is_no_surprise_of_the_first_record() {
+    type Key = Windowed<String>;
+    let keyed = |b: &StreamsBuilder| stream(b).map(|k, v| (Windowed::new(k, 0, 10), v));
+    let unknown = |build: &dyn Fn(&StreamsBuilder)| {
+        let error = mistake(build);
+        let text = error.to_string();
+        assert!(matches!(error, BuildError::Invalid { .. }), "{text}");
+        assert!(text.contains("give their serde by hand: serde::time_windowed or"), "{text}");
+        text
+    };
+    let text = unknown(&|b| keyed(b).to_with("out", Produced::named("sink")));
+    assert!(text.starts_with("'sink': "), "{text}");
+    unknown(&|b| keyed(b).to_dynamic(|_| "out".into()));
+    unknown(&|b| drop(keyed(b).group_by_key().count()));
+    unknown(&|b| drop(b.stream::<Key, String>("windows")));
+    unknown(&|b| drop(b.table::<Key, String>("windows")));
+    unknown(&|b| keyed(b).map(|k, v| (v, Some((k, 1_i64)))).to("out"));
+
+    let b = StreamsBuilder::new();
+    let key = || time_windowed(String::serde(), 10);
+    keyed(&b).to_with("out", Produced::with(key(), String::serde()));
+    let sessions = Consumed::with(session_windowed(String::serde()), String::serde());
+    b.stream_with("sessions", sessions).to("out");
+    let windows = TimeWindows::of(Duration::from_secs(1));
+    stream(&b).group_by_key().windowed_by(windows).count().to_stream().to("counts");
+    b.build().unwrap();
 }
