@@ -8,8 +8,8 @@ use streams_core::processor::StoreAccess;
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::{ProcessError, Windowed};
 use streams_dsl::{
-    BufferConfig, Consumed, KTable, Materialized, SessionWindows, StreamsBuilder, Suppressed,
-    TimeWindows, ValueTransformer,
+    BufferConfig, Consumed, EmitStrategy, KTable, Materialized, SessionWindows, StreamsBuilder,
+    Suppressed, TimeWindows, ValueTransformer,
 };
 
 use crate::model::Random;
@@ -22,6 +22,15 @@ fn ms(millis: u64) -> Duration {
 
 fn driver(b: &StreamsBuilder) -> TopologyTestDriver {
     let settings = TestDriverSettings { caching: true, ..TestDriverSettings::default() };
+    TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap()
+}
+
+/// With every third seed what one record lets go takes a commit for each entry.
+fn driver_in_parts(b: &StreamsBuilder, seed: u64) -> TopologyTestDriver {
+    let mut settings = TestDriverSettings { caching: true, ..TestDriverSettings::default() };
+    if seed.is_multiple_of(3) {
+        (settings.seal_bytes, settings.crash_between_parts) = (1, seed.is_multiple_of(2));
+    }
     TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap()
 }
 
@@ -156,14 +165,19 @@ fn nothing_is_joined_with_what_a_suppressed_table_has_not_told() {
 type InWindows = KTable<Windowed<String>, String>;
 
 /// The latest value in a window or session, which `-` deletes.
-fn latest(b: &StreamsBuilder, topic: &str, windows: &str, caching: bool) -> InWindows {
+fn latest(
+    b: &StreamsBuilder,
+    topic: &str,
+    (windows, grace): (&str, Duration),
+    caching: bool,
+) -> InWindows {
     let records = b.stream::<String, Option<String>>(topic).group_by_key();
     let fold = |_: &String, value: Option<String>, _: String| value;
     let kept = match caching {
         true => Materialized::named(topic),
         false => Materialized::named(topic).with_caching_disabled(),
     };
-    let (size, grace) = (ms(10), ms(1_000));
+    let size = ms(10);
     match windows {
         "tumbling" => {
             let windows = TimeWindows::of(size).grace(grace);
@@ -199,7 +213,8 @@ fn a_result_with_a_window_that_was_seen_and_has_gone_goes_too() {
     for windows in ["tumbling", "session"] {
         for kind in ["inner", "left", "outer"] {
             let b = StreamsBuilder::new();
-            let (l, r) = (latest(&b, "l", windows, false), latest(&b, "r", windows, true));
+            let [l, r] = [("l", false), ("r", true)]
+                .map(|(topic, caching)| latest(&b, topic, (windows, ms(0)), caching));
             write(&join_windows(kind, &l, &r), "out");
             let driver = driver(&b);
             for (topic, value) in [("r", "b"), ("l", "a"), ("r", "-"), ("l", "-")] {
@@ -224,14 +239,28 @@ fn a_result_with_a_value_that_was_seen_and_is_filtered_away_goes_too() {
     }
 }
 
+/// How many keys have each result.
+fn count(results: &Table) {
+    let counts = results.group_by(|_, value| (value.clone(), value)).count();
+    counts.to_stream().map_values(|_, n| n.filter(|n| *n > 0).map(|n| n.to_string())).to("out");
+}
+
+#[test]
+fn an_aggregate_of_a_join_that_is_kept_counts_what_there_is() {
+    let b = StreamsBuilder::new();
+    let both = |_: &String, l: &String, r: &String| pair(Some(l), Some(r));
+    count(&cached(&b, "l").join_with(&cached(&b, "r"), both, Materialized::named("both")));
+    let driver = driver(&b);
+    assert_eq!(rows(&driver, "l=a r=b ; l=- r=- ;"), ["1", ""]);
+}
+
 #[test]
 fn an_aggregate_of_a_join_hears_of_what_both_sides_have_deleted() {
     for filter in [false, true] {
         let b = StreamsBuilder::new();
         let both = join("inner", &cached(&b, "l"), &cached(&b, "r"));
         let both = if filter { filtered(&both) } else { both };
-        let counts = both.group_by(|_, value| (value.clone(), value)).count();
-        counts.to_stream().map_values(|_, n| n.filter(|n| *n > 0).map(|n| n.to_string())).to("out");
+        count(&both);
         let driver = driver(&b);
         assert_eq!(rows(&driver, "l=a ; r=b ; l=- r=- ;"), ["", "1", ""]);
     }
@@ -239,12 +268,19 @@ fn an_aggregate_of_a_join_hears_of_what_both_sides_have_deleted() {
 
 /// A table of a topic, and what it is.
 fn base(b: &StreamsBuilder, topic: &str, random: &mut Random) -> (Table, String) {
-    let kind = ["cached", "uncached", "unnamed", "versioned"][random.below(4) as usize];
+    let kinds = ["cached", "uncached", "unnamed", "versioned", "aggregate", "uncached aggregate"];
+    let kind = kinds[random.below(6) as usize];
     let versions = || Materialized::versioned(topic, ms(10_000));
+    let aggregate = |kept| {
+        let records = b.stream::<String, Option<String>>(topic).group_by_key();
+        records.aggregate_with(String::new, |_, value, _| value, kept)
+    };
     let table = match kind {
         "cached" => cached(b, topic),
         "uncached" => uncached(b, topic),
         "unnamed" => b.table(topic),
+        "aggregate" => aggregate(Materialized::named(topic)),
+        "uncached aggregate" => aggregate(Materialized::named(topic).with_caching_disabled()),
         _ => b.table_with(topic, Consumed::default(), versions()),
     };
     derived((table, s(kind)), topic, random)
@@ -317,7 +353,7 @@ fn after_a_commit_the_results_are_the_join_of_what_both_sides_have_told() {
         if random.below(3) == 0 {
             both.group_by(|_, value| (value.clone(), value)).count(); // asks for old values
         }
-        let driver = driver(&b);
+        let driver = driver_in_parts(&b, seed);
         let case = format!("seed {seed}: {left} {kind} {right}");
         let mut folds = [Rows::new(), Rows::new(), Rows::new()];
         for time in 1..120 {
@@ -350,15 +386,16 @@ fn after_a_commit_the_results_are_the_join_of_what_both_sides_have_told() {
 fn after_a_commit_the_results_are_the_join_of_all_windows_that_both_sides_have_told() {
     for seed in 0..60 {
         let mut random = Random(seed);
-        let windows = ["tumbling", "hopping", "session"][seed as usize % 3];
+        let windows = ["tumbling", "hopping", "session"][random.below(3) as usize];
         let kind = any_kind(&mut random);
         let b = StreamsBuilder::new();
         let mut case = format!("seed {seed}: {windows} {kind}");
         let [l, r] = ["l", "r"].map(|topic| {
             let caching = random.below(3) > 0;
-            let table = latest(&b, topic, windows, caching);
-            let shape = ["plain", "filter", "suppress"][random.below(3) as usize];
-            case += &format!(", {shape} {caching}");
+            let grace = ms([1, 1_000][random.below(2) as usize]);
+            let table = latest(&b, topic, (windows, grace), caching);
+            let shape = ["plain", "filter", "suppress", "finals"][random.below(4) as usize];
+            case += &format!(", {shape} {caching} {grace:?}");
             match shape {
                 "filter" => table.filter(|_, value| keeps(value)),
                 "suppress" => {
@@ -366,13 +403,17 @@ fn after_a_commit_the_results_are_the_join_of_all_windows_that_both_sides_have_t
                     let unbounded = BufferConfig::unbounded();
                     table.suppress(Suppressed::until_time_limit(limit, unbounded))
                 }
+                "finals" => {
+                    let unbounded = BufferConfig::unbounded();
+                    table.suppress(Suppressed::until_window_closes(unbounded))
+                }
                 _ => table,
             }
         });
         write(&l, "left");
         write(&r, "right");
         write(&join_windows(kind, &l, &r), "out");
-        let driver = driver(&b);
+        let driver = driver_in_parts(&b, seed);
         let mut folds = [Rows::new(), Rows::new(), Rows::new()];
         for time in 0..120 {
             let topic = ["l", "r"][random.below(2) as usize];
@@ -396,4 +437,24 @@ fn after_a_commit_the_results_are_the_join_of_all_windows_that_both_sides_have_t
             assert_eq!(folds[2], expected, "{case}, at {time}");
         }
     }
+}
+
+/// As in Kafka; `suppress` shows final results alone.
+#[test]
+fn windows_that_emit_on_closing_are_looked_into_before() {
+    let b = StreamsBuilder::new();
+    let [l, r] = ["l", "r"].map(|topic| {
+        let records = b.stream::<String, String>(topic).group_by_key();
+        let windows = records.windowed_by(TimeWindows::of(ms(10)));
+        windows.emit_strategy(EmitStrategy::on_window_close()).reduce(|_, value| value)
+    });
+    write(&join_windows("inner", &l, &r), "out");
+    let driver = driver(&b);
+    for (topic, value, time) in [("r", "early", 1), ("l", "a", 1), ("l", "b", 20)] {
+        pipe(&driver, topic, value, time);
+    }
+    driver.commit().unwrap();
+    let mut rows = Rows::new();
+    fold(&driver, "out", &mut rows);
+    assert_eq!(rows.values().collect::<Vec<_>>(), ["a-early"]);
 }
