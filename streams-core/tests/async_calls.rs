@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use broker_api::sim::Dice;
-use broker_api::{Broker, NewTopic, TopicConfig};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use streams_core::Executor;
@@ -19,7 +18,8 @@ use streams_core::runtime::log_and_continue;
 use streams_core::state::{LossyEngine, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 
-use world::{Count, World, counts, now};
+use world::processors::Count;
+use world::{World, counts};
 
 /// Holds calls until the test lets them go on, in any order.
 #[derive(Clone, Default)]
@@ -86,8 +86,7 @@ fn world(options: AsyncOptions<String>) -> (World, Held) {
     let held = Held::default();
     world.topology = Arc::new(topology(options, false));
     world.settings.executor = Some(Arc::new(held.clone()));
-    let topic = NewTopic { name: "dead".into(), partitions: 1, config: TopicConfig::default() };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("dead", 1);
     world.settings.dead_letter_topic = Some("dead".into());
     world.settings.processing_handler = log_and_continue();
     (world, held)

@@ -5,13 +5,14 @@ mod world;
 
 use std::sync::Arc;
 
-use broker_api::{Broker, NewTopic, TopicConfig};
+use broker_api::Broker;
 use streams_core::HasSerde;
 use streams_core::runtime::StreamsError;
 use streams_core::state::StoreOptions;
 use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec, Topology, TopologyBuilder};
 
-use world::{Count, World, now};
+use world::processors::Count;
+use world::{World, now};
 
 /// `in`, read through a repartition topic or not, and `other` are counted together.
 fn joined(through: Option<InternalTopic>) -> Topology {
@@ -42,9 +43,7 @@ fn joined(through: Option<InternalTopic>) -> Topology {
 fn world(through: Option<InternalTopic>) -> World {
     let mut world = World::new(1 << 20);
     world.topology = Arc::new(joined(through));
-    let (name, config) = ("other".into(), TopicConfig::default());
-    let other = NewTopic { name, partitions: 3, config };
-    now(&world.broker, world.broker.admin().create_topic(other)).unwrap();
+    world.create_topic("other", 3);
     world
 }
 

@@ -10,122 +10,22 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use broker_api::sim::{Faults, SimBroker, SimConfig};
-use broker_api::{Broker, FetcherConfig, Header, NewTopic, Start, TopicConfig, TopicPartition};
+use broker_api::{Broker, FetcherConfig, Header, Start, TopicConfig, TopicPartition};
 use bytes::Bytes;
 use streams_core::failure::{DeadLetter, ErrorHandler, ErrorHandlers, Response, Stage};
-use streams_core::processor::{
-    Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
-};
+use streams_core::processor::{Context, Processor};
 use streams_core::runtime::{Next, StreamThread, StreamsError, log_and_continue};
-use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
+use streams_core::state::LossyEngine;
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
-use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
-use streams_core::{BuildError, HasSerde, ProcessError, Record};
+use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
+use streams_core::{HasSerde, ProcessError, Record};
 
-use world::{World, counts, now};
-
-/// Counts keys and forwards the count. A value says what goes wrong, and when: with nothing done,
-/// or with the store changed and a result written.
-#[derive(Default)]
-struct Moody {
-    caches: bool,
-    store: Option<StoreHandle<KeyValueStore<String, i64>>>,
-}
-
-impl Processor for Moody {
-    type KIn = String;
-    type VIn = String;
-    type KOut = String;
-    type VOut = i64;
-
-    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.store = Some(cx.store("counts")?);
-        cx.schedule(Duration::from_secs(1), PunctuationKind::WallClock)?;
-        cx.schedule(Duration::from_millis(100), PunctuationKind::StreamTime)?;
-        Ok(())
-    }
-
-    fn process(
-        &mut self,
-        record: Record<String, String>,
-        cx: &mut Context<'_, String, i64>,
-    ) -> Result<(), ProcessError> {
-        if record.value == "early" {
-            return Err(ProcessError::user("an early failure"));
-        }
-        let store = cx.store(self.store.unwrap());
-        let count = store.update(&record.key, |value, _| {
-            *value.get_or_insert(0) += 1;
-            0
-        })?;
-        let count = count.new.copied().unwrap_or_default();
-        let value = record.value.clone();
-        if !self.caches {
-            cx.forward(record.with_value(count));
-        }
-        match &*value {
-            "late" => Err(ProcessError::user("a late failure")),
-            "panic" => panic!("no more"),
-            _ => Ok(()),
-        }
-    }
-
-    fn before_seal(&mut self, cx: &mut Context<'_, String, i64>) -> Result<(), ProcessError> {
-        while self.caches
-            && let Some(update) = cx.store(self.store.unwrap()).next_forward()?
-        {
-            if update.key == "unsealable" {
-                return Err(ProcessError::user("a failure at the seal"));
-            }
-            cx.forward(Record::new(update.key, update.new.unwrap_or_default(), update.timestamp));
-        }
-        Ok(())
-    }
-
-    fn punctuate(
-        &mut self,
-        schedule: Schedule,
-        _: i64,
-        cx: &mut Context<'_, String, i64>,
-    ) -> Result<(), ProcessError> {
-        let store = cx.store(self.store.unwrap());
-        if store.get(&"tick".to_owned())?.is_none() {
-            return Ok(());
-        }
-        let kind = schedule.kind();
-        store.put(kind.to_string(), Some(1), 0)?;
-        Err(ProcessError::user(format!("a failure of the {kind}")))
-    }
-}
-
-fn topology(caches: bool) -> Topology {
-    let (text, count) = (String::serde(), i64::serde());
-    topology_to(caches, NodeSpec::sink("sink", vec!["moody".into()], "out", text, count, None))
-}
-
-fn topology_to(caches: bool, sink: NodeSpec) -> Topology {
-    let mut builder = TopologyBuilder::new();
-    let (text, count) = (String::serde(), i64::serde());
-    let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
-    builder.add(source).unwrap();
-    let node = NodeSpec::processor("moody", vec!["source".into()], move || Moody {
-        caches,
-        ..Moody::default()
-    });
-    builder.add(node).unwrap();
-    let options = StoreOptions { forward_on_seal: caches, ..StoreOptions::default() };
-    let store = StoreSpec::key_value("counts", text, count, options);
-    builder.add_state_store(store, &["moody"]).unwrap();
-    builder.add(sink).unwrap();
-    builder.build().unwrap()
-}
+use world::{World, counts, now, processors};
 
 fn world_with(max_commit_bytes: usize) -> World {
     let mut world = World::new(max_commit_bytes);
-    world.topology = Arc::new(topology(false));
-    let config = TopicConfig::default();
-    let topic = NewTopic { name: "dead".into(), partitions: 1, config };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.topology = Arc::new(processors::moody(false));
+    world.create_topic("dead", 1);
     world.settings.dead_letter_topic = Some("dead".into());
     world.settings.deserialization_handler = log_and_continue();
     world.settings.processing_handler = log_and_continue();
@@ -305,7 +205,7 @@ fn a_dead_letter_of_a_punctuation_finds_a_topic_that_was_made_after_the_start() 
         let serdes = (String::serde(), i64::serde());
         let parents = vec!["moody".into()];
         let sink = NodeSpec::dynamic_sink("sink", parents, "by key", choose, serdes, None);
-        world.topology = Arc::new(topology_to(false, sink));
+        world.topology = Arc::new(processors::moody_to(false, sink));
         world.settings.processing_handler = Arc::new(|failure| {
             let of_wall_clock = failure.error.to_string().contains("wall clock");
             let topic = if of_wall_clock { "later" } else { "dead" };
@@ -433,7 +333,7 @@ fn the_test_driver_too_ends_at_a_seal_that_always_fails() {
 #[test]
 fn a_failure_at_the_seal_is_traced_to_its_record() {
     let mut world = world();
-    world.topology = Arc::new(topology(true));
+    world.topology = Arc::new(processors::moody(true));
     world.write(&[("a", b"-"), ("b", b"-"), ("unsealable", b"-"), ("a", b"-"), ("c", b"-")]);
     let mut thread = world.thread();
     world.run(&mut thread).unwrap();
@@ -456,9 +356,7 @@ fn a_topic_that_is_gone_is_waited_for_by_default() {
     world.write(&[("a", b"-")]);
     world.run(&mut thread).unwrap();
     assert!(!thread.is_caught_up());
-    let config = TopicConfig::default();
-    let topic = NewTopic { name: "out".into(), partitions: 1, config };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("out", 1);
     world.clock.advance(Duration::from_millis(100));
     world.run(&mut thread).unwrap();
     assert!(thread.is_caught_up());

@@ -19,7 +19,8 @@ use streams_core::state::StoreOptions;
 use streams_core::topology::{NodeSpec, Pattern, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{HasSerde, Record};
 
-use world::{CHANGELOG, Count, World, counts, now};
+use world::processors::Count;
+use world::{CHANGELOG, World, counts, now};
 
 const VALUE: &[u8] = b"12345678";
 const AGE: Duration = Duration::from_secs(60);
@@ -71,17 +72,6 @@ fn in_dir(topology: Topology, dir: &tempfile::TempDir) -> World {
     let mut world = world(topology);
     world.settings.state_dir = dir.path().into();
     world
-}
-
-fn start(world: &World) -> Streams {
-    let starting = Streams::start(
-        world.topology.clone(),
-        Arc::new(world.broker.clone()),
-        Arc::new(world.engine.clone()),
-        world.clock.clone(),
-        world.settings.clone(),
-    );
-    world.block_on(starting).unwrap()
 }
 
 fn write(world: &World, topic: &str, partition: u32, keys: &[&str]) {
@@ -144,7 +134,7 @@ fn a_topic_with_more_partitions_makes_new_tasks_which_all_threads_share() {
     let mut world = in_dir(copying("in*"), &dir);
     world.settings.threads = 2;
     write(&world, "in", 0, &["a"]);
-    let streams = start(&world);
+    let streams = world.start();
     world.block_on(streams.caught_up()).unwrap();
     world.create_topic("in-2", 4);
     for partition in 0..4 {
@@ -261,7 +251,7 @@ fn an_application_may_wait_for_its_first_topic() {
     let dir = tempfile::tempdir().unwrap();
     let world = in_dir(counting(), &dir);
     world.delete_topic("in");
-    let streams = start(&world);
+    let streams = world.start();
     world.block_on(streams.running()).unwrap();
     assert!(!world.topics().contains(&CHANGELOG.into()), "of how many partitions?");
     world.create_topic("in-1", 1);

@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use broker_api::sim::Fault;
-use broker_api::{BatchBuilder, Broker, NewTopic, TopicConfig, TopicPartition};
+use broker_api::{Broker, TopicConfig, TopicPartition};
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
 use streams_core::runtime::{GlobalThread, Next, StreamThread};
 use streams_core::state::{KeyValueStore, StoreOptions};
@@ -92,18 +92,12 @@ fn topology() -> Topology {
 fn world(partitions: u32) -> World {
     let mut world = World::new(1 << 20);
     world.topology = Arc::new(topology());
-    let (name, config) = ("names".into(), TopicConfig::compacted());
-    let names = NewTopic { name, partitions, config };
-    now(&world.broker, world.broker.admin().create_topic(names)).unwrap();
+    world.create_topic_with("names", partitions, TopicConfig::compacted());
     world
 }
 
 fn name(world: &World, partition: u32, key: &str, value: &str) {
-    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
-    let mut batch = BatchBuilder::new();
-    batch.push(5, Some(key.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
-    producer.append(&TopicPartition::new("names", partition), batch.finish().unwrap()).unwrap();
-    world.broker.settle(1_000);
+    world.write_to(TopicPartition::new("names", partition), &[(key, value.as_bytes())]);
 }
 
 /// The threads of an instance.
@@ -244,9 +238,7 @@ fn a_store_of_a_topic_that_was_made_anew_is_rebuilt() {
     instance.run(&world);
     instance.stop(&world);
     world.delete_topic("names");
-    let (name_of, config) = ("names".into(), TopicConfig::compacted());
-    let topic = NewTopic { name: name_of, partitions: 1, config };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic_with("names", 1, TopicConfig::compacted());
     name(&world, 0, "b", "22");
     let mut instance = Instance::start(&world);
     instance.run(&world);
@@ -294,11 +286,7 @@ fn a_store_that_lags_and_so_misses_a_deletion_is_rebuilt() {
 
 /// A deletion as the topic has it.
 fn delete(world: &World, key: &str) {
-    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
-    let mut batch = BatchBuilder::new();
-    batch.push(5, Some(key.as_bytes()), None, &[]).unwrap();
-    producer.append(&TopicPartition::new("names", 0), batch.finish().unwrap()).unwrap();
-    world.broker.settle(1_000);
+    world.write_at(5, TopicPartition::new("names", 0), &[(key, None)]);
 }
 
 #[test]

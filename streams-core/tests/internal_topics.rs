@@ -7,13 +7,14 @@ mod world;
 use std::sync::Arc;
 
 use broker_api::sim::Fault;
-use broker_api::{Broker, CleanupPolicy, NewTopic, RetentionBy, TopicConfig, TopicPartition};
+use broker_api::{Broker, CleanupPolicy, RetentionBy, TopicConfig, TopicPartition};
 use streams_core::runtime::StreamsError;
 use streams_core::state::{LossyEngine, StoreOptions};
 use streams_core::topology::{InternalTopic, NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde};
 
-use world::{CHANGELOG, Count, World, counts, now};
+use world::processors::Count;
+use world::{CHANGELOG, World, counts, now};
 
 const REPARTITION: &str = "app-words-repartition";
 
@@ -71,9 +72,7 @@ fn a_deleted_changelog_is_refused_with_and_without_files_and_nothing_is_created(
 fn a_changelog_that_was_deleted_and_made_anew_is_refused() {
     let world = world();
     world.delete_topic(CHANGELOG);
-    let config = TopicConfig::compacted();
-    let topic = NewTopic { name: CHANGELOG.into(), partitions: 1, config };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic_with(CHANGELOG, 1, TopicConfig::compacted());
     lost(&world, CHANGELOG);
 }
 

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker_api::{Broker, NewTopic, TopicConfig, TopicPartition};
+use broker_api::TopicPartition;
 use streams_core::processor::{Context, Processor};
 use streams_core::runtime::{RestoreStage, State, Streams, StreamsError, Uncaught};
 use streams_core::state::LossyEngine;
 use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
 use streams_core::{HasSerde, ProcessError, Record};
 
-use world::{World, counts, now};
+use world::{World, counts};
 
 /// Fails as often as it is told to, with nothing or in a panic.
 struct Tired {
@@ -56,17 +56,6 @@ fn tired(failures: u32) -> Topology {
     builder.build().unwrap()
 }
 
-fn start(world: &World) -> Streams {
-    let starting = Streams::start(
-        world.topology.clone(),
-        Arc::new(world.broker.clone()),
-        Arc::new(world.engine.clone()),
-        world.clock.clone(),
-        world.settings.clone(),
-    );
-    world.block_on(starting).unwrap()
-}
-
 fn world(dir: &tempfile::TempDir) -> World {
     let mut world = World::new(1 << 20);
     world.settings.state_dir = dir.path().into();
@@ -87,7 +76,7 @@ fn a_thread_that_fails_is_replaced_and_nothing_is_lost_or_done_twice() {
         Uncaught::ReplaceThread
     });
     world.write(&[("a", VALUE), ("b", VALUE), ("c", VALUE)]);
-    let streams = start(&world);
+    let streams = world.start();
     world.block_on(streams.caught_up()).unwrap();
     let written: Vec<String> = world.read("out").into_iter().map(|(key, _)| key).collect();
     assert_eq!(written, ["a", "b", "c"]);
@@ -111,7 +100,7 @@ fn by_default_a_thread_that_fails_stops_the_instance_and_states_are_told_in_orde
     let states: Arc<Mutex<Vec<State>>> = Arc::default();
     let told = states.clone();
     world.settings.state_listener = Some(Arc::new(move |new, _| told.lock().unwrap().push(new)));
-    let streams = start(&world);
+    let streams = world.start();
     world.block_on(streams.running()).unwrap();
     world.write(&[("a", VALUE), ("b", VALUE)]);
     world.block_on(streams.ended()).unwrap_err();
@@ -154,10 +143,9 @@ fn threads_come_and_go_while_input_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = world(&dir);
     world.delete_topic("in");
-    let topic = NewTopic { name: "in".into(), partitions: 3, config: TopicConfig::default() };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("in", 3);
     world.topology = Arc::new(tired(0));
-    let streams = start(&world);
+    let streams = world.start();
     for round in 0..6 {
         let keys: Vec<String> = (0..20).map(|n| format!("{round}-{n}")).collect();
         for (n, key) in keys.iter().enumerate() {
@@ -211,16 +199,15 @@ fn an_instance_that_fails_can_stop_the_whole_application() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut world = world(&dir);
     world.delete_topic("in");
-    let topic = NewTopic { name: "in".into(), partitions: 2, config: TopicConfig::default() };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("in", 2);
     world.topology = Arc::new(tired(0));
     world.settings.uncaught_handler = Arc::new(|_| Uncaught::StopApplication);
-    let first = start(&world);
+    let first = world.start();
     world.block_on(first.running()).unwrap();
     world.topology = Arc::new(tired(9));
     world.settings.state_dir = other.path().into();
     world.clock.advance(Duration::from_secs(1)); // for another process id
-    let second = start(&world);
+    let second = world.start();
     world.block_on(second.running()).unwrap();
     for partition in 0..2 {
         world.write_to(TopicPartition::new("in", partition), &[("b", VALUE)]);
@@ -234,7 +221,7 @@ fn an_instance_that_fails_can_stop_the_whole_application() {
 
     // Who starts later is not concerned.
     world.topology = Arc::new(tired(0));
-    let third = start(&world);
+    let third = world.start();
     world.block_on(third.caught_up()).unwrap();
     assert_eq!(world.read("out").len(), 2);
     world.block_on(third.close()).unwrap();

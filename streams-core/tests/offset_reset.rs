@@ -3,7 +3,7 @@
 
 mod world;
 
-use broker_api::{Broker, NewTopic, TopicConfig, TopicPartition};
+use broker_api::{Broker, TopicPartition};
 use streams_core::runtime::{AutoOffsetReset, StreamsError};
 
 use world::{World, counts, now};
@@ -44,8 +44,7 @@ fn an_offset_beyond_the_log_goes_on_at_the_earliest_record() {
     world.write(THREE);
     world.run_once();
     world.delete_topic("in");
-    let topic = NewTopic { name: "in".into(), partitions: 1, config: TopicConfig::default() };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("in", 1);
     world.write(&[("d", b"-")]);
     world.run_once();
     assert_eq!(world.read("out")[3..], counts(&[("d", 1)]));

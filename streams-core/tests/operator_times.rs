@@ -5,11 +5,10 @@
 mod world;
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
+use broker_api::TopicPartition;
 use broker_api::sim::{Faults, SimBroker, SimConfig};
-use broker_api::{BatchBuilder, Broker, TopicPartition};
 
 use streams_core::processor::{
     Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule,
@@ -130,12 +129,7 @@ fn following() -> World {
 }
 
 fn write(world: &World, topic: &str, key: &str, timestamp: i64) {
-    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
-    let mut batch = BatchBuilder::new();
-    batch.push(timestamp, Some(key.as_bytes()), Some(b"-"), &[]).unwrap();
-    let (to, batch) = (TopicPartition::new(topic, 0), batch.finish().unwrap());
-    while producer.append(&to, batch.clone()).is_err() {} // the broker is full now and then
-    world.broker.settle(1_000);
+    world.write_at(timestamp, TopicPartition::new(topic, 0), &[(key, Some(b"-"))]);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use streams_core::ProcessError;
 use streams_core::runtime::StreamsError;
 use streams_core::state::StoreOptions;
 
-use world::{CHANGELOG, World, counts, now, topology_with};
+use world::processors::counting;
+use world::{CHANGELOG, World, counts, now};
 
 fn limit(world: &World, topic: &str, max_message_bytes: u32) {
     let config = TopicConfig { max_message_bytes, ..TopicConfig::default() };
@@ -65,7 +66,7 @@ fn records_that_are_processed_again_are_counted_once() {
 fn a_generation_of_cached_updates_is_sealed_before_its_commit_is_too_large() {
     let mut world = World::new(8 << 20);
     world.topology =
-        Arc::new(topology_with(StoreOptions { forward_on_seal: true, ..StoreOptions::default() }));
+        Arc::new(counting(StoreOptions { forward_on_seal: true, ..StoreOptions::default() }));
     world.settings.commit_interval = Duration::from_secs(60);
     let keys: Vec<String> = (0..1_000).map(|n| format!("{n:010000}")).collect();
     let records: Vec<(&str, &[u8])> = keys.iter().map(|key| (&**key, &b"-"[..])).collect();

@@ -6,9 +6,8 @@ mod world;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
-use broker_api::{BatchBuilder, Broker, NewTopic, TopicConfig, TopicPartition};
+use broker_api::TopicPartition;
 use futures::FutureExt;
 use streams_core::failure::Response;
 use streams_core::processor::{
@@ -19,7 +18,7 @@ use streams_core::state::{BufferStore, Buffered, KeyValueStore, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record, RunToEnd};
 
-use world::{World, now};
+use world::World;
 
 type Buffer = BufferStore<String, i64>;
 
@@ -193,8 +192,7 @@ fn world(max_commit_bytes: usize, is_asynchronous: bool) -> World {
     builder.add_state_store(held, &["fragile"]).unwrap();
     builder.add(NodeSpec::sink("sink", vec!["fragile".into()], "out", text, count, None)).unwrap();
     world.topology = Arc::new(builder.build().unwrap());
-    let topic = NewTopic { name: "dead".into(), partitions: 1, config: TopicConfig::default() };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("dead", 1);
     world
 }
 
@@ -211,13 +209,9 @@ fn write(world: &World, keys: &[String]) {
 
 /// Lets go what is held back, a while later, and then something else.
 fn let_go(world: &World) {
-    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
-    for (key, value) in [("x", "go"), ("y", "-"), ("z", "go")] {
-        let mut batch = BatchBuilder::new();
-        batch.push(9, Some(key.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
-        producer.append(&TopicPartition::new("in", 0), batch.finish().unwrap()).unwrap();
-    }
-    world.broker.settle(1_000);
+    let records = [("x", "go"), ("y", "-"), ("z", "go")];
+    let records = records.map(|(key, value)| (key, Some(value.as_bytes())));
+    world.write_at(9, TopicPartition::new("in", 0), &records);
 }
 
 fn out(world: &World) -> Vec<String> {

@@ -4,17 +4,16 @@
 mod world;
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use broker_api::sim::Fault;
-use broker_api::{BatchBuilder, Broker, NewTopic, TopicConfig, TopicPartition};
+use broker_api::{TopicConfig, TopicPartition};
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
 use streams_core::state::{KeyValueStore, StoreOptions, VersionedOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
-use world::{World, now};
+use world::World;
 
 type Text = KeyValueStore<String, String>;
 
@@ -90,18 +89,12 @@ fn topology() -> Topology {
 fn world() -> World {
     let mut world = World::new(1 << 20);
     world.topology = Arc::new(topology());
-    let (name, config) = ("names".into(), TopicConfig::compacted());
-    let names = NewTopic { name, partitions: 1, config };
-    now(&world.broker, world.broker.admin().create_topic(names)).unwrap();
+    world.create_topic_with("names", 1, TopicConfig::compacted());
     world
 }
 
 fn name(world: &World, key: &str, value: Option<&str>) {
-    let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
-    let mut batch = BatchBuilder::new();
-    batch.push(5, Some(key.as_bytes()), value.map(str::as_bytes), &[]).unwrap();
-    producer.append(&TopicPartition::new("names", 0), batch.finish().unwrap()).unwrap();
-    world.broker.settle(1_000);
+    world.write_at(5, TopicPartition::new("names", 0), &[(key, value.map(str::as_bytes))]);
 }
 
 /// What look-ups of these keys answer, by an application that is started for them; and how many records

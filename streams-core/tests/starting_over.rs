@@ -10,80 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use broker_api::{BatchBuilder, Broker, NewTopic, TopicConfig, TopicPartition};
-use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
+use broker_api::{BatchBuilder, Broker, TopicPartition};
+use streams_core::StateError;
 use streams_core::runtime::{Background, Inline, Next, StreamThread, log_and_continue};
-use streams_core::state::{KeyValueStore, LossyEngine, StateEngine, StoreEngine, StoreOptions};
-use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
-use streams_core::{BuildError, HasSerde, ProcessError, Record, StateError};
+use streams_core::state::{LossyEngine, StateEngine, StoreEngine};
 
-use world::{World, counts, now};
-
-/// Counts keys and forwards the count, at the seal if it caches. A record `bad` fails when it has been
-/// counted; what a cache holds for the key `late` fails at the seal.
-#[derive(Default)]
-struct Picky {
-    caches: bool,
-    store: Option<StoreHandle<KeyValueStore<String, i64>>>,
-}
-
-impl Processor for Picky {
-    type KIn = String;
-    type VIn = String;
-    type KOut = String;
-    type VOut = i64;
-
-    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.store = Some(cx.store("counts")?);
-        Ok(())
-    }
-
-    fn process(
-        &mut self,
-        record: Record<String, String>,
-        cx: &mut Context<'_, String, i64>,
-    ) -> Result<(), ProcessError> {
-        let count = cx.store(self.store.unwrap()).update(&record.key, |value, _| {
-            *value.get_or_insert(0) += 1;
-            0
-        })?;
-        let count = count.new.copied().unwrap_or_default();
-        let is_bad = record.value == "bad";
-        if !self.caches {
-            cx.forward(record.with_value(count));
-        }
-        if is_bad { Err(ProcessError::user("it is bad")) } else { Ok(()) }
-    }
-
-    fn before_seal(&mut self, cx: &mut Context<'_, String, i64>) -> Result<(), ProcessError> {
-        while self.caches
-            && let Some(update) = cx.store(self.store.unwrap()).next_forward()?
-        {
-            if update.key == "late" {
-                return Err(ProcessError::user("it is late"));
-            }
-            cx.forward(Record::new(update.key, update.new.unwrap_or_default(), update.timestamp));
-        }
-        Ok(())
-    }
-}
-
-fn topology(caches: bool) -> Topology {
-    let mut builder = TopologyBuilder::new();
-    let (text, count) = (String::serde(), i64::serde());
-    let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
-    builder.add(source).unwrap();
-    let node = NodeSpec::processor("picky", vec!["source".into()], move || Picky {
-        caches,
-        ..Picky::default()
-    });
-    builder.add(node).unwrap();
-    let options = StoreOptions { forward_on_seal: caches, ..StoreOptions::default() };
-    let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
-    builder.add_state_store(store, &["picky"]).unwrap();
-    builder.add(NodeSpec::sink("sink", vec!["picky".into()], "out", text, count, None)).unwrap();
-    builder.build().unwrap()
-}
+use world::{World, counts, processors};
 
 /// Counts how often the stores of each task are opened.
 #[derive(Clone, Default)]
@@ -128,11 +60,9 @@ impl Waiting {
 /// Two tasks that leave out what fails.
 fn world(caches: bool) -> World {
     let mut world = World::new(1 << 20);
-    world.topology = Arc::new(topology(caches));
+    world.topology = Arc::new(processors::moody(caches));
     world.delete_topic("in");
-    let config = TopicConfig::default();
-    let topic = NewTopic { name: "in".into(), partitions: 2, config };
-    now(&world.broker, world.broker.admin().create_topic(topic)).unwrap();
+    world.create_topic("in", 2);
     world.settings.processing_handler = log_and_continue();
     world
 }
@@ -159,7 +89,7 @@ fn a_failing_record_sets_its_own_task_back_and_the_others_go_on_unopened() {
     let (world, engine) = (world(false), Opened::default());
     let mut thread = thread(&world, &engine, Inline);
     for round in 1..=3 {
-        write(&world, 0, &[("a", b"-"), ("x", b"bad"), ("a", b"-")]);
+        write(&world, 0, &[("a", b"-"), ("x", b"late"), ("a", b"-")]);
         write(&world, 1, &[("b", b"-"), ("c", b"-"), ("b", b"-")]);
         world.run(&mut thread).unwrap();
         assert!(thread.is_caught_up());
@@ -184,7 +114,7 @@ fn what_others_did_before_a_record_failed_is_committed_though_the_generation_is_
     world.settings.seal_bytes = 1;
     let mut thread = thread(&world, &engine, Inline);
     world.run(&mut thread).unwrap(); // both tasks are open
-    write(&world, 0, &[("x", b"bad"), ("a", b"-")]);
+    write(&world, 0, &[("x", b"late"), ("a", b"-")]);
     write(&world, 1, &[("b", b"-")]);
     world.run(&mut thread).unwrap();
     assert!(thread.is_caught_up());
@@ -195,8 +125,8 @@ fn what_others_did_before_a_record_failed_is_committed_though_the_generation_is_
 fn what_fails_at_the_seal_sets_tasks_back_whose_stores_stay_open() {
     let (world, engine) = (world(true), Opened::default());
     let mut thread = thread(&world, &engine, Inline);
-    write(&world, 0, &[("a", b"-"), ("a", b"-"), ("late", b"-"), ("a", b"-")]);
-    write(&world, 1, &[("b", b"-"), ("b", b"bad"), ("c", b"-")]);
+    write(&world, 0, &[("a", b"-"), ("a", b"-"), ("unsealable", b"-"), ("a", b"-")]);
+    write(&world, 1, &[("b", b"-"), ("b", b"late"), ("c", b"-")]);
     world.run(&mut thread).unwrap();
     assert!(thread.is_caught_up());
     assert_eq!(
@@ -244,11 +174,11 @@ fn fail_at_random(caches: bool, seed: u64) -> (BTreeMap<String, i64>, Vec<(Strin
     for _ in 0..60 {
         let partition = random.below(2) as u32;
         let (key, value) = match random.below(8) {
-            0 => (format!("{partition}{}", random.below(3)), "bad"),
-            1 if caches => ("late".to_owned(), "-"),
+            0 => (format!("{partition}{}", random.below(3)), "late"),
+            1 if caches => ("unsealable".to_owned(), "-"),
             _ => (format!("{partition}{}", random.below(3)), "-"),
         };
-        if key != "late" && value != "bad" {
+        if key != "unsealable" && value != "late" {
             *expected.entry(key.clone()).or_insert(0) += 1;
         }
         let mut batch = BatchBuilder::new();

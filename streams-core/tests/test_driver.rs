@@ -12,7 +12,7 @@ use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{HasSerde, ProcessError, Record};
 
-use world::topology_with;
+use world::processors::counting;
 
 /// Fails after it has passed on what a record says.
 struct Picky;
@@ -44,7 +44,7 @@ fn picky(caches: bool) -> Topology {
     let (text, count) = (String::serde(), i64::serde());
     let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
     builder.add(source).unwrap();
-    let counting = move || world::Count::new(caches);
+    let counting = move || world::processors::Count::new(caches);
     builder.add(NodeSpec::processor("count", vec!["source".into()], counting)).unwrap();
     let options = StoreOptions { forward_on_seal: caches, ..StoreOptions::default() };
     let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
@@ -131,7 +131,7 @@ fn a_crash_after_any_record_changes_nothing() {
     let keys = ["a", "b", "a", "c", "a", "b"];
     let run = |crash_after: Option<usize>, caching: bool| {
         let settings = TestDriverSettings { caching, ..TestDriverSettings::default() };
-        let topology = topology_with(StoreOptions::default());
+        let topology = counting(StoreOptions::default());
         let driver = TopologyTestDriver::with_settings(topology, settings).unwrap();
         let input = driver.input_topic::<String, String>("in");
         for (number, key) in keys.iter().enumerate() {
@@ -156,7 +156,7 @@ fn a_crash_after_any_record_changes_nothing() {
 #[test]
 fn keys_choose_partitions_and_each_partition_has_its_store() {
     let settings = TestDriverSettings { partitions: 4, ..TestDriverSettings::default() };
-    let topology = topology_with(StoreOptions::default());
+    let topology = counting(StoreOptions::default());
     let driver = TopologyTestDriver::with_settings(topology, settings).unwrap();
     let input = driver.input_topic::<String, String>("in");
     for key in ["a", "b", "c", "d", "e", "a"] {

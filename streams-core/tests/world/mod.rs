@@ -1,122 +1,26 @@
 //! A stream thread on the simulated broker, driven step by step: what its tests share.
 #![allow(dead_code, unreachable_pub)] // each test uses its part
 
+pub mod processors;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use broker_api::sim::{SimBroker, SimConfig};
 use broker_api::{
-    BatchBuilder, Broker, Commit, CommittedOffset, Fetcher, FetcherConfig, GroupCommit,
-    ManualClock, NewTopic, Start, TopicConfig, TopicPartition,
-};
-use streams_core::processor::{
-    Context as ProcessorContext, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
+    BatchBuilder, Broker, Commit, CommittedOffset, Error, Fetcher, FetcherConfig, GroupCommit,
+    ManualClock, NewTopic, Start, Timestamp, TopicConfig, TopicPartition,
 };
 use streams_core::runtime::{
-    Inline, Metrics, Next, Plan, Settings, StreamThread, StreamsError, ThreadEnv,
+    Inline, Metrics, Next, Plan, Settings, StreamThread, Streams, StreamsError, ThreadEnv,
 };
-use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
-use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
-use streams_core::{BuildError, HasSerde, ProcessError, Record};
+use streams_core::state::{LossyEngine, StoreOptions};
+use streams_core::topology::Topology;
 
 pub const CHANGELOG: &str = "app-counts-changelog";
-
-/// Counts keys; with every tick of the wall clock it only changes the key `ticks`.
-#[derive(Default)]
-pub struct Count {
-    /// Forwards at the seal.
-    caches: bool,
-    store: Option<StoreHandle<KeyValueStore<String, i64>>>,
-}
-
-impl Processor for Count {
-    type KIn = String;
-    type VIn = String;
-    type KOut = String;
-    type VOut = i64;
-
-    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.store = Some(cx.store("counts")?);
-        cx.schedule(Duration::from_secs(1), PunctuationKind::WallClock)?;
-        Ok(())
-    }
-
-    fn process(
-        &mut self,
-        record: Record<String, String>,
-        cx: &mut ProcessorContext<'_, String, i64>,
-    ) -> Result<(), ProcessError> {
-        let count = self.add(&record.key, cx)?;
-        if !self.caches {
-            cx.forward(record.with_value(count));
-        }
-        Ok(())
-    }
-
-    fn before_seal(
-        &mut self,
-        cx: &mut ProcessorContext<'_, String, i64>,
-    ) -> Result<(), ProcessError> {
-        while self.caches
-            && let Some(update) = cx.store(self.store.unwrap()).next_forward()?
-        {
-            cx.forward(Record::new(update.key, update.new.unwrap_or_default(), update.timestamp));
-        }
-        Ok(())
-    }
-
-    fn punctuate(
-        &mut self,
-        _: Schedule,
-        _: i64,
-        cx: &mut ProcessorContext<'_, String, i64>,
-    ) -> Result<(), ProcessError> {
-        self.add("ticks", cx).map(|_| ())
-    }
-}
-
-impl Count {
-    pub fn new(caches: bool) -> Self {
-        Self { caches, store: None }
-    }
-
-    fn add(
-        &self,
-        key: &str,
-        cx: &mut ProcessorContext<'_, String, i64>,
-    ) -> Result<i64, ProcessError> {
-        let store = cx.store(self.store.unwrap());
-        let updated = store.update(&key.to_owned(), |value, _| {
-            *value.get_or_insert(0) += 1;
-            0
-        })?;
-        Ok(updated.new.copied().unwrap_or_default())
-    }
-}
-
-pub fn topology() -> Topology {
-    topology_with(StoreOptions::default())
-}
-
-pub fn topology_with(options: StoreOptions) -> Topology {
-    let mut builder = TopologyBuilder::new();
-    let (key, value, count) = (String::serde(), String::serde(), i64::serde());
-    let source = NodeSpec::source("source", vec!["in".into()], key.clone(), value);
-    builder.add(source).unwrap();
-    let node = NodeSpec::processor("count", vec!["source".into()], move || Count {
-        caches: options.forward_on_seal,
-        ..Count::default()
-    });
-    builder.add(node).unwrap();
-    let store = StoreSpec::key_value("counts", key.clone(), count.clone(), options);
-    builder.add_state_store(store, &["count"]).unwrap();
-    builder.add(NodeSpec::sink("sink", vec!["count".into()], "out", key, count, None)).unwrap();
-    builder.build().unwrap()
-}
 
 pub struct World {
     pub broker: SimBroker,
@@ -133,21 +37,30 @@ impl World {
         let mut config = SimConfig { clock: clock.clone(), ..SimConfig::default() };
         config.capabilities.max_commit_bytes = max_commit_bytes;
         let broker = SimBroker::new(config);
-        for name in ["in", "out"] {
-            let config = TopicConfig::default();
-            let topic = NewTopic { name: name.into(), partitions: 1, config };
-            now(&broker, broker.admin().create_topic(topic)).unwrap();
-        }
         let settings = Settings::new("app", "state");
-        let topology = Arc::new(topology());
-        Self {
+        let topology = Arc::new(processors::counting(StoreOptions::default()));
+        let world = Self {
             broker,
             clock,
             engine: LossyEngine::new(),
             settings,
             topology,
             metrics: RefCell::default(),
-        }
+        };
+        ["in", "out"].iter().for_each(|topic| world.create_topic(topic, 1));
+        world
+    }
+
+    /// An instance of the application, with threads of its own.
+    pub fn start(&self) -> Streams {
+        let starting = Streams::start(
+            self.topology.clone(),
+            Arc::new(self.broker.clone()),
+            Arc::new(self.engine.clone()),
+            self.clock.clone(),
+            self.settings.clone(),
+        );
+        self.block_on(starting).unwrap()
     }
 
     pub fn thread(&self) -> StreamThread {
@@ -189,11 +102,25 @@ impl World {
     }
 
     pub fn write_to(&self, partition: TopicPartition, records: &[(&str, &[u8])]) {
+        let records: Vec<_> = records.iter().map(|(key, value)| (*key, Some(*value))).collect();
+        self.write_at(5, partition, &records);
+    }
+
+    /// The same at another time, and with deletions.
+    pub fn write_at(
+        &self,
+        time: Timestamp,
+        partition: TopicPartition,
+        records: &[(&str, Option<&[u8]>)],
+    ) {
         let mut producer = self.broker.producer(Waker::noop().clone()).unwrap();
         for (key, value) in records {
             let mut batch = BatchBuilder::new();
-            batch.push(5, Some(key.as_bytes()), Some(value), &[]).unwrap();
-            producer.append(&partition, batch.finish().unwrap()).unwrap();
+            batch.push(time, Some(key.as_bytes()), *value, &[]).unwrap();
+            let batch = batch.finish().unwrap();
+            while let Err(refused) = producer.append(&partition, batch.clone()) {
+                assert_eq!(refused.error, Error::Full); // now and then
+            }
         }
         self.broker.settle(1_000);
     }
@@ -220,7 +147,11 @@ impl World {
     }
 
     pub fn create_topic(&self, name: &str, partitions: u32) {
-        let topic = NewTopic { name: name.into(), partitions, config: TopicConfig::default() };
+        self.create_topic_with(name, partitions, TopicConfig::default());
+    }
+
+    pub fn create_topic_with(&self, name: &str, partitions: u32, config: TopicConfig) {
+        let topic = NewTopic { name: name.into(), partitions, config };
         now(&self.broker, self.broker.admin().create_topic(topic)).unwrap();
     }
 
