@@ -73,6 +73,8 @@ pub struct Capabilities {
     pub commits_in_flight: usize,
     /// The largest commit, in bytes of its batches.
     pub max_commit_bytes: usize,
+    /// The longest text of a committed offset, in bytes (Kafka's `offset.metadata.max.bytes`).
+    pub max_offset_metadata_bytes: usize,
 }
 
 /// How far a reader sees.

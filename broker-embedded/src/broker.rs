@@ -233,12 +233,18 @@ impl Client {
     }
 }
 
+/// The longest text of a committed offset, where commits may be large. Kafka's is shorter (4 KiB).
+const OFFSET_METADATA_BYTES: usize = 64 << 10;
+
 impl Broker for Client {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             applied_view: true,
             commits_in_flight: COMMITS_IN_FLIGHT / 2,
             max_commit_bytes: self.core.settings.max_commit_bytes,
+            // A text counts in the size of its commit, and has no other limit.
+            max_offset_metadata_bytes: OFFSET_METADATA_BYTES
+                .min(self.core.settings.max_commit_bytes / 16),
         }
     }
 

@@ -236,6 +236,18 @@ pub enum ProcessError {
         /// What helps besides: a buffer of final results cannot send any early.
         advice: &'static str,
     },
+    /// What an operator has to remember while it lets go many entries is too long to ride with an offset.
+    #[error(
+        "the bookmark of '{node}' has {bytes} bytes, and an offset has room for {most}; remember less, and keep the rest in a store"
+    )]
+    Bookmark {
+        /// The operator.
+        node: String,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be, beside the other bookmarks of the task.
+        most: usize,
+    },
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -297,6 +309,7 @@ impl ProcessError {
             Self::Input { .. } => "Input",
             Self::State(_) => "State",
             Self::BufferFull { .. } => "BufferFull",
+            Self::Bookmark { .. } => "Bookmark",
             Self::Commit { .. } => "Commit",
             Self::TopicAsked { .. } => "TopicAsked",
             Self::CallDropped { .. } => "CallDropped",
@@ -310,7 +323,7 @@ impl ProcessError {
     /// the rest already, or it is nobody's fault who is in the input.
     pub(crate) fn is_of_processing(&self) -> bool {
         match self {
-            Self::User { .. } | Self::Panic { .. } => true,
+            Self::User { .. } | Self::Panic { .. } | Self::Bookmark { .. } => true,
             Self::State(error) => {
                 matches!(error, StateError::Serde { .. } | StateError::Changelog { .. })
             }

@@ -157,6 +157,7 @@ impl Fickle {
             applied_view: dice.one_in(2),
             commits_in_flight: dice.pick(&[1, 2, 16]),
             max_commit_bytes: dice.pick(&[2 << 10, 1 << 20]),
+            max_offset_metadata_bytes: 4 << 10,
         };
         let config =
             SimConfig { seed: dice.number(), faults, capabilities, appends_in_flight: 100, clock };

@@ -146,7 +146,8 @@ checks! {
         a_full_queue_refuses_and_recovers;
     offsets:
         offsets_are_found_by_specification,
-        groups_keep_offsets_and_metadata;
+        groups_keep_offsets_and_metadata,
+        the_longest_text_of_an_offset_is_kept;
     deletion:
         deleted_records_are_gone,
         a_log_may_be_emptied,

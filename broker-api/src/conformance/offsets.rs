@@ -33,6 +33,17 @@ pub(super) fn offsets_are_found_by_specification(check: &mut Check<'_>) {
     }
 }
 
+pub(super) fn the_longest_text_of_an_offset_is_kept(check: &mut Check<'_>) {
+    let tp = check.topic("topic", 1).remove(0);
+    let group = check.unique("group");
+    let longest = "t".repeat(check.broker().capabilities().max_offset_metadata_bytes);
+    let mut commit = consuming(commit_of(&[(&tp, &["a"])]), &group, None, &tp, 3);
+    let offsets = commit.group.iter_mut().flat_map(|group| &mut group.offsets);
+    offsets.for_each(|(_, committed)| committed.metadata.clone_from(&longest));
+    check.committer("id").commit(commit);
+    assert_eq!(check.group(&group)[0].1.metadata, longest);
+}
+
 pub(super) fn groups_keep_offsets_and_metadata(check: &mut Check<'_>) {
     let tp = check.topic("topic", 1).remove(0);
     let (one, two) = (check.unique("one"), check.unique("two"));

@@ -60,13 +60,23 @@ pub struct SimConfig {
 impl SimConfig {
     /// The capabilities of the embedded broker, with a limit of 1 MiB for a commit.
     pub fn embedded() -> Capabilities {
-        Capabilities { applied_view: true, commits_in_flight: 16, max_commit_bytes: 1 << 20 }
+        Capabilities {
+            applied_view: true,
+            commits_in_flight: 16,
+            max_commit_bytes: 1 << 20,
+            max_offset_metadata_bytes: 64 << 10,
+        }
     }
 
     /// The capabilities of an Apache Kafka cluster: what is not durable is not seen, and commits
     /// follow one another. Again with a limit of 1 MiB.
     pub fn kafka() -> Capabilities {
-        Capabilities { applied_view: false, commits_in_flight: 1, max_commit_bytes: 1 << 20 }
+        Capabilities {
+            applied_view: false,
+            commits_in_flight: 1,
+            max_commit_bytes: 1 << 20,
+            max_offset_metadata_bytes: 4 << 10,
+        }
     }
 }
 

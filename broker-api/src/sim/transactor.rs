@@ -129,6 +129,14 @@ impl State {
             let (what, setting) = ("a commit".into(), "max_commit_bytes");
             return Err(Error::TooLarge { what, size, limit, setting });
         }
+        let offsets = commit.group.iter().flat_map(|group| &group.offsets);
+        let longest = offsets.map(|(_, committed)| committed.metadata.len()).max();
+        let limit = self.capabilities.max_offset_metadata_bytes;
+        if let Some(size) = longest.filter(|size| *size > limit) {
+            let (size, limit) = (size as u64, limit as u64);
+            let (what, setting) = ("the text of an offset".into(), "max_offset_metadata_bytes");
+            return Err(Error::TooLarge { what, size, limit, setting });
+        }
         let ids = commit.batches.iter().map(|(tp, batch)| self.check_batch(tp, batch));
         let ids = ids.collect::<Result<_, _>>()?;
         commit.group.as_ref().map_or(Ok(()), |group| self.check_member(group))?;

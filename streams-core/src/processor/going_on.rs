@@ -39,7 +39,8 @@ impl EntryId {
 
 impl InitContext<'_> {
     /// The bookmark of this name. Its bytes ride with every committed offset, so they should be few, and
-    /// none when nothing is unended.
+    /// none when nothing is unended: all bookmarks of a task together have a quarter of the broker's
+    /// [`max_offset_metadata_bytes`](broker_api::Capabilities::max_offset_metadata_bytes).
     pub fn bookmark(&mut self, name: &str) -> Bookmark {
         Bookmark(self.task.bookmark_of(name))
     }
@@ -76,7 +77,11 @@ impl<K: Data, V: Data> Context<'_, K, V> {
     }
 
     /// Changes a bookmark.
-    pub fn set_bookmark(&mut self, bookmark: Bookmark, bytes: Vec<u8>) {
-        self.task.set_bookmark(bookmark.0, bytes);
+    ///
+    /// # Errors
+    /// [`ProcessError::Bookmark`]: that is too long to ride with an offset, and the bookmark stays as it
+    /// was. A processor may then let go the rest at once, whatever the room.
+    pub fn set_bookmark(&mut self, bookmark: Bookmark, bytes: Vec<u8>) -> Result<(), ProcessError> {
+        self.task.set_bookmark(bookmark.0, bytes)
     }
 }

@@ -108,6 +108,9 @@ impl ProcessError {
             Self::BufferFull { node, reason, advice } if node.is_empty() => {
                 Self::BufferFull { node: name.into(), reason, advice }
             }
+            Self::Bookmark { node, bytes, most } if node.is_empty() => {
+                Self::Bookmark { node: name.into(), bytes, most }
+            }
             other => other,
         }
     }

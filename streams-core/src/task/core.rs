@@ -35,6 +35,8 @@ pub struct TaskSettings {
     pub executor: Option<Arc<dyn Executor>>,
     /// Is woken when a call has ended.
     pub waker: Waker,
+    /// How long the text of a committed offset may be, in bytes.
+    pub max_offset_metadata_bytes: usize,
 }
 
 /// Finds a topic by its name, or tells why not: [`ProcessError::Output`] if there is none,
@@ -42,7 +44,8 @@ pub struct TaskSettings {
 pub type TopicLookup = Arc<dyn Fn(&str) -> Result<OutputTopic, ProcessError> + Send + Sync>;
 
 impl Default for TaskSettings {
-    /// No name, the default handlers, no topics; calls run to their end at once.
+    /// No name, the default handlers, no topics; calls run to their end at once. The text of an offset
+    /// may be as long as in Kafka.
     fn default() -> Self {
         Self {
             application_id: "".into(),
@@ -51,6 +54,7 @@ impl Default for TaskSettings {
             globals: Globals::default(),
             executor: Some(Arc::new(RunToEnd::default())),
             waker: Waker::noop().clone(),
+            max_offset_metadata_bytes: 4096,
         }
     }
 }
@@ -128,6 +132,7 @@ impl TaskCore {
     /// A task without stores and outputs.
     pub fn new(id: TaskId, settings: TaskSettings) -> Self {
         Self {
+            going_on: GoingOn::new(&settings),
             id,
             settings,
             stores: Stores::default(),
@@ -148,7 +153,6 @@ impl TaskCore {
             stream_time: -1,
             operator_times: Vec::new(),
             sealed_times: Vec::new(),
-            going_on: GoingOn::default(),
             wall_clock: 0,
             commit_requested: false,
             trace: None,
@@ -358,6 +362,7 @@ impl TaskCore {
         self.sealed_times.push(self.stream_time);
         self.sealed_times.extend(self.operator_times.iter().map(|(_, time)| *time));
         self.sealed_times.extend(self.going_on.marks());
+        self.going_on.sealed();
         self.sealed_times.extend(self.stores.iter_mut().map(|store| store.time()));
     }
 

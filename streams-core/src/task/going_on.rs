@@ -15,14 +15,15 @@
 
 use broker_api::Timestamp;
 
-use super::TaskCore;
+use super::bookmarks::Bookmarks;
 use super::calls::Held;
-use super::metadata::{Marked, OwnTimes};
+use super::metadata::OwnTimes;
+use super::{TaskCore, TaskSettings};
+use crate::error::ProcessError;
 use crate::failure::{LeftOut, Place};
 use crate::processor::EntryId;
 
 /// How far something has come.
-#[derive(Default)]
 pub(super) struct GoingOn {
     /// How many bytes the task may have in the generation; `None`: any number.
     room: Option<usize>,
@@ -38,7 +39,7 @@ pub(super) struct GoingOn {
     entry: Option<EntryId>,
     to_leave_out: Vec<LeftOut>,
     left_out: Vec<Place>,
-    bookmarks: Vec<(String, Marked)>,
+    bookmarks: Bookmarks,
     /// Up to which stream time punctuations were called; `None`: up to the task's.
     punctuated: Option<Timestamp>,
 }
@@ -53,6 +54,32 @@ pub(crate) struct Before {
 }
 
 impl GoingOn {
+    pub(super) fn new(settings: &TaskSettings) -> Self {
+        Self {
+            room: None,
+            entries: None,
+            unended: false,
+            now: false,
+            count: 0,
+            last: None,
+            entry: None,
+            to_leave_out: Vec::new(),
+            left_out: Vec::new(),
+            bookmarks: Bookmarks::new(settings.max_offset_metadata_bytes),
+            punctuated: None,
+        }
+    }
+
+    /// The bookmarks may ride with so many offsets.
+    pub(super) fn set_offsets(&mut self, offsets: usize) {
+        self.bookmarks.set_offsets(offsets);
+    }
+
+    /// What there is will be committed.
+    pub(super) fn sealed(&mut self) {
+        self.bookmarks.sealed();
+    }
+
     /// Nothing is on its way any more.
     #[inline]
     pub(super) fn forget_entry(&mut self) {
@@ -71,33 +98,34 @@ impl GoingOn {
 
     /// What shows whether something of this has changed since a seal.
     pub(super) fn marks(&self) -> impl Iterator<Item = i64> {
-        let changes = self.bookmarks.iter().map(|(_, marked)| marked.changes);
-        changes.chain([self.count.cast_signed()])
+        self.bookmarks.changes().chain([self.count.cast_signed()])
     }
 }
 
 impl TaskCore {
     /// The number of the bookmark of this name, which is empty at first.
     pub(crate) fn bookmark_of(&mut self, name: &str) -> usize {
-        let bookmarks = &mut self.going_on.bookmarks;
-        bookmarks.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-            bookmarks.push((name.to_owned(), Marked::default()));
-            bookmarks.len() - 1
-        })
+        self.going_on.bookmarks.number_of(name)
     }
 
     /// What a bookmark says.
     pub(crate) fn bookmark(&self, number: usize) -> &[u8] {
-        &self.going_on.bookmarks[number].1.bytes
+        self.going_on.bookmarks.get(number)
     }
 
     /// Changes a bookmark.
-    pub(crate) fn set_bookmark(&mut self, number: usize, bytes: Vec<u8>) {
-        let marked = &mut self.going_on.bookmarks[number].1;
-        if marked.bytes != bytes {
-            *marked = Marked { changes: marked.changes + 1, bytes };
+    ///
+    /// # Errors
+    /// [`ProcessError::Bookmark`]: it stays as it was.
+    pub(crate) fn set_bookmark(
+        &mut self,
+        number: usize,
+        bytes: Vec<u8>,
+    ) -> Result<(), ProcessError> {
+        if self.going_on.bookmarks.set(number, bytes)? {
             self.touch();
         }
+        Ok(())
     }
 
     /// How many bytes the task may have from now on in this generation, and how many entries it may let
@@ -121,7 +149,7 @@ impl TaskCore {
     pub(super) fn unsealed_bytes(&mut self) -> usize {
         let stores = self.stores_mut().iter_mut();
         let unsealed: usize = stores.map(|store| store.unsealed_bytes()).sum();
-        unsealed + self.outputs_mut().bytes()
+        unsealed + self.outputs_mut().bytes() + self.going_on.bookmarks.unsealed_bytes()
     }
 
     /// Whether something was stopped, and has not gone on to its end.
@@ -238,21 +266,22 @@ impl TaskCore {
     }
 
     /// Before a seal: a punctuation that waits until something has ended is due after a crash, too.
-    pub(super) fn note_punctuated(&mut self) {
+    ///
+    /// # Errors
+    /// [`ProcessError::Bookmark`].
+    pub(super) fn note_punctuated(&mut self) -> Result<(), ProcessError> {
         let waits = self.is_unended() && !self.schedules_mut().is_empty();
         let bytes = self.punctuated().to_be_bytes();
-        let known = self.going_on.bookmarks.iter().any(|(name, _)| name == PUNCTUATED);
-        if waits || known {
+        if waits || self.going_on.bookmarks.is_known(PUNCTUATED) {
             let number = self.bookmark_of(PUNCTUATED);
-            self.set_bookmark(number, if waits { bytes.to_vec() } else { Vec::new() });
+            self.set_bookmark(number, if waits { bytes.to_vec() } else { Vec::new() })?;
         }
+        Ok(())
     }
 
     /// Adds what is to be committed.
     pub(super) fn add_marks(&self, times: &mut OwnTimes) {
-        for (name, marked) in self.going_on.bookmarks.iter().filter(|(_, m)| m.changes > 0) {
-            times.add_bookmark(name, marked.clone());
-        }
+        self.going_on.bookmarks.add_to(times);
     }
 
     /// Goes on where a commit was.
@@ -260,11 +289,7 @@ impl TaskCore {
         if times.bookmark(PUNCTUATED).is_some() {
             self.bookmark_of(PUNCTUATED);
         }
-        for (name, marked) in &mut self.going_on.bookmarks {
-            if let Some(committed) = times.bookmark(name) {
-                marked.clone_from(committed);
-            }
-        }
+        self.going_on.bookmarks.resume(times);
         let punctuated = times.bookmark(PUNCTUATED).and_then(|marked| marked.bytes.first_chunk());
         self.going_on.punctuated = punctuated.map(|bytes| Timestamp::from_be_bytes(*bytes));
     }

@@ -56,7 +56,8 @@ impl Task {
         written: WrittenTopics,
     ) -> Self {
         let committed = queues.iter().map(RecordQueue::position).collect();
-        let BuiltTask { core, sources } = built;
+        let BuiltTask { mut core, sources } = built;
+        core.going_on.set_offsets(queues.len());
         Self {
             core,
             sources,
@@ -96,6 +97,7 @@ impl Task {
         self.core.times_unsealed();
         self.committed.push(queue.position());
         self.queues.push(queue);
+        self.core.going_on.set_offsets(self.queues.len());
     }
 
     /// Reads a topic no more. What was not processed of it is forgotten, and how far that had come.
@@ -107,6 +109,7 @@ impl Task {
             self.committed.extend(at.filter(|_| stays));
             stays
         });
+        self.core.going_on.set_offsets(self.queues.len());
     }
 
     /// The input from this partition.

@@ -97,7 +97,7 @@ impl OwnTimes {
     }
 
     /// The bookmarks as a field of their own, if there are any.
-    fn bookmarks(&self) -> String {
+    pub(super) fn bookmarks(&self) -> String {
         let mut text = String::new();
         for (name, Marked { changes, bytes }) in &self.bookmarks {
             text.push(if text.is_empty() { ';' } else { ',' });

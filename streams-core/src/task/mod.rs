@@ -1,5 +1,6 @@
 //! Tasks: one partition of a sub-topology, with its inputs, nodes, stores and outputs.
 
+mod bookmarks;
 pub mod calls;
 mod core;
 mod globals;

@@ -76,8 +76,8 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
 
     fn forward(
         self,
-        rest: Rest,
-        stops: bool,
+        mut rest: Rest,
+        mut stops: bool,
         cx: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessError> {
         let Self { store, emitted, .. } = self;
@@ -96,10 +96,15 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
                 let record = Record { key, value, timestamp, headers };
                 let has_room = cx.let_go(id, |_| Ok(Some(record)))?;
                 if stops && !has_room {
-                    let place =
-                        last.map(|last| cx.store(store).place_by_time(&last)).transpose()?;
-                    let after = place.unwrap_or_default().into();
-                    return Rest { after, ..rest }.remember(self.rest, cx);
+                    let place = last
+                        .as_ref()
+                        .map(|last| cx.store(store).place_by_time(last))
+                        .transpose()?;
+                    rest.after = place.unwrap_or_default().into();
+                    stops = rest.remember_if_short(self.rest, cx)?;
+                    if stops {
+                        return Ok(());
+                    }
                 }
             }
             if is_all {
@@ -108,7 +113,6 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
         }
         *cx.operator_time(emitted) = rest.until;
         cx.store(store).release(rest.until);
-        cx.set_bookmark(self.rest, Vec::new());
-        Ok(())
+        cx.set_bookmark(self.rest, Vec::new())
     }
 }

@@ -1,5 +1,9 @@
 //! What is left of that which one record lets go, as its operator's bookmark remembers it.
 //!
+//! The record's headers belong to it, as all that it lets go gets them, and the record may be gone by
+//! then. Where they are too long for a bookmark, the operator does not stop, but lets everything go at
+//! once: then nothing has to be remembered.
+//!
 //! Layout, as in [`with_headers`]: 1 (u8, the version), a time (i64, big-endian), the place of the last entry
 //! that was let go (which the store understands), with their length before them; then the headers.
 
@@ -36,13 +40,25 @@ impl Rest {
 
     /// Remembers it.
     pub(crate) fn remember<K: Data, V: Data>(
-        self,
+        &self,
         bookmark: Bookmark,
         cx: &mut Context<'_, K, V>,
     ) -> Result<(), ProcessError> {
-        let bytes = self.encode().map_err(|error| wrong(&error))?;
-        cx.set_bookmark(bookmark, bytes);
-        Ok(())
+        let bytes = self.clone().encode().map_err(|error| wrong(&error))?;
+        cx.set_bookmark(bookmark, bytes)
+    }
+
+    /// The same, unless it is too long; answers whether it is remembered.
+    pub(crate) fn remember_if_short<K: Data, V: Data>(
+        &self,
+        bookmark: Bookmark,
+        cx: &mut Context<'_, K, V>,
+    ) -> Result<bool, ProcessError> {
+        match self.remember(bookmark, cx) {
+            Ok(()) => Ok(true),
+            Err(ProcessError::Bookmark { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn encode(self) -> Result<Vec<u8>, SerdeError> {

@@ -268,7 +268,9 @@ where
             if !is_newest {
                 return Ok(None);
             }
-            let rest = Rest { until: stream_time, after: Bytes::new(), headers: headers.clone() };
+            // Counts what waits; as long as later, when it has to fit.
+            let after = Bytes::copy_from_slice(&0i64.to_be_bytes());
+            let rest = Rest { until: stream_time, after, headers: headers.clone() };
             self.forward_rest(unmatched, rest, true, cx)?;
             return Rest::at(unmatched.rest, cx);
         };
@@ -358,7 +360,7 @@ where
         &self,
         Unmatched { buffer, rest: bookmark }: Unmatched<K, L, R>,
         rest: Rest,
-        stops: bool,
+        mut stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
         let unmatched = self.due(rest.until);
@@ -379,10 +381,13 @@ where
                         }
                     }
                     if stops && !has_room {
-                        if let Some(next) = found.get(at + 1) {
-                            cx.store(buffer).not_taken(next);
+                        stops = rest.remember_if_short(bookmark, cx)?;
+                        if stops {
+                            if let Some(next) = found.get(at + 1) {
+                                cx.store(buffer).not_taken(next);
+                            }
+                            return Ok(());
                         }
-                        return rest.remember(bookmark, cx);
                     }
                 }
                 if found.len() < AT_ONCE {
@@ -390,8 +395,7 @@ where
                 }
             }
         }
-        cx.set_bookmark(bookmark, Vec::new());
-        Ok(())
+        cx.set_bookmark(bookmark, Vec::new())
     }
 }
 

@@ -37,13 +37,23 @@ fn inputs(topics: &[&'static str], seed: u64) -> Vec<Input> {
 
 /// What comes out, and how many commits that took.
 fn run(build: Build<'_>, inputs: &[Input], settings: TestDriverSettings) -> (Vec<Row>, u64) {
+    run_with("", build, inputs, settings)
+}
+
+/// The same, with more in the names of the headers.
+fn run_with(
+    more: &str,
+    build: Build<'_>,
+    inputs: &[Input],
+    settings: TestDriverSettings,
+) -> (Vec<Row>, u64) {
     let b = StreamsBuilder::new();
     build(&b);
     let caching = settings.caching;
     let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
     for (n, (topic, key, value, time)) in inputs.iter().enumerate() {
         let mut record = Record::new(key.clone(), value.clone(), *time);
-        record.headers.push(Header { name: n.to_string(), value: None });
+        record.headers.push(Header { name: format!("{n}{more}"), value: None });
         driver.input_topic::<String, String>(topic).pipe_record(record).unwrap();
         if caching && n % 50 == 0 {
             driver.commit().unwrap();
@@ -218,4 +228,33 @@ fn records_that_wait_for_a_versioned_table_are_joined_in_parts() {
         stream.left_join_table_with(&table, |_, l, r| format!("{l}/{r:?}"), joined).to("out");
     };
     same_in_parts("grace", &build, &["l", "t"], false);
+}
+
+/// An offset, with which they would ride, takes no more than so much in Kafka.
+#[test]
+fn what_a_record_with_long_headers_lets_go_comes_out_in_one_commit() {
+    let windowed = |b: &StreamsBuilder| {
+        let windows = b.stream::<String, String>("l").group_by_key();
+        let windows = windows.windowed_by(TimeWindows::of(ms(10)));
+        let closed = windows.emit_strategy(EmitStrategy::on_window_close());
+        emit(&closed.aggregate_with(String::new, append, uncached()));
+    };
+    let outer = |b: &StreamsBuilder| {
+        let (l, r) = (b.stream::<String, String>("l"), b.stream::<String, String>("r"));
+        let windows = JoinWindows::of(ms(6)).grace(ms(5));
+        l.outer_join(&r, |_, l, r| format!("{l:?}/{r:?}"), windows).to("out");
+    };
+    let topologies: [(Build<'_>, &[&'static str]); 2] =
+        [(&windowed, &["l"]), (&outer, &["l", "r"])];
+    for (build, topics) in topologies {
+        let inputs = inputs(topics, 1);
+        let whole = |more: &str| run_with(more, build, &inputs, in_parts(usize::MAX, false, false));
+        let parts = |more: &str| run_with(more, build, &inputs, in_parts(1, true, false));
+        let short = ".".repeat(700);
+        let ((rows, commits), (all, fewer)) = (parts(&short), whole(&short));
+        assert_eq!(rows, all);
+        assert!(commits > fewer, "{commits} commits, and {fewer}");
+        let long = ".".repeat(1100);
+        assert_eq!(parts(&long), whole(&long));
+    }
 }

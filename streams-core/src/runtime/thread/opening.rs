@@ -360,6 +360,7 @@ impl StreamThread {
             globals: env.globals.globals(&self.waker).unwrap_or_default(),
             executor: env.settings.executor.clone(),
             waker: self.waker.clone(),
+            max_offset_metadata_bytes: self.capabilities.max_offset_metadata_bytes,
         };
         let engines = restored.stores.iter().map(|store| store.engine.clone()).collect();
         let plan = env.plan.clone();

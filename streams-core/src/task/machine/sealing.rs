@@ -134,7 +134,7 @@ impl Task {
             }
         }
         let stream_time = self.core.stream_time();
-        self.core.note_punctuated();
+        self.core.note_punctuated()?;
         let own_times = self.core.own_times();
         let mut offsets = Vec::new();
         // Times that moved without a record, by the wall clock, ride with an offset that did not. Who
