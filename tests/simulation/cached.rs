@@ -10,6 +10,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use broker_api::partitioner::partition_of;
 use broker_api::sim::Dice;
@@ -29,6 +30,7 @@ use crate::subject::{INPUT, Subject};
 
 pub(crate) struct Cached {
     application: Box<dyn Fn(Input, bool) -> Output>,
+    leap: Option<Duration>,
     /// Whether there was nothing that had still to come of the consumed input, when it was last looked at.
     is_whole: Cell<bool>,
 }
@@ -41,12 +43,15 @@ type Results = BTreeMap<String, Vec<Said>>;
 impl Cached {
     /// One of these.
     pub(crate) fn one_of(applications: &[Cacheable], dice: &mut Dice) -> Box<dyn Subject> {
-        Self::of(dice.pick(applications))
+        Self::of(dice.pick(applications), None)
     }
 
-    /// This one.
-    pub(crate) fn of(application: impl Fn(Input, bool) -> Output + 'static) -> Box<dyn Subject> {
-        Box::new(Self { application: Box::new(application), is_whole: Cell::default() })
+    /// This one, where time leaps by so much.
+    pub(crate) fn of(
+        application: impl Fn(Input, bool) -> Output + 'static,
+        leap: Option<Duration>,
+    ) -> Box<dyn Subject> {
+        Box::new(Self { application: Box::new(application), leap, is_whole: Cell::default() })
     }
 }
 
@@ -128,6 +133,10 @@ impl Subject for Cached {
 
     fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         record(name, dice)
+    }
+
+    fn leap(&self) -> Option<Duration> {
+        self.leap
     }
 
     fn committed(

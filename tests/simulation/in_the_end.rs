@@ -3,6 +3,7 @@
 //! output is that of the whole input.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use broker_api::sim::Dice;
 use broker_api::{CommittedOffset, TopicPartition};
@@ -25,6 +26,11 @@ pub(crate) trait Settling: 'static {
         Keeps::All
     }
 
+    /// As [`Subject::leap`].
+    fn leap(&self) -> Option<Duration> {
+        None
+    }
+
     /// What the output must come to: the last value of each key that has one.
     fn result(&self, history: &History, partitions: u32) -> BTreeMap<String, String>;
 }
@@ -43,6 +49,10 @@ impl<T: Settling> Subject for InTheEnd<T> {
 
     fn keeps(&self) -> Keeps {
         self.0.keeps()
+    }
+
+    fn leap(&self) -> Option<Duration> {
+        self.0.leap()
     }
 
     fn committed(

@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use broker_api::partitioner::partition_of;
 use broker_api::sim::Dice;
@@ -33,6 +34,7 @@ pub(crate) struct Replayed {
     may_be_divided: bool,
     /// Some records have no value.
     deletes: bool,
+    leap: Option<Duration>,
     /// Whether the output was all that is to be expected of the consumed input, when it was last looked at.
     is_whole: Cell<bool>,
 }
@@ -47,6 +49,7 @@ impl Replayed {
             model: None,
             may_be_divided: true,
             deletes: false,
+            leap: None,
             is_whole: Cell::default(),
         })
     }
@@ -57,12 +60,24 @@ impl Replayed {
         model: impl Fn(&[Seen]) -> Vec<Row> + 'static,
     ) -> Self {
         let (topology, model) = (Box::new(topology), Some(Box::new(model) as _));
-        Self { topology, model, may_be_divided: true, deletes: false, is_whole: Cell::default() }
+        Self {
+            topology,
+            model,
+            may_be_divided: true,
+            deletes: false,
+            leap: None,
+            is_whole: Cell::default(),
+        }
     }
 
     /// The same, where what one record lets go is one commit.
     pub(crate) fn undivided(self) -> Self {
         Self { may_be_divided: false, ..self }
+    }
+
+    /// The same, where time leaps by so much.
+    pub(crate) fn leaping(self, leap: Option<Duration>) -> Self {
+        Self { leap, ..self }
     }
 
     /// The same, where some records have no value.
@@ -235,6 +250,10 @@ impl Subject for Replayed {
     fn record(&self, name: &str, dice: &mut Dice) -> (String, Option<String>) {
         let (key, value) = record(name, dice);
         (key, value.filter(|_| !self.deletes || !dice.one_in(6)))
+    }
+
+    fn leap(&self) -> Option<Duration> {
+        self.leap
     }
 
     fn may_be_divided(&self) -> bool {

@@ -1,5 +1,7 @@
 //! What is put under test: an application, its input, and what must be true of what it did.
 
+use std::time::Duration;
+
 use broker_api::sim::Dice;
 use broker_api::{CommittedOffset, TopicPartition};
 use streams_core::Topology;
@@ -36,6 +38,11 @@ pub(crate) trait Subject {
     /// Whether it is known what must come out where what one record lets go is divided among commits.
     fn may_be_divided(&self) -> bool {
         true
+    }
+
+    /// How far time leaps once in a run, if it does.
+    fn leap(&self) -> Option<Duration> {
+        None
     }
 
     /// What its stores hold of their changelogs.

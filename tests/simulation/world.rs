@@ -51,6 +51,8 @@ pub(crate) struct World {
     app: Option<App>,
     /// The thread of the global stores takes one of so many turns.
     global_pace: u64,
+    /// How far time will leap.
+    leap: Option<Duration>,
     /// How often something may be killed, and was.
     ends_left: u32,
     ends: u64,
@@ -129,6 +131,7 @@ impl World {
             topology,
             settings: Arc::new(settings),
             history: History::new(&topics, changelogs, partitions),
+            leap: subject.leap(),
             subject,
             partitions,
             oracle: Oracle::default(),
@@ -192,7 +195,8 @@ impl World {
             }
             88..97 => {
                 let by = self.dice.pick(&[0, 1, 5, 30]);
-                self.clock.advance(Duration::from_millis(by));
+                let leap = self.leap.take_if(|_| self.dice.one_in(50));
+                self.clock.advance(leap.unwrap_or(Duration::from_millis(by)));
                 Ok(())
             }
             97 => self.change_threads(),

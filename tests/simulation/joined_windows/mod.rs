@@ -1,5 +1,6 @@
 //! Tables of windows and of sessions that are joined with each other, where `suppress` lets only final
-//! results into the join or out of it, or where every update goes through.
+//! results into the join or out of it, or where every update goes through; in some runs one side's time is far
+//! behind the other's.
 
 pub(crate) mod model;
 
@@ -7,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker_api::sim::Dice;
-use streams_core::{Topology, Windowed};
+use streams_core::processor::{FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
+use streams_core::{ProcessError, Topology, Windowed};
 use streams_dsl::{BufferConfig, KTable, SessionWindows, Suppressed, TimeWindows};
 
 use crate::applications::{Input, Output, joined, session, store};
@@ -49,6 +51,9 @@ const SIZE: i64 = 20;
 const GAP: i64 = 8;
 const GRACE: i64 = 15;
 
+/// Less than an hour: so far back everything is found.
+const LAG: i64 = 10 * 60 * 1000;
+
 /// An application.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JoinedWindows {
@@ -56,6 +61,9 @@ pub(crate) struct JoinedWindows {
     kind: Kind,
     finals: Finals,
     caching: bool,
+    /// How far the right side's time is behind, in milliseconds: once time has leapt so far, its records fall
+    /// into windows of the left side that have expired long ago.
+    lag: i64,
 }
 
 type Table = KTable<Windowed<String>, String>;
@@ -66,7 +74,7 @@ impl JoinedWindows {
         let this = Self::one_of(of, false, dice);
         let subject = || {
             let application = move || topology(|input| this.application(&input));
-            Replayed::like(application, move |input| this.answers(input))
+            Replayed::like(application, move |input| this.answers(input)).leaping(this.leap())
         };
         match this.finals {
             // Which side lets go first depends on the commits.
@@ -85,9 +93,10 @@ impl JoinedWindows {
             this.finals = Finals::Nowhere;
         }
         match this.finals {
-            Finals::Nowhere => {
-                Cached::of(move |input, caching| Self { caching, ..this }.application(&input))
-            }
+            Finals::Nowhere => Cached::of(
+                move |input, caching| Self { caching, ..this }.application(&input),
+                this.leap(),
+            ),
             _ => Box::new(InTheEnd(this)),
         }
     }
@@ -95,12 +104,14 @@ impl JoinedWindows {
     fn one_of(of: Of, caching: bool, dice: &mut Dice) -> Self {
         let kind = dice.pick(&[Kind::Inner, Kind::Left, Kind::Outer]);
         let places = [Finals::Nowhere, Finals::BeforeTheJoin, Finals::BehindTheJoin];
-        Self { of, kind, finals: dice.pick(&places), caching }
+        Self { of, kind, finals: dice.pick(&places), caching, lag: dice.pick(&[0, LAG]) }
     }
 
     fn application(self, input: &Input) -> Output {
         let side = |is_left: bool, name: &str| -> Table {
-            let records = input.filter(move |_, value| self.is_of(value, is_left)).group_by_key();
+            let records = input.filter(move |_, value| self.is_of(value, is_left));
+            let behind = if is_left { 0 } else { self.lag };
+            let records = records.process_values(move || Behind(behind)).group_by_key();
             let kept = store(name, self.caching);
             let fold = |all: String, value: String| format!("{all} {value}");
             let table = match self.of {
@@ -147,10 +158,33 @@ impl Settling for JoinedWindows {
         Keeps::Recent
     }
 
+    fn leap(&self) -> Option<Duration> {
+        (self.lag > 0).then(|| millis(self.lag))
+    }
+
     fn result(&self, history: &History, partitions: u32) -> BTreeMap<String, String> {
         let answers = (0..partitions).flat_map(|p| self.answers(history.records(INPUT, p)));
         // Final results are never deleted.
         answers.filter_map(|(key, value, _)| Some((key, value?))).collect()
+    }
+}
+
+/// Takes so many milliseconds off the time of each record.
+struct Behind(i64);
+
+impl FixedKeyProcessor for Behind {
+    type Key = String;
+    type VIn = String;
+    type VOut = String;
+
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<String, String>,
+        cx: &mut FixedKeyContext<'_, '_, String, String>,
+    ) -> Result<(), ProcessError> {
+        let time = record.timestamp() - self.0;
+        cx.forward(record.with_timestamp(time));
+        Ok(())
     }
 }
 

@@ -39,7 +39,8 @@ impl JoinedWindows {
                 if !self.is_of(&value, side == 0) {
                     continue;
                 }
-                for update in tables[side].add(self.of, &key, &value, record.timestamp) {
+                let time = record.timestamp - if side == 0 { 0 } else { self.lag };
+                for update in tables[side].add(self.of, &key, &value, time) {
                     let updates = match self.finals {
                         Finals::BeforeTheJoin => before[side].pass(self.of, update),
                         _ => vec![update],
