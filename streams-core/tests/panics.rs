@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use broker_api::{Broker, TopicPartition};
 use streams_core::processor::{
-    Context, InitContext, Processor, PunctuationKind, Schedule, SourceInfo,
+    Context, InitContext, Processor, PunctuationKind, RecordTimes, Schedule, SourceInfo,
+    TimestampExtractor,
 };
-use streams_core::runtime::{State, Streams, StreamsError};
+use streams_core::runtime::{State, Streams, StreamsError, log_and_continue};
 use streams_core::topology::{NodeSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
@@ -116,4 +117,44 @@ fn a_panic_in_a_processor_is_an_error_with_its_name_and_commits_nothing() {
         world.block_on(streams.close()).unwrap();
         assert_eq!(world.read("out").len(), 2, "{place}");
     }
+}
+
+/// What goes on without the record in whose time the extractor panics: the keys written, how many dead
+/// letters there are, and stream time.
+fn without_the_record_that_has_no_time(topics: &[&str]) -> (Vec<String>, usize, i64) {
+    let mut world = World::new(1 << 20);
+    for topic in ["in2", "dead"] {
+        world.create_topic(topic, 1);
+    }
+    let mut builder = TopologyBuilder::new();
+    let (text, topics) =
+        (String::serde(), topics.iter().map(|topic| (*topic).to_owned()).collect());
+    let extractor = TimestampExtractor::own(|_: &String, value: &String, times: RecordTimes| {
+        assert!(value != "bad", "no time in it");
+        times.record
+    });
+    let source = NodeSpec::source_with("in", topics, text.clone(), text.clone(), extractor);
+    builder.add(source).unwrap();
+    builder.add(NodeSpec::sink("out", vec!["in".into()], "out", text.clone(), text, None)).unwrap();
+    world.topology = Arc::new(builder.build().unwrap());
+    world.settings.processing_handler = log_and_continue();
+    world.settings.dead_letter_topic = Some("dead".into());
+    world.write(&[("a", b"-"), ("x", b"bad"), ("c", b"-")]);
+    let mut thread = world.thread();
+    for _ in 0..300 {
+        world.broker.step();
+        thread.step().unwrap();
+    }
+    assert!(thread.is_caught_up());
+    let out = world.records("out").into_iter().map(|(key, _)| key).collect();
+    let stream_time = thread.tasks_mut().map(|task| task.core().stream_time()).max();
+    (out, world.count("dead"), stream_time.unwrap())
+}
+
+#[test]
+fn a_panic_in_a_timestamp_extractor_leaves_out_its_record_alone() {
+    let expected = (vec!["a".to_owned(), "c".to_owned()], 1, 5);
+    assert_eq!(without_the_record_that_has_no_time(&["in"]), expected);
+    // Where the times of several inputs are compared, it shows while the record before is the last one.
+    assert_eq!(without_the_record_that_has_no_time(&["in", "in2"]), expected);
 }

@@ -224,19 +224,8 @@ impl Task {
             let taken = self.queues[chosen].next(|partition, source, record, batch, head| {
                 core.set_source(partition, record.offset, batch);
                 let source = &mut sources[source].source;
-                let timestamp = head.known.unwrap_or_else(|| {
-                    source.time_of(record, batch.bytes(), head.partition, core.wall_clock())
-                });
-                if timestamp < 0 {
-                    if source.skips_without_time() {
-                        core.drop_record("no event time");
-                        return timestamp;
-                    }
-                    let (partition, offset) = (partition.clone(), record.offset);
-                    core.fail(ProcessError::Timestamp { partition, offset, timestamp });
-                    return timestamp;
-                }
-                core.advance_stream_time(timestamp);
+                let wall_clock = core.wall_clock();
+                let time_of = || source.time_of(record, batch.bytes(), head.partition, wall_clock);
                 if !to_leave_out.is_empty() {
                     let this = Place::Record(partition.clone(), record.offset);
                     if let Some(what) = take(to_leave_out, |place| *place == this) {
@@ -259,9 +248,23 @@ impl Task {
                 Some(Err(error)) => {
                     let partition = self.queues[chosen].partition().clone();
                     let error = ProcessError::Input { partition, error };
+                        // Time moves on with it, unless it is this that fails.
+                        let timestamp = head.known.or_else(|| contained(time_of)).unwrap_or(-1);
+                        core.advance_stream_time(timestamp);
                     return Err(Halt::fail(None, error));
                 }
             }
+                let timestamp = head.known.unwrap_or_else(time_of);
+                if timestamp < 0 {
+                    if source.skips_without_time() {
+                        core.drop_record("no event time");
+                        return timestamp;
+                    }
+                    let (partition, offset) = (partition.clone(), record.offset);
+                    core.fail(ProcessError::Timestamp { partition, offset, timestamp });
+                    return timestamp;
+                }
+                core.advance_stream_time(timestamp);
             if let Some(error) = self.core.take_error() {
                 self.settle(error)?;
             }
@@ -344,7 +347,8 @@ impl Task {
         }
     }
 
-    /// The queue whose next record is oldest.
+    /// The queue whose next record is oldest. A panic in the search for its time is not of the record
+    /// before: it shows again when this one's turn comes.
     fn choose(&mut self) -> Option<usize> {
         if self.queues.len() == 1 {
             return (!self.queues[0].is_empty()).then_some(0);
@@ -354,7 +358,7 @@ impl Task {
         for (index, queue) in self.queues.iter_mut().enumerate() {
             let source = &sources[queue.source()].source;
             let head = queue.head_time(|record, batch, partition| {
-                source.time_of(record, batch.bytes(), partition, wall_clock)
+                contained(|| source.time_of(record, batch.bytes(), partition, wall_clock))
             });
             match head {
                 Some(head) if best.is_none_or(|(oldest, _)| head < oldest) => {
@@ -457,4 +461,9 @@ fn panicked(panic: &(dyn Any + Send)) -> ProcessError {
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+/// The event time that the application's code finds; `None` if it panics.
+fn contained(time_of: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
+    catch_unwind(AssertUnwindSafe(time_of)).ok()
+}
+
 }

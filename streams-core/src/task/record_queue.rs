@@ -16,8 +16,9 @@ pub struct RecordQueue {
     fetched_to: Offset,
     at_end: bool,
     time: Timestamp,
-    /// The event time of the next record, once somebody has asked.
-    head: Option<Timestamp>,
+    /// What was found for the next record, once somebody has asked: its event time, or that none can be
+    /// found.
+    head: Option<Option<Timestamp>>,
 }
 
 /// What is known of a record's time when its turn comes.
@@ -100,21 +101,21 @@ impl RecordQueue {
     }
 
     /// The event time of the next record, found by `time_of` (which is also given the highest of the
-    /// partition so far).
+    /// partition so far). A record for which it finds none comes first, so that this is met.
     pub fn head_time(
         &mut self,
-        time_of: impl Fn(&RecordRef<'_>, &Batch, Timestamp) -> Timestamp,
+        time_of: impl Fn(&RecordRef<'_>, &Batch, Timestamp) -> Option<Timestamp>,
     ) -> Option<Timestamp> {
-        if self.head.is_some() {
-            return self.head;
+        if let Some(head) = self.head {
+            return Some(head.unwrap_or(Timestamp::MIN));
         }
         loop {
             let batch = self.batches.front()?;
             let mut peek = self.cursor;
             match batch.next_record(&mut peek) {
                 Some(Ok(record)) if record.offset >= self.position => {
-                    self.head = Some(time_of(&record, batch, self.time));
-                    return self.head;
+                    let head = *self.head.insert(time_of(&record, batch, self.time));
+                    return Some(head.unwrap_or(Timestamp::MIN));
                 }
                 Some(Ok(_)) => self.cursor = peek, // before the position asked for
                 // A malformed record is met when it is taken.
@@ -138,7 +139,7 @@ impl RecordQueue {
             match batch.next_record(&mut self.cursor) {
                 Some(Ok(record)) if record.offset >= self.position => {
                     self.position = record.offset + 1;
-                    let head = HeadTime { known: self.head.take(), partition: self.time };
+                    let head = HeadTime { known: self.head.take().flatten(), partition: self.time };
                     let time = take(&self.partition, self.source, &record, batch, head);
                     self.time = self.time.max(time);
                     return Some(Ok(()));
@@ -196,7 +197,7 @@ mod tests {
     fn starts_in_the_middle_of_a_batch_and_passes_gaps() {
         let mut queue = RecordQueue::new(TopicPartition::new("t", 0), 0, 12, -1);
         queue.add(vec![batch(10, &[1, 2, 3, 4]), batch(20, &[9, 5])], 25, true);
-        assert_eq!(queue.head_time(|record, _, _| record.timestamp), Some(3));
+        assert_eq!(queue.head_time(|record, _, _| Some(record.timestamp)), Some(3));
         assert_eq!(drain(&mut queue), [12, 13, 20, 21]);
         assert_eq!((queue.position(), queue.time(), queue.bytes()), (25, 9, 0));
     }
