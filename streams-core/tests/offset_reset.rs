@@ -3,9 +3,12 @@
 
 mod world;
 
-use broker_api::{Broker, TopicPartition};
-use streams_core::runtime::{AutoOffsetReset, StreamsError};
+use std::sync::Arc;
 
+use broker_api::{Broker, TopicPartition};
+use streams_core::runtime::{AutoOffsetReset, StreamsError, log_and_continue};
+
+use world::processors::moody;
 use world::{World, counts, now};
 
 const THREE: &[(&str, &[u8])] = &[("a", b"-"), ("b", b"-"), ("c", b"-")];
@@ -89,4 +92,38 @@ fn a_running_thread_that_retention_overtakes_goes_on() {
     world.run(&mut thread).unwrap();
     assert_eq!(world.read("out"), counts(&[("c", 1)]));
     assert_eq!(committed(&world), 3);
+}
+
+/// The end of the log is another one by the time a task is opened again.
+#[test]
+fn where_latest_has_begun_is_found_again_when_the_first_generation_is_given_up() {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(moody(false));
+    world.settings.auto_offset_reset = AutoOffsetReset::Latest;
+    world.settings.processing_handler = log_and_continue();
+    world.write(THREE);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    world.write(&[("d", b"-"), ("x", b"late"), ("e", b"-")]);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    assert_eq!(world.read("out"), counts(&[("d", 1), ("e", 1)]));
+    assert_eq!(committed(&world), 6);
+}
+
+/// Also when what came meanwhile was never processed.
+#[test]
+fn where_latest_has_begun_is_found_again_by_the_next_thread() {
+    let mut world = World::new(1 << 20);
+    world.settings.auto_offset_reset = AutoOffsetReset::Latest;
+    world.write(THREE);
+    let mut thread = world.thread();
+    thread.pause(true);
+    world.run(&mut thread).unwrap();
+    world.write(&[("d", b"-")]);
+    world.run(&mut thread).unwrap();
+    drop(thread);
+    world.run_once();
+    assert_eq!(world.read("out"), counts(&[("d", 1)]));
 }

@@ -25,6 +25,7 @@ pub struct Task {
     queues: Vec<RecordQueue>,
     stores: Vec<TaskStore>,
     written: WrittenTopics,
+    /// Of each input: the position as of the last commit, or [`NEVER`].
     committed: Vec<Offset>,
     processed: u64,
     /// What is still to be left out, and what this generation has left out.
@@ -33,6 +34,9 @@ pub struct Task {
     /// Whether it was opened and has not gone on yet with what was unended at its last commit.
     fresh: bool,
 }
+
+/// No commit has a position of an input that one must have.
+const NEVER: Offset = -1;
 
 /// A store of a task, seen from its changelog.
 pub struct TaskStore {
@@ -112,6 +116,15 @@ impl Task {
         self.core.going_on.set_offsets(self.queues.len());
     }
 
+    /// Processes nothing before a commit has the position of this input: whoever opened the task again
+    /// without that would find another one, and pass over what lies between.
+    pub fn commit_position_first(&mut self, partition: &TopicPartition) {
+        let at = self.queues.iter().position(|queue| queue.partition() == partition);
+        if let Some(committed) = at.and_then(|at| self.committed.get_mut(at)) {
+            *committed = NEVER;
+        }
+    }
+
     /// The input from this partition.
     pub fn queue_mut(&mut self, partition: &TopicPartition) -> Option<&mut RecordQueue> {
         self.queues.iter_mut().find(|queue| queue.partition() == partition)
@@ -144,10 +157,12 @@ impl Task {
     }
 
     /// Whether the generation should be sealed before the task goes on: because something was left out
-    /// (what was replayed in vain need not be replayed again for the next record that fails), or because
-    /// there is no room for the rest of what a record lets go.
+    /// (what was replayed in vain need not be replayed again for the next record that fails), because
+    /// there is no room for the rest of what a record lets go, or because a
+    /// [position](Task::commit_position_first) must be known first.
     pub fn wants_seal(&mut self) -> bool {
         !self.left_out.is_empty()
+            || self.committed.contains(&NEVER)
             || !self.core.entries_left_out().is_empty()
             || (self.core.is_unended() && !self.core.is_full() && !self.core.has_room())
     }
@@ -233,9 +248,23 @@ impl Task {
                             core.fail(error);
                         }
                         left_out.push(what.place);
+                        // Time moves on with it, unless it is this that fails.
+                        let timestamp = head.known.or_else(|| contained(time_of)).unwrap_or(-1);
+                        core.advance_stream_time(timestamp);
                         return timestamp;
                     }
                 }
+                let timestamp = head.known.unwrap_or_else(time_of);
+                if timestamp < 0 {
+                    if source.skips_without_time() {
+                        core.drop_record("no event time");
+                        return timestamp;
+                    }
+                    let (partition, offset) = (partition.clone(), record.offset);
+                    core.fail(ProcessError::Timestamp { partition, offset, timestamp });
+                    return timestamp;
+                }
+                core.advance_stream_time(timestamp);
                 source.feed(record, timestamp, batch.bytes(), core);
                 timestamp
             });
@@ -248,23 +277,9 @@ impl Task {
                 Some(Err(error)) => {
                     let partition = self.queues[chosen].partition().clone();
                     let error = ProcessError::Input { partition, error };
-                        // Time moves on with it, unless it is this that fails.
-                        let timestamp = head.known.or_else(|| contained(time_of)).unwrap_or(-1);
-                        core.advance_stream_time(timestamp);
                     return Err(Halt::fail(None, error));
                 }
             }
-                let timestamp = head.known.unwrap_or_else(time_of);
-                if timestamp < 0 {
-                    if source.skips_without_time() {
-                        core.drop_record("no event time");
-                        return timestamp;
-                    }
-                    let (partition, offset) = (partition.clone(), record.offset);
-                    core.fail(ProcessError::Timestamp { partition, offset, timestamp });
-                    return timestamp;
-                }
-                core.advance_stream_time(timestamp);
             if let Some(error) = self.core.take_error() {
                 self.settle(error)?;
             }
@@ -446,6 +461,11 @@ impl Task {
     }
 }
 
+/// The event time that the application's code finds; `None` if it panics.
+fn contained(time_of: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
+    catch_unwind(AssertUnwindSafe(time_of)).ok()
+}
+
 /// Takes what is at a place out of a list.
 fn take(from: &mut Vec<LeftOut>, is_it: impl Fn(&Place) -> bool) -> Option<LeftOut> {
     let index = from.iter().position(|what| is_it(&what.place))?;
@@ -461,9 +481,4 @@ fn panicked(panic: &(dyn Any + Send)) -> ProcessError {
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
-/// The event time that the application's code finds; `None` if it panics.
-fn contained(time_of: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
-    catch_unwind(AssertUnwindSafe(time_of)).ok()
-}
-
 }

@@ -235,7 +235,8 @@ impl StreamThread {
             let committed = new.offsets.iter().find(|(tp, _)| tp == partition).map(|(_, at)| at);
             let times =
                 committed.map_or(OffsetMetadata::NONE, |at| OffsetMetadata::decode(&at.metadata));
-            let offset = self.env.start_of(input, committed)?;
+            let begin = self.env.start_of(input, committed)?;
+            let offset = begin.offset;
             if !self.env.assign(&mut *self.fetcher, partition, offset)? {
                 self.following.stale = true;
                 continue;
@@ -243,6 +244,9 @@ impl StreamThread {
             running.task.core_mut().advance_stream_time(times.stream_time);
             let time = times.partition_time;
             running.task.add_input(RecordQueue::new(partition.clone(), source, offset, time));
+            if begin.is_end {
+                running.task.commit_position_first(partition);
+            }
             self.inputs.insert(partition.clone(), id);
             self.seal_requested = true; // it has something to commit
             tracing::info!(task = %id, thread = %self.transactional_id, %partition, offset, "input added");

@@ -375,7 +375,7 @@ impl StreamThread {
                 *output = built.core.outputs_mut().add(topic.into());
             }
         }
-        let mut queues = Vec::new();
+        let (mut queues, mut at_end) = (Vec::new(), Vec::new());
         for (number, source) in built.sources.iter().enumerate() {
             for topic in &source.topics {
                 let Ok(TopicDescription { name: topic, .. }) = env.plan.topic(topic) else {
@@ -390,7 +390,8 @@ impl StreamThread {
                 let times = committed
                     .map_or(OffsetMetadata::NONE, |(_, c)| OffsetMetadata::decode(&c.metadata));
                 built.core.advance_stream_time(times.stream_time);
-                let offset = env.start_of(input, committed.map(|(_, c)| c))?;
+                let begin = env.start_of(input, committed.map(|(_, c)| c))?;
+                let offset = begin.offset;
                 if !env.assign(&mut *self.fetcher, &partition, offset)? {
                     continue;
                 }
@@ -400,6 +401,7 @@ impl StreamThread {
                     offset,
                     times.partition_time,
                 ));
+                at_end.extend(begin.is_end.then(|| partition.clone()));
                 self.inputs.insert(partition, id);
             }
         }
@@ -417,6 +419,10 @@ impl StreamThread {
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
         let mut task = Task::new(built, queues, stores, env.plan.written_by(part));
         task.core_mut().set_wall_clock(env.clock.now());
+        for partition in at_end {
+            task.commit_position_first(&partition);
+            self.seal_requested = true;
+        }
         for (_, what) in self.left_out.iter().filter(|(task, _)| *task == id) {
             let left = task.leave_out(what.clone());
             left.map_err(|error| StreamsError::process(id, None, error))?;

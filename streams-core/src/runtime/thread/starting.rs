@@ -16,6 +16,14 @@ pub(super) struct Range {
     end: Offset,
 }
 
+/// Where reading of an input begins.
+#[derive(Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) offset: Offset,
+    /// Whether that was the end of its log, which will be another one when somebody asks again.
+    pub(super) is_end: bool,
+}
+
 /// An input of a task.
 pub(super) struct Input {
     pub(super) partition: TopicPartition,
@@ -66,14 +74,16 @@ impl ThreadEnv {
         &self,
         input: &Input,
         committed: Option<&CommittedOffset>,
-    ) -> Result<Offset, StreamsError> {
+    ) -> Result<Beginning, StreamsError> {
         let Input { partition, range } = input;
+        let at = |offset| Ok(Beginning { offset, is_end: false });
+        let at_end = Ok(Beginning { offset: range.stable, is_end: true });
         let owned = self.plan.is_repartition(&partition.topic);
         let Some(committed) = committed else {
             let reset = self.settings.auto_offset_reset;
             return match if owned { AutoOffsetReset::Earliest } else { reset } {
-                AutoOffsetReset::Earliest => Ok(range.log_start),
-                AutoOffsetReset::Latest => Ok(range.stable),
+                AutoOffsetReset::Earliest => at(range.log_start),
+                AutoOffsetReset::Latest => at_end,
                 AutoOffsetReset::None => Err(StreamsError::NoOffset {
                     application: self.settings.application_id.to_string(),
                     partition: partition.clone(),
@@ -82,11 +92,11 @@ impl ThreadEnv {
         };
         let offset = committed.offset;
         if (range.log_start..=range.end).contains(&offset) {
-            return Ok(offset);
+            return at(offset);
         }
         match self.reset(partition, offset, (range.log_start, range.end))? {
-            Start::Latest => Ok(range.stable),
-            _ => Ok(range.log_start),
+            Start::Latest => at_end,
+            _ => at(range.log_start),
         }
     }
 
