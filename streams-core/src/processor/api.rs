@@ -404,6 +404,7 @@ impl<K: Data, V: Data> Context<'_, K, V> {
         kind: PunctuationKind,
         start: Option<Timestamp>,
     ) -> Result<Schedule, ProcessError> {
+        self.task.touch(); // so that it goes with a record that is left out
         let now = Some(self.task.time(kind));
         let task = (&mut *self.task, &mut *self.schedules);
         Schedule::add((every, kind), start, now, task).map_err(ProcessError::user)
@@ -411,6 +412,7 @@ impl<K: Data, V: Data> Context<'_, K, V> {
 
     /// Ends a schedule of this processor.
     pub fn cancel(&mut self, schedule: Schedule) {
+        self.task.touch();
         self.schedules.retain(|own| *own != schedule);
         self.task.schedules_mut().cancel(schedule.number);
     }

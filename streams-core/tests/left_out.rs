@@ -1,0 +1,105 @@
+//! A record that is left out has no effect on the others: not on what stores without a changelog hold,
+//! not on the calls of the wall clock, and what it has scheduled goes with it.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streams_core::processor::{
+    Context, InitContext, Processor, PunctuationKind, Schedule, StoreHandle,
+};
+use streams_core::runtime::log_and_continue;
+use streams_core::state::{KeyValueStore, StoreOptions};
+use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
+use streams_core::{BuildError, HasSerde, ProcessError, Record};
+
+use world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts keys, and forwards `tick` with each call of the wall clock. A record `bad` fails when it has
+/// been counted, `schedule` asks for calls and fails.
+#[derive(Default)]
+struct Picky {
+    ticks: bool,
+    store: Option<StoreHandle<KeyValueStore<String, i64>>>,
+}
+
+impl Processor for Picky {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = i64;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.store = Some(cx.store("counts")?);
+        if self.ticks {
+            cx.schedule(SECOND, PunctuationKind::WallClock)?;
+        }
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        if record.value == "schedule" {
+            cx.schedule(SECOND, PunctuationKind::WallClock)?;
+            return Err(ProcessError::user("it is bad"));
+        }
+        let count = cx.store(self.store.unwrap()).update(&record.key, |value, _| {
+            *value.get_or_insert(0) += 1;
+            0
+        })?;
+        let count = count.new.copied().unwrap_or_default();
+        if record.value == "bad" {
+            return Err(ProcessError::user("it is bad"));
+        }
+        cx.forward(record.with_value(count));
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Schedule,
+        now: i64,
+        cx: &mut Context<'_, String, i64>,
+    ) -> Result<(), ProcessError> {
+        cx.forward(Record::new("tick".into(), now, now));
+        Ok(())
+    }
+}
+
+fn topology(ticks: bool, logged: bool) -> Topology {
+    let mut builder = TopologyBuilder::new();
+    let (text, count) = (String::serde(), i64::serde());
+    builder.add(NodeSpec::source("in", vec!["in".into()], text.clone(), text.clone())).unwrap();
+    let picky = move || Picky { ticks, ..Picky::default() };
+    builder.add(NodeSpec::processor("picky", vec!["in".into()], picky)).unwrap();
+    let options = StoreOptions { logged, ..StoreOptions::default() };
+    let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
+    builder.add_state_store(store, &["picky"]).unwrap();
+    builder.add(NodeSpec::sink("out", vec!["picky".into()], "out", text, count, None)).unwrap();
+    builder.build().unwrap()
+}
+
+fn world(topology: Topology) -> World {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(topology);
+    world.settings.processing_handler = log_and_continue();
+    world
+}
+
+#[test]
+fn what_a_record_has_scheduled_goes_with_it() {
+    let world = world(topology(false, true));
+    let mut thread = world.thread();
+    world.write(&[("x", b"schedule")]);
+    world.run(&mut thread).unwrap();
+    world.clock.advance(2 * SECOND);
+    world.run(&mut thread).unwrap();
+    assert_eq!(world.read("out"), []);
+}
