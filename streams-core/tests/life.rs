@@ -5,6 +5,7 @@
 mod world;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -225,4 +226,36 @@ fn an_instance_that_fails_can_stop_the_whole_application() {
     world.block_on(third.caught_up()).unwrap();
     assert_eq!(world.read("out").len(), 2);
     world.block_on(third.close()).unwrap();
+}
+
+#[test]
+fn who_listens_to_the_state_may_ask_something_of_the_application() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(0));
+    let asked: Arc<Mutex<Option<Arc<Streams>>>> = Arc::default();
+    let (listens, (done, all_done)) = (asked.clone(), channel());
+    world.settings.state_listener = Some(Arc::new(move |new, _| {
+        let streams = listens.lock().unwrap().clone();
+        if let Some(streams) = streams.filter(|_| new == State::Running) {
+            streams.pause();
+            drop(streams);
+            done.send(()).unwrap();
+        }
+    }));
+    let creating = Streams::create(
+        world.topology.clone(),
+        Arc::new(world.broker.clone()),
+        Arc::new(world.engine.clone()),
+        world.clock.clone(),
+        world.settings.clone(),
+    );
+    let streams = Arc::new(world.block_on(creating).unwrap());
+    *asked.lock().unwrap() = Some(streams.clone());
+    streams.begin().unwrap();
+    world.block_on(streams.running()).unwrap();
+    all_done.recv_timeout(Duration::from_secs(10)).expect("the listener comes back");
+    assert!(streams.is_paused());
+    *asked.lock().unwrap() = None;
+    world.block_on(Arc::into_inner(streams).unwrap().close()).unwrap();
 }

@@ -143,7 +143,14 @@ impl Shared {
 
     /// States go forward only, apart from the change between rebalancing and running.
     pub(super) fn set_state(&self, to: State) {
+        self.announce(|| to);
+    }
+
+    /// Goes to the state that is found when it is this change's turn. The listener is told with no
+    /// other lock held, so that it may ask something of the application.
+    fn announce(&self, find: impl FnOnce() -> State) {
         let announcing = lock(&self.announcing);
+        let to = find();
         let mut from = to;
         self.state.send_if_modified(|state| {
             let back = matches!((*state, to), (State::Running, State::Rebalancing));
@@ -212,12 +219,12 @@ impl Shared {
     }
 
     fn set_running(&self, cell: &Cell, running: bool) {
-        let cells = lock(&self.cells);
         cell.running.store(running, Ordering::Release);
-        let all = cells.iter().all(|cell| cell.running.load(Ordering::Acquire));
-        // Under the lock: a thread that saw less must not have the last word.
-        self.set_state(if all { State::Running } else { State::Rebalancing });
-        drop(cells);
+        // Looked at one after the other: a thread that saw less must not have the last word.
+        self.announce(|| {
+            let all = lock(&self.cells).iter().all(|cell| cell.running.load(Ordering::Acquire));
+            if all { State::Running } else { State::Rebalancing }
+        });
     }
 }
 
