@@ -103,3 +103,19 @@ fn what_a_record_has_scheduled_goes_with_it() {
     world.run(&mut thread).unwrap();
     assert_eq!(world.read("out"), []);
 }
+
+#[test]
+fn the_wall_clock_calls_as_often_as_if_no_record_had_failed() {
+    let ticks = |value: &[u8]| {
+        let world = world(topology(true, true));
+        let mut thread = world.thread();
+        world.run(&mut thread).unwrap();
+        for _ in 0..20 {
+            world.write(&[("x", value)]);
+            world.clock.advance(Duration::from_millis(600));
+            world.run(&mut thread).unwrap();
+        }
+        world.read("out").into_iter().filter(|(key, _)| key == "tick").count()
+    };
+    assert_eq!((ticks(b"-"), ticks(b"bad")), (12, 12));
+}

@@ -19,7 +19,12 @@ pub struct Schedules {
     next_number: usize,
 }
 
-#[derive(Debug)]
+/// When the schedules of the wall clock are due in a task that is opened again in its thread. A stream
+/// time has its commits; this is all that the wall clock has.
+#[derive(Debug, Default)]
+pub struct WallClocks(BTreeMap<usize, Entry>);
+
+#[derive(Clone, Debug)]
 struct Entry {
     interval: Timestamp,
     kind: PunctuationKind,
@@ -87,6 +92,25 @@ impl Schedules {
         }
     }
 
+    /// When those of the wall clock are due.
+    pub fn wall_clocks(&self) -> WallClocks {
+        let is_it = |entry: &Entry| entry.kind == PunctuationKind::WallClock;
+        let wall = self.all.iter().filter(|(_, entry)| is_it(entry));
+        WallClocks(wall.map(|(number, entry)| (*number, entry.clone())).collect())
+    }
+
+    /// Before the start of a task that was open before: its schedules of the wall clock keep the times at
+    /// which they were due, or they would never be while it is opened again and again. Nodes are made in the
+    /// same order each time, so a schedule that one makes at once has the number that it had.
+    pub fn keep(&mut self, before: &WallClocks) {
+        for (number, entry) in &mut self.all {
+            let like = |old: &&Entry| {
+                (old.kind, old.interval, old.anchor) == (entry.kind, entry.interval, entry.anchor)
+            };
+            entry.next = before.0.get(number).filter(like).and_then(|old| old.next);
+        }
+    }
+
     /// Whether there are any.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -143,6 +167,31 @@ mod tests {
             }
         }
         assert_eq!(calls, [100, 110, 122, 130, 235, 240]);
+    }
+
+    #[test]
+    fn the_wall_clock_does_not_start_anew_when_a_task_is_opened_again() {
+        let (wall, stream) = (PunctuationKind::WallClock, PunctuationKind::StreamTime);
+        let make = |intervals: [i64; 3]| {
+            let mut schedules = Schedules::default();
+            for (interval, kind) in intervals.into_iter().zip([wall, stream, wall]) {
+                schedules.add(interval, kind, None, None);
+            }
+            schedules
+        };
+        let mut schedules = make([10, 10, 30]);
+        schedules.start(100, -1);
+        schedules.add(1, wall, None, Some(105)); // by a record
+        assert_eq!(schedules.next_wall_clock(), Some(106));
+        let mut again = make([10, 10, 20]);
+        again.keep(&schedules.wall_clocks());
+        again.start(109, -1);
+        assert_eq!(again.next_wall_clock(), Some(110));
+        assert_eq!(again.take_due(wall, 110), Some(0));
+        assert_eq!(again.take_due(wall, 128), Some(0));
+        assert_eq!(again.take_due(wall, 129), Some(2), "another interval, another schedule");
+        assert_eq!(again.take_due(wall, 129), None, "what a record made is gone");
+        assert_eq!(again.take_due(stream, 0), Some(1));
     }
 
     fn due(schedules: &mut Schedules, times: &[i64]) -> Vec<i64> {

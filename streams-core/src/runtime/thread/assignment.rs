@@ -76,7 +76,7 @@ impl StreamThread {
     /// A task that does not run yet goes at once; a running one seals and flushes first.
     fn give_up(&mut self, task: TaskId) {
         let unopened = self.opening.remove(&task).is_some();
-        let restored = self.stop_restoring(task);
+        let restored = self.stop_restoring(task).is_some();
         if unopened || restored {
             self.assigned.remove(&task);
         } else if self.running.contains_key(&task) {

@@ -19,6 +19,7 @@ mod room;
 mod running;
 mod starting;
 mod starting_over;
+mod surviving;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;

@@ -16,25 +16,32 @@ use super::super::shares::Share;
 use super::super::{RestoreEvent, RestoreStage};
 use super::running::{Running, StoreFlush};
 use super::starting::Input;
+use super::surviving::Surviving;
 use super::{StreamThread, StreamsError, ThreadEnv};
 use crate::error::BuildError;
 use crate::state::{Changelog, Expiry, Position, RestorePlan, Restorer, StoreEngine};
-use crate::task::{OffsetMetadata, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore};
+use crate::task::{
+    OffsetMetadata, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore, WallClocks,
+};
 use crate::topology::NodeKind;
 
 /// A task that is assigned and not open yet.
 #[derive(Default)]
 pub(super) struct Opening {
-    /// Its stores' engines, if the task was open in this thread and they were kept.
-    engines: Option<Vec<Arc<dyn StoreEngine>>>,
+    /// Of the task that it was before in this thread.
+    surviving: Surviving,
     /// The broker was asked.
     asking: Option<BoxFuture<'static, Result<Found, StreamsError>>>,
 }
 
 impl Opening {
-    /// A task that is opened again on the engines that it had.
-    pub(super) fn again(engines: Vec<Arc<dyn StoreEngine>>) -> Self {
-        Self { engines: Some(engines), asking: None }
+    /// A task that is opened again with what it had.
+    pub(super) fn again(surviving: Surviving) -> Self {
+        Self { surviving, asking: None }
+    }
+
+    pub(super) fn into_surviving(self) -> Surviving {
+        self.surviving
     }
 }
 
@@ -52,6 +59,7 @@ pub(super) struct Restoring {
     stores: Vec<TaskStore>,
     /// By changelog partition: what is still replayed.
     replays: BTreeMap<TopicPartition, Replay>,
+    wall_clocks: WallClocks,
 }
 
 struct Replay {
@@ -91,7 +99,7 @@ impl StreamThread {
             let asking = opening.asking.get_or_insert_with(ask);
             match asking.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                 Poll::Ready(found) => {
-                    self.begin_restoring(id, found?, opening.engines)?;
+                    self.begin_restoring(id, found?, opening.surviving)?;
                     busy = true;
                 }
                 Poll::Pending => {
@@ -106,8 +114,9 @@ impl StreamThread {
         &mut self,
         id: TaskId,
         found: Found,
-        engines: Option<Vec<Arc<dyn StoreEngine>>>,
+        surviving: Surviving,
     ) -> Result<(), StreamsError> {
+        let Surviving { engines, wall_clocks } = surviving;
         let part = &self.env.topology.subtopologies()[id.subtopology as usize];
         let dir = self.env.state_dir.join(id.to_string());
         let engines = match engines {
@@ -117,7 +126,7 @@ impl StreamThread {
         let Found { offsets, inputs, changelogs } = found;
         let times = own_times(&inputs, &offsets);
         let (stores, replays) = (Vec::new(), BTreeMap::new());
-        let mut restoring = Restoring { offsets, inputs, stores, replays };
+        let mut restoring = Restoring { offsets, inputs, stores, replays, wall_clocks };
         let mut starts = Vec::new();
         for (index, (engine, changelog)) in engines.into_iter().zip(changelogs).enumerate() {
             let position = engine.position()?;
@@ -330,16 +339,15 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Forgets a task that is being restored. What was replayed so far stays in its stores.
-    pub(super) fn stop_restoring(&mut self, id: TaskId) -> bool {
-        let Some(restoring) = self.restoring.remove(&id) else {
-            return false;
-        };
+    /// Forgets a task that is being restored. What was replayed so far stays in its stores. `None`: it is
+    /// not.
+    pub(super) fn stop_restoring(&mut self, id: TaskId) -> Option<WallClocks> {
+        let restoring = self.restoring.remove(&id)?;
         for (partition, replay) in &restoring.replays {
             self.restore_fetcher.unassign(std::slice::from_ref(partition));
             self.tell(id, replay.store, partition, RestoreStage::Suspended);
         }
-        true
+        Some(restoring.wall_clocks)
     }
 
     fn tell(&self, task: TaskId, store: usize, changelog: &TopicPartition, stage: RestoreStage) {
@@ -414,6 +422,7 @@ impl StreamThread {
             built.core.times_unsealed();
             self.seal_requested = true;
         }
+        built.core.schedules_mut().keep(&restored.wall_clocks);
         built.core.start(env.clock.now());
         let last = env.clock.monotonic();
         let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];

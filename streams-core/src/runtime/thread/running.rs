@@ -1,13 +1,11 @@
 //! A running task and what the thread knows of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use broker_api::Ticket;
 
 use super::super::metrics::Tally;
 use super::super::shares::Share;
-use crate::state::StoreEngine;
 use crate::task::Task;
 
 pub(super) struct Running {
@@ -47,11 +45,6 @@ impl Running {
         self.last_commit = Some(commit);
         self.committed = (self.task.processed(), self.task.gone_on());
         self.sealed = false;
-    }
-
-    /// The engines of its stores, which stay open.
-    pub(super) fn into_engines(mut self) -> Vec<Arc<dyn StoreEngine>> {
-        self.task.stores_mut().iter().map(|store| store.engine.clone()).collect()
     }
 
     pub(super) fn flush_under_way(&self) -> bool {

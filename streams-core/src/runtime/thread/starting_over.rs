@@ -1,10 +1,13 @@
 //! Giving up what is not committed, and opening tasks anew where their commits ended: one task, or all.
 //! The code from there on is that of a restart.
 
+use std::collections::BTreeMap;
+
 use broker_api::TaskId;
 
 use super::opening::Opening;
 use super::running::Running;
+use super::surviving::Surviving;
 use super::{StreamThread, StreamsError};
 
 impl StreamThread {
@@ -35,7 +38,7 @@ impl StreamThread {
         if self.closing.remove(&id) {
             self.assigned.remove(&id);
         } else {
-            self.opening.insert(id, Opening::again(running.into_engines()));
+            self.opening.insert(id, Opening::again(Surviving::of(running)));
         }
     }
 
@@ -60,9 +63,17 @@ impl StreamThread {
         for partition in std::mem::take(&mut self.inputs).into_keys() {
             self.fetcher.unassign(&[partition]);
         }
+        let mut survive = BTreeMap::new();
+        for (id, running) in &mut self.running {
+            survive.insert(*id, Surviving::without_engines(running));
+        }
+        for (id, opening) in std::mem::take(&mut self.opening) {
+            survive.insert(id, Surviving { engines: None, ..opening.into_surviving() });
+        }
         let restoring: Vec<TaskId> = self.restoring.keys().copied().collect();
-        for task in restoring {
-            self.stop_restoring(task);
+        for id in restoring {
+            let wall_clocks = self.stop_restoring(id).unwrap_or_default();
+            survive.insert(id, Surviving { engines: None, wall_clocks });
         }
         self.running.clear();
         self.following.forget_tasks();
@@ -77,7 +88,8 @@ impl StreamThread {
         for task in closing {
             self.assigned.remove(&task);
         }
-        self.opening = self.assigned.iter().map(|task| (*task, Opening::default())).collect();
+        let again = |id| (id, Opening::again(survive.remove(&id).unwrap_or_default()));
+        self.opening = self.assigned.iter().copied().map(again).collect();
         // Fences what is still under way.
         self.transactor = self.env.broker.transactor(&self.transactional_id, self.waker.clone())?;
         Ok(())
