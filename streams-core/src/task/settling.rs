@@ -17,7 +17,8 @@ impl TaskCore {
         if matches!(error, ProcessError::TopicAsked { .. }) {
             return Err(error); // nothing to decide on yet
         }
-        match self.decide(stage, &error, self.raw_record()) {
+        let in_entry = self.going_on.entry().is_some();
+        match self.decide(stage, &error, self.raw_record().filter(|_| !in_entry)) {
             Decision::Resume(letters) => self.leave_out(stage, &letters),
             Decision::Fail | Decision::Retry => Err(error),
         }
@@ -40,7 +41,7 @@ impl TaskCore {
             return Err(Halt::fail(record, error));
         }
         let is_entry = matches!(place, Place::Entry(_));
-        let raw = self.raw_record().filter(|_| !is_entry); // it only happens to let the entry go
+        let raw = self.raw_record().filter(|_| !is_entry);
         let Decision::Resume(letters) = self.decide(stage, &error, raw) else {
             return Err(Halt::fail(record, error));
         };
@@ -48,9 +49,11 @@ impl TaskCore {
         if self.is_touched() || is_entry || matches!(error, ProcessError::Panic { .. }) {
             return Err(Halt::LeaveOut(LeftOut { place, stage, letters }));
         }
+        self.forget_calls();
         self.leave_out(stage, &letters).map_err(|error| Halt::fail(record, error))
     }
 
+    /// Asks the handlers. The present record is not that of an entry: it only happens to let it go.
     fn decide(&self, stage: Stage, error: &ProcessError, record: Option<RawRecord>) -> Decision {
         self.settings().handlers.decide(&Failure {
             stage,

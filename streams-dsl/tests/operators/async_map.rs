@@ -1,6 +1,11 @@
-//! Async operators: names, results in the test driver.
+//! Async operators: names, results in the test driver, calls of what is left out.
 
-use streams_core::test_driver::TopologyTestDriver;
+use std::time::Duration;
+
+use streams_core::failure::{ErrorHandlers, log_and_continue};
+use streams_core::processor::{Context, InitContext, Processor, PunctuationKind, Schedule};
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
+use streams_core::{BuildError, ProcessError, Record};
 use streams_dsl::{AsyncConfig, StreamsBuilder};
 
 #[test]
@@ -55,4 +60,63 @@ fn calls_below_an_aggregation_are_in_its_commit() {
     let out = driver.output_topic::<String, String>("out").read_all().unwrap();
     let out: Vec<_> = out.into_iter().map(|r| r.value).collect();
     assert_eq!(out, ["a=1", "a=2"]);
+}
+
+/// Calls, and after that fails with some records and at each full ten of stream time.
+#[derive(Default)]
+struct Refuses;
+
+impl Processor for Refuses {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = String;
+
+    fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        let every = Duration::from_millis(10);
+        cx.schedule(every, PunctuationKind::StreamTime).map(|_| ())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<String, String>,
+        cx: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessError> {
+        let is_bad = record.value == "bad";
+        cx.forward(record);
+        if is_bad { Err(ProcessError::user("poison")) } else { Ok(()) }
+    }
+
+    fn punctuate(
+        &mut self,
+        _: Schedule,
+        now: i64,
+        cx: &mut Context<'_, String, String>,
+    ) -> Result<(), ProcessError> {
+        cx.forward(Record::new("tick".into(), format!("tick {now}"), now));
+        Err(ProcessError::user("no time"))
+    }
+}
+
+/// Either a result or a dead letter, not both.
+#[test]
+fn the_results_of_what_fails_after_its_calls_were_made_are_not_written() {
+    let builder = StreamsBuilder::new();
+    let refused = builder.stream::<String, String>("in").process(|| Refuses);
+    refused.map_values_async(|_, value| async move { Ok::<_, String>(value) }).to("out");
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some("dead".into()),
+        ..Default::default()
+    };
+    let settings = TestDriverSettings { handlers, ..Default::default() };
+    let driver = TopologyTestDriver::with_settings(builder.build().unwrap(), settings).unwrap();
+    for (value, time) in [("x", 1), ("bad", 2), ("y", 3), ("z", 11)] {
+        driver.input_topic("in").pipe("k".to_owned(), value.to_owned(), time).unwrap();
+    }
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let out: Vec<_> = out.into_iter().map(|r| r.value).collect();
+    assert_eq!(out, ["x", "y", "z"]);
+    // Of the record, and of the punctuations at 1 (the first record) and 11.
+    assert_eq!(driver.output_topic::<Option<String>, Option<String>>("dead").len().unwrap(), 3);
 }

@@ -82,8 +82,15 @@ impl TaskCore {
         !left_out
     }
 
+    /// What is being processed is left out: its calls are of no interest any more.
+    pub(in crate::task) fn forget_calls(&mut self) {
+        if let Some(holder) = self.holding.and_then(|held| self.calls.holder(held)) {
+            holder.left_out = true;
+        }
+    }
+
     /// A call has been dealt with. An error of its record is settled on the spot if that has left
-    /// nothing behind; then its other calls are of no interest any more.
+    /// nothing behind.
     pub(crate) fn release_record(&mut self, held: Held) {
         if let Some(error) = self.error.take() {
             let place = self.take_place();
@@ -91,14 +98,7 @@ impl TaskCore {
                 Some(place) => self.settle_at(Stage::Processing, error, place),
                 None => Err(Halt::AtSeal(Box::new(error))),
             };
-            match settled {
-                Ok(()) => {
-                    if let Some(holder) = self.calls.holder(held) {
-                        holder.left_out = true;
-                    }
-                }
-                Err(halt) => self.halt = Some(halt),
-            }
+            self.halt = settled.err();
         }
         self.let_go();
         self.calls.release(held);
