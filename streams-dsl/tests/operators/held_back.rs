@@ -1,11 +1,14 @@
 //! A result that was held back and fails once it is let go: it alone is left out, not the record that
 //! happens to let it go, and it does not come again.
 
-use streams_core::failure::{ErrorHandlers, log_and_continue};
+use std::sync::Arc;
+
+use streams_core::failure::{ErrorHandlers, Response, log_and_continue};
+use streams_core::serde::{SerdeError, from_fns};
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
-use streams_core::{Record, Windowed};
+use streams_core::{HasSerde, Record, Windowed};
 use streams_dsl::{
-    BufferConfig, Consumed, EmitStrategy, JoinWindows, Joined, KTable, Materialized,
+    BufferConfig, Consumed, EmitStrategy, JoinWindows, Joined, KTable, Materialized, Produced,
     SessionWindows, StreamsBuilder, Suppressed, TimeWindows,
 };
 
@@ -205,4 +208,37 @@ fn the_dead_letter_of_what_was_held_back_has_no_record() {
     let message = |header: &&broker_api::Header| header.name == "__streams.errors.message";
     let message = headers.as_slice().iter().find(message).unwrap().value.clone().unwrap();
     assert!(String::from_utf8_lossy(&message).contains("poison"), "{message:?}");
+}
+
+/// It was held back, too, where it fails at the very end.
+#[test]
+fn the_dead_letter_of_what_was_held_back_and_cannot_be_written_has_no_record() {
+    let picky = from_fns(
+        |value: &String, out: &mut Vec<u8>| {
+            if value == BAD {
+                return Err(SerdeError::new("poison"));
+            }
+            out.extend(value.as_bytes());
+            Ok(())
+        },
+        |bytes: &[u8]| Ok(String::from_utf8_lossy(bytes).into_owned()),
+    );
+    let b = StreamsBuilder::new();
+    let windows = b.stream::<String, String>("in").group_by_key();
+    let windows = windows.windowed_by(TimeWindows::of(ms(10)));
+    let table = windows.emit_strategy(EmitStrategy::on_window_close()).reduce(|_, value| value);
+    let values = table.to_stream_present().map(|key, value| (key.key, value));
+    values.to_with("out", Produced::with(String::serde(), picky));
+    let handlers = ErrorHandlers {
+        production: Arc::new(|_| Response::resume()),
+        dead_letter_topic: Some("dead".into()),
+        ..Default::default()
+    };
+    let settings = TestDriverSettings { handlers, ..Default::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    driver.input_topic("in").pipe(s("k"), s(BAD), 1).unwrap();
+    driver.input_topic("in").pipe(s("innocent"), s("good"), 20).unwrap();
+    let letters = driver.output_topic::<Option<String>, Option<String>>("dead").read_all().unwrap();
+    let Record { key, value, .. } = &letters[0];
+    assert_eq!((letters.len(), key, value), (1, &None, &None));
 }
