@@ -274,8 +274,9 @@ where
             self.forward_rest(unmatched, rest, true, cx)?;
             return Rest::at(unmatched.rest, cx);
         };
-        // Another one of the records that one record has become.
-        if rest.until == stream_time && rest.headers == *headers {
+        // Another one of the records that one record has become. An older one may be a partner of what is
+        // left, which has been without one for too long.
+        if is_newest && rest.until == stream_time && rest.headers == *headers {
             return Ok(Some(rest));
         }
         self.forward_rest(unmatched, rest, false, cx)?;

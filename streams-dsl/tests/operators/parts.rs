@@ -1,8 +1,9 @@
 //! What one record lets go comes out in several commits as it does in one, also with a crash after each.
 
 use broker_api::Header;
+use streams_core::processor::{FixedKeyContext, FixedKeyProcessor, FixedKeyRecord};
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
-use streams_core::{HasSerde, Record};
+use streams_core::{HasSerde, ProcessError, Record};
 use streams_dsl::{
     BufferConfig, Consumed, EmitStrategy, JoinWindows, Joined, Materialized, SessionWindows,
     SlidingWindows, StreamsBuilder, Suppressed, TimeWindows,
@@ -216,6 +217,53 @@ fn unmatched_records_come_out_in_parts() {
     };
     same_in_parts("in windows", &in_windows, &["l", "r"], false);
     same_in_parts("with itself", &with_itself, &["l"], false);
+}
+
+/// One record becomes several, each with a time of its own ("L:100 R:44").
+#[derive(Clone, Default)]
+struct Explode;
+
+impl FixedKeyProcessor for Explode {
+    type Key = String;
+    type VIn = String;
+    type VOut = String;
+
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<String, String>,
+        cx: &mut FixedKeyContext<'_, '_, String, String>,
+    ) -> Result<(), ProcessError> {
+        let parts: Vec<String> = record.value().split(' ').map(str::to_owned).collect();
+        for part in parts {
+            let (side, time) = part.split_once(':').unwrap();
+            let time = time.parse().unwrap();
+            cx.forward(record.clone().with_value(s(side)).with_timestamp(time));
+        }
+        Ok(())
+    }
+}
+
+/// The first lets go what has found no partner, in parts. The second would have been one.
+#[test]
+fn one_record_becomes_two_and_the_second_is_the_late_partner_of_what_the_first_lets_go() {
+    let build = |b: &StreamsBuilder| {
+        let all = b.stream::<String, String>("in").process_values(|| Explode);
+        let left = all.filter(|_, side: &String| side == "L");
+        let right = all.filter(|_, side: &String| side == "R");
+        let joiner = |_: &String, _: &String, right: Option<&String>| {
+            right.map_or(s("nobody"), String::clone)
+        };
+        left.left_join(&right, joiner, JoinWindows::of(ms(5)).grace(ms(50))).to("out");
+    };
+    let inputs = [("j", "L:42"), ("k", "L:42"), ("k", "L:100 R:44"), ("z", "L:1000")];
+    let inputs = inputs.map(|(key, value)| ("in", s(key), s(value), 0));
+    let (whole, _) = run(&build, &inputs, in_parts(usize::MAX, false, false));
+    let rows: Vec<_> = whole.iter().map(|(key, value, ..)| (&**key, value.as_deref())).collect();
+    let nobody = Some("nobody");
+    assert_eq!(rows, [("j", nobody), ("k", nobody), ("k", Some("R")), ("k", nobody)]);
+    for crash in [false, true] {
+        assert_eq!(run(&build, &inputs, in_parts(1, crash, false)).0, whole);
+    }
 }
 
 #[test]
