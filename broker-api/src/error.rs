@@ -73,6 +73,16 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// A record to be sent has a time before the epoch (Kafka's `ProducerRecord` refuses it, too).
+    #[error(
+        "a record for topic '{topic}' has the timestamp {timestamp}; a timestamp must not be negative; nothing was written"
+    )]
+    NegativeTimestamp {
+        /// The topic.
+        topic: String,
+        /// The record's timestamp, in milliseconds since the Unix epoch.
+        timestamp: i64,
+    },
     /// The position asked for is not in the log.
     #[error(
         "offset {offset} of {partition} is out of range: the log holds {log_start} to {end}; start from the earliest or latest offset instead"

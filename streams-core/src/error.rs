@@ -202,6 +202,16 @@ pub enum ProcessError {
         /// Its timestamp.
         timestamp: i64,
     },
+    /// A processor forwards a record with a negative timestamp.
+    #[error(
+        "'{node}' forwards a record with the timestamp {timestamp}; a timestamp must not be negative (stream time is -1 before the first record)"
+    )]
+    ForwardedTimestamp {
+        /// The processor.
+        node: String,
+        /// The record's timestamp.
+        timestamp: i64,
+    },
     /// A result cannot be encoded for its topic.
     #[error("a result for topic '{topic}' cannot be encoded: {error}")]
     Serialization {
@@ -304,6 +314,7 @@ impl ProcessError {
         match self {
             Self::Deserialization { .. } => "Deserialization",
             Self::Timestamp { .. } => "Timestamp",
+            Self::ForwardedTimestamp { .. } => "ForwardedTimestamp",
             Self::Serialization { .. } => "Serialization",
             Self::Output { .. } => "Output",
             Self::Input { .. } => "Input",
@@ -323,7 +334,10 @@ impl ProcessError {
     /// the rest already, or it is nobody's fault who is in the input.
     pub(crate) fn is_of_processing(&self) -> bool {
         match self {
-            Self::User { .. } | Self::Panic { .. } | Self::Bookmark { .. } => true,
+            Self::User { .. }
+            | Self::Panic { .. }
+            | Self::Bookmark { .. }
+            | Self::ForwardedTimestamp { .. } => true,
             Self::State(error) => {
                 matches!(error, StateError::Serde { .. } | StateError::Changelog { .. })
             }

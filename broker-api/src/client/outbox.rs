@@ -88,6 +88,7 @@ impl Outbox {
         partitions: u32,
         record: &Record,
     ) -> Result<oneshot::Receiver<Outcome>, Error> {
+        record.check(topic)?;
         let partition = match (record.partition, &record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_of(key, partitions),

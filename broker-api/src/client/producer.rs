@@ -71,7 +71,8 @@ impl Producer {
     /// Dropping the future does not take back what it has handed over.
     ///
     /// # Errors
-    /// Those of [`crate::Producer::append`], except [`Error::Full`], which is waited out.
+    /// Those of [`crate::Producer::append`], except [`Error::Full`], which is waited out, and
+    /// [`Error::NegativeTimestamp`].
     pub async fn send(&self, topic: &str, record: Record) -> Outcome {
         let partitions = self.partitions(topic).await?;
         let topic: Arc<str> = topic.into();

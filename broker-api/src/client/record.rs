@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::Header;
 use crate::types::Timestamp;
+use crate::{Error, Header};
 
 /// A record to be sent. Without a timestamp it gets the time of sending; without a partition, its
 /// key's, as Kafka would choose it (murmur2); without a key, any.
@@ -39,7 +39,7 @@ impl Record {
         Self { value: Some(value.into()), ..Self::default() }
     }
 
-    /// Sets its time.
+    /// Sets its time, in milliseconds since the Unix epoch, which must not be negative.
     pub fn at(self, timestamp: Timestamp) -> Self {
         Self { timestamp: Some(timestamp), ..self }
     }
@@ -53,6 +53,19 @@ impl Record {
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header { name: name.into(), value: Some(value.into()) });
         self
+    }
+
+    /// Whether it may go to `topic`. Readers take a negative timestamp for none.
+    ///
+    /// # Errors
+    /// [`Error::NegativeTimestamp`].
+    pub(super) fn check(&self, topic: &str) -> Result<(), Error> {
+        match self.timestamp {
+            Some(timestamp) if timestamp < 0 => {
+                Err(Error::NegativeTimestamp { topic: topic.to_owned(), timestamp })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// About how much memory it takes until it is written, in bytes.

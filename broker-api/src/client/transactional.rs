@@ -158,9 +158,11 @@ impl Transaction<'_> {
     /// Adds a record.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the transaction would pass [`ProducerConfig::buffer_bytes`]; the
-    /// record is left out then.
+    /// [`Error::TooLarge`] if the transaction would pass [`ProducerConfig::buffer_bytes`],
+    /// [`Error::NegativeTimestamp`]; the record is left out then.
     pub fn send(&mut self, topic: impl Into<Arc<str>>, record: Record) -> Result<(), Error> {
+        let topic = topic.into();
+        record.check(&topic)?;
         let (size, limit) = (self.weight + record.weight(), self.producer.config.buffer_bytes);
         if size > limit {
             return Err(Error::TooLarge {
@@ -173,7 +175,7 @@ impl Transaction<'_> {
         self.weight = size;
         let now = || self.producer.config.clock.now();
         let timestamp = record.timestamp.unwrap_or_else(now);
-        self.records.push((topic.into(), record.at(timestamp)));
+        self.records.push((topic, record.at(timestamp)));
         Ok(())
     }
 

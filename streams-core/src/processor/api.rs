@@ -308,16 +308,23 @@ pub struct Context<'a, K, V> {
 }
 
 impl<K: Data, V: Data> Context<'_, K, V> {
-    /// Hands a record to all children.
+    /// Hands a record to all children. A negative timestamp, as stream time is before the first record, is
+    /// an error: [`ProcessError::ForwardedTimestamp`].
     pub fn forward(&mut self, record: Record<K, V>) {
-        self.children.forward(record, self.task);
+        if self.children.accept(&record, self.task) {
+            self.children.forward(record, self.task);
+        }
     }
 
     /// Hands a record to one child.
     ///
     /// # Errors
-    /// [`ProcessError::User`] if there is no child of this name.
+    /// [`ProcessError::User`] if there is no child of this name. For the timestamp see
+    /// [`forward`](Context::forward).
     pub fn forward_to(&mut self, child: &str, record: Record<K, V>) -> Result<(), ProcessError> {
+        if !self.children.accept(&record, self.task) {
+            return Ok(());
+        }
         if self.children.forward_to(child, record, self.task) {
             return Ok(());
         }

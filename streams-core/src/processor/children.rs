@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use broker_api::Timestamp;
+
 use super::{Push, Signal};
-use crate::error::BuildError;
+use crate::error::{BuildError, ProcessError};
 use crate::record::{Data, Record};
 use crate::task::TaskCore;
 
@@ -22,6 +24,7 @@ pub struct Child {
 
 /// Where a node forwards to.
 pub struct Children<K, V> {
+    parent: Box<str>,
     nodes: Vec<Named<K, V>>,
 }
 
@@ -46,7 +49,24 @@ impl<K: Data, V: Data> Children<K, V> {
                 }),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { nodes })
+        Ok(Self { parent: node.into(), nodes })
+    }
+
+    /// Whether a record that the application's code made may go on.
+    #[inline]
+    pub(super) fn accept(&self, record: &Record<K, V>, task: &mut TaskCore) -> bool {
+        let accepted = record.timestamp >= 0;
+        if !accepted {
+            self.refuse(record.timestamp, task);
+        }
+        accepted
+    }
+
+    /// It must not reach a topic: whoever reads that could not go on.
+    #[cold]
+    fn refuse(&self, timestamp: Timestamp, task: &mut TaskCore) {
+        let node = self.parent.to_string();
+        task.fail(ProcessError::ForwardedTimestamp { node, timestamp });
     }
 
     /// Hands a record to all children; the last gets the original.

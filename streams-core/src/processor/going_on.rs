@@ -66,7 +66,7 @@ impl<K: Data, V: Data> Context<'_, K, V> {
         if begun.is_some()
             && let Some(record) = entry(self)?
         {
-            self.children.forward(record, self.task);
+            self.forward(record);
         }
         Ok(self.task.end_entry(begun))
     }

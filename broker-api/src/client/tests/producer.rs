@@ -66,12 +66,12 @@ fn everything_of_a_record_arrives() {
     let world = World::steady(1);
     let record = Record {
         value: None,
-        ..Record::new(&b"\xff\x00"[..], "").at(-5).with_header("name", "value")
+        ..Record::new(&b"\xff\x00"[..], "").at(5).with_header("name", "value")
     };
     world.sim.block_on(world.producer().send("topic", record.clone())).unwrap();
     let read = world.contents().remove(0);
     assert_eq!((read.key, read.value, read.headers), (record.key, None, record.headers));
-    assert_eq!((read.timestamp, read.offset), (-5, 0));
+    assert_eq!((read.timestamp, read.offset), (5, 0));
 }
 
 #[test]
@@ -174,4 +174,13 @@ fn a_broker_that_goes_away_ends_the_waiting() {
     assert!(world.sim.block_on(send).is_err());
     let sent = world.sim.block_on(producer.send("topic", numbered("key", 2)));
     assert_eq!(sent, Err(Error::Closed));
+}
+
+#[test]
+fn a_time_before_the_epoch_is_refused() {
+    let world = World::steady(1);
+    let record = || Record::new("k", "v").at(-7);
+    let error = world.sim.block_on(world.producer().send("topic", record())).unwrap_err();
+    assert!(matches!(error, Error::NegativeTimestamp { timestamp: -7, .. }), "{error}");
+    assert_eq!(world.words(), Vec::<String>::new());
 }

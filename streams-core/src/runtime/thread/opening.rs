@@ -15,6 +15,7 @@ use super::super::metrics::add;
 use super::super::shares::Share;
 use super::super::{RestoreEvent, RestoreStage};
 use super::running::{Running, StoreFlush};
+use super::slice::Slice;
 use super::starting::Input;
 use super::surviving::Surviving;
 use super::{StreamThread, StreamsError, ThreadEnv};
@@ -446,6 +447,7 @@ impl StreamThread {
             committed,
             last_commit: None,
             flushes,
+            slice: Slice::default(),
             _share: share,
         };
         self.running.insert(id, running);

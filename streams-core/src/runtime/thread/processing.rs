@@ -6,9 +6,6 @@ use super::super::metrics::add;
 use super::{StreamThread, StreamsError};
 use crate::processor::PunctuationKind;
 
-/// How many records a task processes before others, and the disk, get a turn.
-const SLICE: usize = 1_000;
-
 /// How many bytes one poll asks for.
 const FETCH_BYTES: usize = 1 << 20;
 
@@ -105,6 +102,7 @@ impl StreamThread {
         let most = self.generation_limit - self.generation.causes();
         let mut room = self.room();
         let mut halted = None;
+        let mut began = self.env.clock.monotonic();
         for (id, running) in self.running.iter_mut().rev() {
             if running.internal != internal
                 || self.closing.contains(id)
@@ -115,14 +113,16 @@ impl StreamThread {
             running.task.core_mut().set_wall_clock(now);
             let before = (running.task.processed(), running.task.gone_on());
             let left = most.saturating_sub(all);
-            let result =
-                room.used_by(&mut running.task, left, |task| task.process(SLICE.min(left)));
+            let records = running.slice.records().min(left);
+            let result = room.used_by(&mut running.task, left, |task| task.process(records));
             let done = (running.task.processed() - before.0) as usize;
             let gone_on = (running.task.gone_on() - before.1) as usize;
             if running.task.core_mut().take_commit_request() {
                 self.seal_requested = true;
             }
             if done + gone_on > 0 {
+                let now = self.env.clock.monotonic();
+                running.slice.took(done, now.saturating_sub(std::mem::replace(&mut began, now)));
                 self.last_processed = Some(*id);
                 all += done + gone_on;
                 self.generation.gone_on += gone_on;
