@@ -15,7 +15,7 @@ use streams_core::state::{KeyValueStore, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
-use world::World;
+use world::{World, counts};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -118,4 +118,22 @@ fn the_wall_clock_calls_as_often_as_if_no_record_had_failed() {
         world.read("out").into_iter().filter(|(key, _)| key == "tick").count()
     };
     assert_eq!((ticks(b"-"), ticks(b"bad")), (12, 12));
+}
+
+#[test]
+fn a_store_without_a_changelog_does_not_go_back_for_a_record_that_is_left_out() {
+    let world = world(topology(false, false));
+    let mut thread = world.thread();
+    for records in [&[("a", "-"), ("a", "-")][..], &[("a", "-"), ("a", "bad"), ("a", "-")]] {
+        let records: Vec<_> = records.iter().map(|(key, value)| (*key, value.as_bytes())).collect();
+        world.write(&records);
+        world.run(&mut thread).unwrap();
+        assert!(thread.is_caught_up());
+    }
+    assert_eq!(world.read("out"), counts(&[("a", 1), ("a", 2), ("a", 3), ("a", 4)]));
+    thread.stop();
+    world.run(&mut thread).unwrap();
+    world.write(&[("a", b"-")]);
+    world.run_once();
+    assert_eq!(world.read("out")[4..], counts(&[("a", 5)]), "it was written when it was closed");
 }

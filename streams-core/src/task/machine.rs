@@ -50,6 +50,14 @@ pub struct TaskStore {
     pub position: Position,
 }
 
+impl TaskStore {
+    /// Whether it has neither a changelog nor an input that stands in for one: what the engine lacks is
+    /// nowhere but in memory.
+    pub fn is_unlogged(&self) -> bool {
+        self.changelog.is_none() && self.follows.is_none()
+    }
+}
+
 impl Task {
     /// A task whose stores are restored. `queues` are its inputs, `written` the internal topics on
     /// which its commits rely.

@@ -9,6 +9,7 @@ use broker_api::{
 
 use super::super::metrics::{Tally, add};
 use super::super::{SealCounters, should_seal};
+use super::running::Running;
 use super::{StreamThread, StreamsError};
 use crate::error::StateError;
 use crate::failure::Place;
@@ -33,6 +34,8 @@ pub(super) struct TaskPart {
     followed: Vec<(usize, Offset)>,
     /// What stores have to write as of this commit, once it is synced.
     flushes: Vec<Snapshot>,
+    /// What unlogged stores have to write when the broker has accepted it.
+    unlogged: Vec<Snapshot>,
     /// Consumed internal input, to be deleted.
     purge: Vec<(TopicPartition, Offset)>,
     left_out: Vec<Place>,
@@ -55,6 +58,12 @@ impl Snapshot {
         let batch = store.begin_flush()?;
         let (time, expiry) = (store.time(), store.expiry());
         Ok(Self { store: index, batch, time, expiry, position: None })
+    }
+
+    /// Of an unlogged store, whose engine has everything: to bring that into the files.
+    fn of_unlogged(index: usize, store: &dyn Store) -> Self {
+        let (batch, time, expiry) = (EntryBatch::new(), store.time(), store.expiry());
+        Self { store: index, batch, time, expiry, position: None }
     }
 
     /// The store's position is that of the commit.
@@ -206,19 +215,26 @@ impl StreamThread {
                 .collect();
             commit.batches.extend(sealed.batches);
             offsets.extend(sealed.offsets);
-            let mut flushes = Vec::new();
+            let (mut flushes, mut unlogged) = (Vec::new(), Vec::new());
+            let is_unlogged = running.unlogged();
             let stores = running.task.core_mut().stores_mut().iter_mut();
             for (index, (store, flush)) in stores.zip(&mut running.flushes).enumerate() {
-                let dirty = store.dirty_bytes();
+                if is_unlogged[index] && store.dirty_bytes() > 0 {
+                    unlogged.push(Snapshot::of(index, &mut **store)?);
+                }
+                let dirty = if is_unlogged[index] { 0 } else { store.dirty_bytes() };
                 let due = now.saturating_sub(flush.last) >= self.env.settings.flush_interval;
-                if !flush.under_way && dirty > 0 && (due || dirty > budget / 2) {
-                    flushes.push(Snapshot::of(index, &mut **store)?);
-                    flush.under_way = true;
+                if flush.is_needed(dirty) && (due || dirty > budget / 2) {
+                    flushes.push(match is_unlogged[index] {
+                        true => Snapshot::of_unlogged(index, &**store),
+                        false => Snapshot::of(index, &mut **store)?,
+                    });
+                    flush.begin();
                     flush.last = now;
                 }
             }
-            let (followed, left_out) = (sealed.followed, sealed.left_out);
-            parts.push(TaskPart { task: *id, changelogs, followed, flushes, purge, left_out });
+            let (task, followed, left_out) = (*id, sealed.followed, sealed.left_out);
+            parts.push(TaskPart { task, changelogs, followed, flushes, unlogged, purge, left_out });
         }
         // Also without offsets: who is no member any more must not write for its former tasks.
         let group = self.env.settings.application_id.clone();
@@ -228,16 +244,17 @@ impl StreamThread {
     }
 
     fn submit(&mut self, unsent: Unsent) -> Result<(), StreamsError> {
-        let Unsent { commit, parts, tally } = unsent;
+        let Unsent { commit, mut parts, tally } = unsent;
         match self.transactor.submit(commit) {
             Ok(ticket) => {
                 add(&self.env.counters.commits, 1);
                 let grown = self.generation_limit / 8 + 1;
                 self.generation_limit = self.generation_limit.saturating_add(grown);
-                for part in &parts {
+                for part in &mut parts {
                     self.have_left_out(part.task, &part.left_out);
                     if let Some(running) = self.running.get_mut(&part.task) {
                         running.accepted(ticket);
+                        write_unlogged(running, std::mem::take(&mut part.unlogged))?;
                     }
                 }
                 self.in_flight.push_back(InFlight { ticket, parts, tally, applied: false });
@@ -444,8 +461,8 @@ impl StreamThread {
                 running.task.stores_mut().iter().map(|s| s.position.clone()).collect();
             let stores = running.task.core_mut().stores_mut().iter_mut();
             for (index, (store, flush)) in stores.zip(&mut running.flushes).enumerate() {
-                if store.dirty_bytes() > 0 {
-                    flush.under_way = true;
+                if flush.is_needed(store.dirty_bytes()) {
+                    flush.begin();
                     let mut snapshot = Snapshot::of(index, &mut **store)?;
                     snapshot.at(&positions[index]);
                     ready.push(snapshot);
@@ -469,7 +486,10 @@ impl StreamThread {
                 if let Some(flush) = running.flushes.get_mut(store) {
                     flush.under_way = false;
                 }
-                running.task.core_mut().stores_mut().at(store).flushed();
+                // What an unlogged one has at this moment is perhaps in a commit that is not accepted.
+                if !running.unlogged()[store] {
+                    running.task.core_mut().stores_mut().at(store).flushed();
+                }
             }
         }
         Ok(busy)
@@ -502,4 +522,17 @@ impl StreamThread {
     pub fn restored(&self) -> u64 {
         self.env.counters.restored.load(Ordering::Relaxed)
     }
+}
+
+/// Gives the engines what unlogged stores have in a commit that the broker has accepted. A task that is
+/// opened again finds it there, and nothing that is given up.
+fn write_unlogged(running: &mut Running, snapshots: Vec<Snapshot>) -> Result<(), StateError> {
+    for Snapshot { store, mut batch, time, .. } in snapshots {
+        let own = &running.task.stores_mut()[store];
+        let position = Position { stream_time: time, ..own.position.clone() };
+        own.engine.apply(&mut batch, &position)?;
+        running.task.core_mut().stores_mut().at(store).flushed();
+        running.flushes[store].engine_ahead = true;
+    }
+    Ok(())
 }

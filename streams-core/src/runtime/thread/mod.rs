@@ -4,7 +4,8 @@
 //! commit together. Several sealed generations may be on their way to the disk at once, because a
 //! broker that allows it keeps them in order. What was sealed but is not synced has not left the
 //! process: store files, purges and the hand-over of tasks wait until it survives a power cut,
-//! whatever the broker acknowledges before.
+//! whatever the broker acknowledges before. Stores without a changelog alone give theirs to their engines
+//! with each commit that the broker has accepted: nothing else would have it when a task is opened again.
 
 mod assignment;
 mod committing;

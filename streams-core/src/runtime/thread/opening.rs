@@ -426,7 +426,11 @@ impl StreamThread {
         built.core.schedules_mut().keep(&restored.wall_clocks);
         built.core.start(env.clock.now());
         let last = env.clock.monotonic();
-        let flushes = vec![StoreFlush { under_way: false, last }; stores.len()];
+        let flush = |store: &TaskStore| {
+            // Of what was given up it is not known what is in the files.
+            StoreFlush { under_way: false, last, engine_ahead: store.is_unlogged() }
+        };
+        let flushes: Vec<StoreFlush> = stores.iter().map(flush).collect();
         let mut task = Task::new(built, queues, stores, env.plan.written_by(part));
         task.core_mut().set_wall_clock(env.clock.now());
         for partition in at_end {

@@ -7,7 +7,7 @@ use broker_api::Ticket;
 use super::super::metrics::Tally;
 use super::super::shares::Share;
 use super::slice::Slice;
-use crate::task::Task;
+use crate::task::{Task, TaskStore};
 
 pub(super) struct Running {
     pub(super) task: Task,
@@ -32,6 +32,20 @@ pub(super) struct Running {
 pub(super) struct StoreFlush {
     pub(super) under_way: bool,
     pub(super) last: Duration,
+    /// Whether the engine may have got commits of an unlogged store that are not in its files.
+    pub(super) engine_ahead: bool,
+}
+
+impl StoreFlush {
+    /// Whether there is something to write into the files, of a store with so many bytes to write.
+    pub(super) fn is_needed(&self, dirty_bytes: usize) -> bool {
+        !self.under_way && (dirty_bytes > 0 || self.engine_ahead)
+    }
+
+    /// A flush begins.
+    pub(super) fn begin(&mut self) {
+        (self.under_way, self.engine_ahead) = (true, false);
+    }
 }
 
 impl Running {
@@ -50,6 +64,11 @@ impl Running {
         self.sealed = false;
     }
 
+    /// Which of its stores are unlogged.
+    pub(super) fn unlogged(&mut self) -> Vec<bool> {
+        self.task.stores_mut().iter().map(TaskStore::is_unlogged).collect()
+    }
+
     pub(super) fn flush_under_way(&self) -> bool {
         self.flushes.iter().any(|flush| flush.under_way)
     }
@@ -58,7 +77,7 @@ impl Running {
     pub(super) fn next_flush(&mut self, interval: Duration) -> Option<Duration> {
         let flushes = &self.flushes;
         let stores = self.task.core_mut().stores_mut().iter_mut().zip(flushes);
-        let dirty = stores.filter(|(store, flush)| !flush.under_way && store.dirty_bytes() > 0);
+        let dirty = stores.filter(|(store, flush)| flush.is_needed(store.dirty_bytes()));
         dirty.map(|(_, flush)| flush.last.saturating_add(interval)).min()
     }
 
