@@ -6,7 +6,7 @@ mod world;
 use std::sync::Arc;
 
 use streams_core::failure::{ErrorHandlers, Response, log_and_continue};
-use streams_core::processor::{Context, Processor};
+use streams_core::processor::{Context, Processor, TimestampExtractor};
 use streams_core::state::{KeyValueStore, StoreOptions};
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
@@ -40,13 +40,17 @@ impl Processor for Picky {
 
 /// Counts, then fails for some keys: at once, or when the cache is drained.
 fn picky(caches: bool) -> Topology {
+    picky_with(StoreOptions { forward_on_seal: caches, ..StoreOptions::default() })
+}
+
+fn picky_with(options: StoreOptions) -> Topology {
+    let caches = options.forward_on_seal;
     let mut builder = TopologyBuilder::new();
     let (text, count) = (String::serde(), i64::serde());
     let source = NodeSpec::source("source", vec!["in".into()], text.clone(), text.clone());
     builder.add(source).unwrap();
     let counting = move || world::processors::Count::new(caches);
     builder.add(NodeSpec::processor("count", vec!["source".into()], counting)).unwrap();
-    let options = StoreOptions { forward_on_seal: caches, ..StoreOptions::default() };
     let store = StoreSpec::key_value("counts", text.clone(), count.clone(), options);
     builder.add_state_store(store, &["count"]).unwrap();
     builder.add(NodeSpec::processor("picky", vec!["count".into()], || Picky)).unwrap();
@@ -90,6 +94,45 @@ fn what_is_left_out_leaves_nothing_behind_with_and_without_caching() {
         let changelog = changelog.read_all().unwrap();
         assert!(changelog.iter().all(|r| r.key == "a" || r.key == "b"), "no partial writes");
     }
+}
+
+/// As in a running application.
+#[test]
+fn a_store_without_a_changelog_does_not_go_back_for_a_record_that_is_left_out() {
+    let handlers = ErrorHandlers { processing: log_and_continue(), ..ErrorHandlers::default() };
+    let settings = TestDriverSettings { handlers, ..TestDriverSettings::default() };
+    let options = StoreOptions { logged: false, ..StoreOptions::default() };
+    let driver = TopologyTestDriver::with_settings(picky_with(options), settings).unwrap();
+    let input = driver.input_topic::<String, String>("in");
+    for key in ["a", "a", "bad", "a"] {
+        input.pipe(key.into(), "-".into(), 1).unwrap();
+    }
+    assert_eq!(out(&driver), pairs(&[("a", 1), ("a", 2), ("a", 3)]));
+    driver.crash().unwrap();
+    input.pipe("a".into(), "-".into(), 1).unwrap();
+    assert_eq!(out(&driver), pairs(&[("a", 1)]), "a crash takes it");
+}
+
+/// What is processed again comes as in a running application that has all of it.
+#[test]
+fn the_oldest_record_is_the_one_of_the_oldest_event_time() {
+    let mut builder = TopologyBuilder::new();
+    let (text, count) = (String::serde(), i64::serde());
+    let own = TimestampExtractor::own(|_: &String, value: &i64, _| *value);
+    let topics = vec!["in".into(), "in2".into()];
+    let source = NodeSpec::source_with("source", topics, text.clone(), count.clone(), own);
+    builder.add(source).unwrap();
+    builder.add(NodeSpec::processor("picky", vec!["source".into()], || Picky)).unwrap();
+    builder.add(NodeSpec::sink("sink", vec!["picky".into()], "out", text, count, None)).unwrap();
+    let handlers = ErrorHandlers { processing: log_and_continue(), ..ErrorHandlers::default() };
+    let settings = TestDriverSettings { handlers, caching: true, ..TestDriverSettings::default() };
+    let driver = TopologyTestDriver::with_settings(builder.build().unwrap(), settings).unwrap();
+    for (topic, key, value, time) in [("in2", "b", 20, 1), ("in", "a", 10, 2), ("in", "bad", 30, 3)]
+    {
+        driver.input_topic::<String, i64>(topic).pipe(key.into(), value, time).unwrap();
+    }
+    driver.commit().unwrap();
+    assert_eq!(out(&driver), pairs(&[("a", 10), ("b", 20)]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use broker_api::{Offset, TaskId, Timestamp, TopicPartition};
+use broker_api::{Batch, Offset, TaskId, Timestamp, TopicPartition};
 
 use super::{RecordQueue, TaskCore, WrittenTopics};
 use crate::error::ProcessError;
@@ -393,6 +393,18 @@ impl Task {
             }
         }
         best.map(|(_, index)| index)
+    }
+
+    /// The event time of a batch's first record, were it the next one of an input.
+    pub(crate) fn event_time(
+        &self,
+        partition: &TopicPartition,
+        batch: &Batch,
+    ) -> Option<Timestamp> {
+        let queue = self.queues.iter().find(|queue| queue.partition() == partition)?;
+        let (source, time) = (&self.sources[queue.source()].source, queue.time());
+        let record = batch.records().next()?.ok()?;
+        contained(|| source.time_of(&record, batch.bytes(), time, self.core.wall_clock()))
     }
 
     /// Calls the schedules that are due.

@@ -2,7 +2,8 @@
 //!
 //! What is written stays in a log for each partition, one record in a batch; a task reads its inputs
 //! from there, and a crash opens it again where its commits ended, with stores made from their
-//! changelogs. A generation that is given up because a handler has left something out is such a crash.
+//! changelogs. A generation that is given up because a handler has left something out is such a crash, but
+//! that what survives in a running application does here, too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use broker_api::partitioner::partition_of;
 use broker_api::{Batch, CommittedOffset, TaskId, Timestamp, TopicPartition};
 
-use super::opening::{Opener, position};
+use super::opening::{Opener, Surviving, position};
 use super::{TestDriverError, TestDriverSettings};
 use crate::error::ProcessError;
 use crate::failure::{Halt, LeftOut, Stage};
@@ -81,19 +82,30 @@ impl Driver {
             trace: None,
             looking_at: 0,
         };
-        driver.open()?;
+        driver.open(&BTreeMap::new())?;
         Ok(driver)
     }
 
+    /// Opens all tasks again that a running application would, which are as good as new to the others.
+    fn start_over(&mut self) -> Result<(), TestDriverError> {
+        let surviving = std::mem::take(&mut self.tasks).into_iter();
+        self.open(&surviving.map(|(id, task)| (id, Surviving::of(task))).collect())
+    }
+
     /// Opens all tasks where their commits ended.
-    fn open(&mut self) -> Result<(), TestDriverError> {
+    fn open(&mut self, surviving: &BTreeMap<TaskId, Surviving>) -> Result<(), TestDriverError> {
         self.tasks.clear();
         self.globals.clear();
         self.inputs.clear();
         (self.uncommitted, self.gone_on) = (0, 0);
         for id in self.opener.global_tasks() {
-            let task =
-                self.opener.open(id, Globals::default(), &BTreeMap::new(), &self.logs, self.now)?;
+            let task = self.opener.open(
+                id,
+                Globals::default(),
+                (&BTreeMap::new(), &self.logs),
+                None,
+                self.now,
+            )?;
             let partitions: Vec<_> = task.queues().iter().map(|q| q.partition().clone()).collect();
             let task = SharedTask::new(task);
             for partition in partitions {
@@ -105,8 +117,13 @@ impl Driver {
         }
         let globals = Globals::of(self.globals.values());
         for id in self.opener.tasks() {
-            let mut task =
-                self.opener.open(id, globals.clone(), &self.committed, &self.logs, self.now)?;
+            let mut task = self.opener.open(
+                id,
+                globals.clone(),
+                (&self.committed, &self.logs),
+                surviving.get(&id),
+                self.now,
+            )?;
             for queue in task.queues() {
                 self.inputs.insert(queue.partition().clone(), (id, queue.position() as usize));
             }
@@ -122,7 +139,7 @@ impl Driver {
     /// processed again.
     pub(super) fn crash(&mut self) -> Result<(), TestDriverError> {
         self.left_out.clear();
-        self.open()?;
+        self.open(&BTreeMap::new())?;
         self.work()
     }
 
@@ -219,7 +236,7 @@ impl Driver {
         };
         while let Some(id) = unended(&self.tasks) {
             if crash_between_parts && self.tasks.get(&id).is_some_and(Task::is_unended) {
-                self.open()?;
+                self.open(&BTreeMap::new())?;
             }
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.core_mut().set_wall_clock(self.now);
@@ -249,9 +266,12 @@ impl Driver {
     /// The oldest record that waits; of several, the one that came first.
     fn next(&mut self) -> Option<(TopicPartition, TaskId, Batch)> {
         let logs = &self.logs;
+        let tasks = &self.tasks;
         let waiting = self.inputs.iter_mut().filter_map(|(partition, (id, next))| {
             let (arrival, batch) = logs.get(partition)?.get(*next)?;
-            Some(((batch.max_timestamp(), *arrival), partition, id, next, batch))
+            // One that has none comes first, so that this is met.
+            let time = tasks.get(id)?.event_time(partition, batch).unwrap_or(Timestamp::MIN);
+            Some(((time, *arrival), partition, id, next, batch))
         });
         let (_, partition, id, next, batch) = waiting.min_by_key(|(oldest, ..)| *oldest)?;
         *next += 1;
@@ -330,7 +350,7 @@ impl Driver {
             Halt::AtSeal(error) => self.sealing_failed(id, *error),
             Halt::LeaveOut(what) => {
                 self.left_out.push((id, what));
-                self.open()?;
+                self.start_over()?;
                 // Punctuations by the wall clock that were left out have letters already.
                 if self.tasks.values_mut().any(Task::wants_seal) { self.seal_all() } else { Ok(()) }
             }
@@ -348,7 +368,7 @@ impl Driver {
             (0, 1) => Cause::Entry,
             _ => {
                 self.careful = true;
-                return self.open();
+                return self.start_over();
             }
         };
         let id = self.last.filter(|_| cause != Cause::Unknown).unwrap_or(id);

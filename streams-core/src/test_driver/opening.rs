@@ -10,10 +10,10 @@ use super::driver::Log;
 use super::{TestDriverError, TestDriverSettings};
 use crate::error::BuildError;
 use crate::executor::RunToEnd;
-use crate::state::{EntryBatch, LossyEngine, Position, StateEngine};
+use crate::state::{EntryBatch, LossyEngine, Position, StateEngine, StoreEngine};
 use crate::task::{
     Globals, OffsetMetadata, OutputTopic, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore,
-    WrittenTopics,
+    WallClocks, WrittenTopics,
 };
 use crate::topology::{NodeKind, SubTopology, Topology};
 
@@ -143,13 +143,19 @@ impl Opener {
         &self,
         id: TaskId,
         globals: Globals,
-        committed: &BTreeMap<TopicPartition, CommittedOffset>,
-        logs: &BTreeMap<TopicPartition, Log>,
+        (committed, logs): (
+            &BTreeMap<TopicPartition, CommittedOffset>,
+            &BTreeMap<TopicPartition, Log>,
+        ),
+        surviving: Option<&Surviving>,
         now: Timestamp,
     ) -> Result<Task, TestDriverError> {
         let part = &self.topology.subtopologies()[id.subtopology as usize];
         let names: Vec<&str> = part.stores.iter().map(String::as_str).collect();
-        let engines = LossyEngine::new().open(Path::new(&id.to_string()), &names)?;
+        let mut engines = LossyEngine::new().open(Path::new(&id.to_string()), &names)?;
+        for (engine, kept) in engines.iter_mut().zip(surviving.iter().flat_map(|s| &s.unlogged)) {
+            *engine = kept.clone().unwrap_or(engine.clone());
+        }
         let partitions = self.settings.partitions.max(1);
         let settings = TaskSettings {
             application_id: self.application.clone(),
@@ -172,6 +178,7 @@ impl Opener {
                 (built.core.outputs_mut().add(output), partition, spec)
             });
             let source = spec.and_then(|spec| Some((spec, spec.source_topic.as_ref()?)));
+            let mut follows = None;
             let log = match (&changelog, source) {
                 (Some((_, partition, spec)), _) => Some((*spec, partition.clone(), usize::MAX)),
                 // What lies behind is processed as input.
@@ -179,6 +186,7 @@ impl Opener {
                     let topic = self.full(topic);
                     let partition = TopicPartition { topic, partition: id.partition };
                     let consumed = committed.get(&partition).map_or(0, |at| at.offset as usize);
+                    follows = Some(partition.clone());
                     Some((spec, partition, consumed))
                 }
                 (None, None) => None,
@@ -194,7 +202,7 @@ impl Opener {
                 engine.flush()?;
             }
             let changelog = changelog.map(|(output, partition, _)| (output, partition));
-            stores.push(TaskStore { changelog, follows: None, engine, position: position(-1) });
+            stores.push(TaskStore { changelog, follows, engine, position: position(-1) });
         }
         let mut queues = Vec::new();
         let mut own_times = OwnTimes::default();
@@ -220,8 +228,28 @@ impl Opener {
             }
         }
         built.core.resume(&own_times);
+        if let Some(surviving) = surviving {
+            built.core.schedules_mut().keep(&surviving.wall_clocks);
+        }
         built.core.start(now);
         Ok(Task::new(built, queues, stores, WrittenTopics::default()))
+    }
+}
+
+/// What of a task outlives that it is opened again without a crash, as in a running application.
+pub(super) struct Surviving {
+    /// The engines of its stores, where these have no changelog.
+    unlogged: Vec<Option<Arc<dyn StoreEngine>>>,
+    /// When its schedules of the wall clock are due.
+    wall_clocks: WallClocks,
+}
+
+impl Surviving {
+    pub(super) fn of(mut task: Task) -> Self {
+        let engine = |store: &TaskStore| store.engine.clone();
+        let stores = task.stores_mut().iter();
+        let unlogged = stores.map(|store| store.is_unlogged().then(|| engine(store))).collect();
+        Self { unlogged, wall_clocks: task.core_mut().schedules_mut().wall_clocks() }
     }
 }
 
