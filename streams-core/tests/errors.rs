@@ -365,6 +365,61 @@ fn a_topic_that_is_gone_is_waited_for_by_default() {
     world.settings.production_handler = Arc::new(|_| Response::fail());
 }
 
+#[test]
+fn a_topic_that_stays_away_for_the_delivery_timeout_stops_the_application_with_its_name() {
+    let mut world = world();
+    world.settings.production_handler = streams_core::runtime::log_and_retry_or_fail();
+    world.settings.delivery_timeout = Duration::from_secs(10);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    world.delete_topic("out");
+    world.write(&[("a", b"-")]);
+    for _ in 0..10 {
+        world.run(&mut thread).unwrap();
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let error = world.run(&mut thread).unwrap_err();
+    assert!(matches!(error, StreamsError::NotWritten { .. }), "{error}");
+    assert!(error.to_string().contains("topic 'out' does not exist"), "{error}");
+    drop(thread);
+    world.create_topic("out", 1);
+    world.run_once();
+    assert_eq!(world.read("out"), counts(&[("a", 1)]), "nothing was lost");
+}
+
+#[test]
+fn a_handler_decides_about_results_whose_topic_stays_away() {
+    let mut world = world();
+    world.settings.production_handler = Arc::new(|failure| match failure.retriable {
+        true => Response::retry(),
+        false => Response::resume(),
+    });
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    world.delete_topic("out");
+    world.write(&[("a", b"-"), ("b", b"-"), ("c", b"-")]);
+    world.run(&mut thread).unwrap();
+    assert_eq!(dead(&world), []);
+    world.clock.advance(Duration::from_secs(2 * 60));
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up(), "each is left out at once when the time is over");
+    assert_eq!(dead(&world), pairs(&[("a", "-"), ("b", "-"), ("c", "-")]));
+}
+
+#[test]
+fn a_thread_that_is_to_stop_does_not_wait_for_a_topic_that_is_gone() {
+    let mut world = world();
+    world.settings.production_handler = streams_core::runtime::log_and_retry_or_fail();
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    world.delete_topic("out");
+    world.write(&[("a", b"-")]);
+    world.run(&mut thread).unwrap();
+    thread.stop();
+    let error = world.run(&mut thread).unwrap_err();
+    assert!(error.to_string().contains("topic 'out' does not exist"), "{error}");
+}
+
 /// What is written, and the dead letters.
 type End = (Vec<(String, i64)>, Vec<(String, String)>);
 

@@ -4,12 +4,16 @@
 
 mod world;
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use broker_api::TopicPartition;
+use streams_core::failure::Response;
 use streams_core::processor::{Context, Processor};
 use streams_core::runtime::{RestoreStage, State, Streams, StreamsError, Uncaught};
 use streams_core::state::LossyEngine;
@@ -258,4 +262,63 @@ fn who_listens_to_the_state_may_ask_something_of_the_application() {
     assert!(streams.is_paused());
     *asked.lock().unwrap() = None;
     world.block_on(Arc::into_inner(streams).unwrap().close()).unwrap();
+}
+
+/// The broker takes the commit, and never says that it is durable.
+#[test]
+fn a_closing_with_a_limit_gives_up_what_is_not_committed_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(0));
+    let streams = world.start();
+    world.block_on(streams.running()).unwrap();
+    world.write(&[("a", VALUE)]);
+    while streams.metrics().commits == 0 {
+        std::thread::yield_now();
+    }
+    let mut closing = pin!(streams.close_within(Duration::from_millis(20)));
+    let mut poll = || closing.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+    assert_eq!(poll(), Poll::Pending);
+    world.clock.advance(Duration::from_millis(20));
+    let error = loop {
+        match poll() {
+            Poll::Ready(closed) => break closed.unwrap_err(),
+            Poll::Pending => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(error, StreamsError::CloseTimeout { limit: Duration::from_millis(20) });
+}
+
+#[test]
+fn closing_does_not_wait_for_a_topic_that_is_gone_nor_does_removing_a_thread_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.delete_topic("in");
+    world.create_topic("in", 2);
+    world.topology = Arc::new(tired(0));
+    world.settings.threads = 2;
+    let retried = Arc::new(AtomicU32::new(0));
+    let count = retried.clone();
+    world.settings.production_handler = Arc::new(move |failure| {
+        count.fetch_add(u32::from(failure.retriable), Ordering::Relaxed);
+        Response::retry()
+    });
+    let streams = world.start();
+    world.block_on(streams.running()).unwrap();
+    world.delete_topic("out");
+    (0..2).for_each(|n| world.write_to(TopicPartition::new("in", n), &[("a", VALUE)]));
+    let wait_for_a_retry = || {
+        let before = retried.load(Ordering::Relaxed);
+        while retried.load(Ordering::Relaxed) == before && streams.state() != State::Error {
+            world.broker.step();
+            world.clock.advance(Duration::from_millis(1));
+            std::thread::yield_now();
+        }
+    };
+    wait_for_a_retry();
+    assert!(world.block_on(streams.remove_thread()).is_some());
+    wait_for_a_retry();
+    assert!(streams.state().is_running_or_rebalancing(), "{:?}", streams.state());
+    let error = world.block_on(streams.close()).unwrap_err();
+    assert!(error.to_string().contains("topic 'out' does not exist"), "{error}");
 }

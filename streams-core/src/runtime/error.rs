@@ -26,6 +26,23 @@ pub enum StreamsError {
         /// What happened.
         error: Box<ProcessError>,
     },
+    /// A topic, or a partition, that a commit writes does not exist: for `delivery_timeout`, or when the
+    /// application was closed.
+    #[error(
+        "what was processed since the last commit cannot be written: {error}; nothing is lost, it is processed again at the next start"
+    )]
+    NotWritten {
+        /// Which one.
+        error: broker_api::Error,
+    },
+    /// [`super::Streams::close_within`] has come to its limit.
+    #[error(
+        "the application has not closed within {limit:?}: what it had not committed is given up, and processed again at the next start"
+    )]
+    CloseTimeout {
+        /// The limit.
+        limit: std::time::Duration,
+    },
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),

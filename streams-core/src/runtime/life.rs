@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use broker_api::Clock;
 use tokio::sync::watch;
 
 use super::parker::Parker;
@@ -51,6 +52,9 @@ pub(super) struct Shared {
     paused: AtomicBool,
     /// Nobody waits for calls in flight any more.
     abandoned: AtomicBool,
+    clock: Arc<dyn Clock>,
+    /// When those that have not closed give up, and after how long that is.
+    close_by: Mutex<Option<(Duration, Duration)>>,
     /// The last question of [`super::Streams::caught_up`].
     asked: AtomicU64,
     error: Mutex<Option<StreamsError>>,
@@ -86,11 +90,13 @@ impl Cell {
 }
 
 impl Shared {
-    pub(super) fn new(listener: Option<StateListener>) -> Self {
+    pub(super) fn new(listener: Option<StateListener>, clock: Arc<dyn Clock>) -> Self {
         Self {
             cells: Mutex::default(),
             paused: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            clock,
+            close_by: Mutex::default(),
             asked: AtomicU64::new(0),
             error: Mutex::default(),
             listener,
@@ -178,6 +184,21 @@ impl Shared {
         self.stop_all();
     }
 
+    /// Threads that have not stopped after this time give up what they have not committed.
+    pub(super) fn close_within(&self, limit: Duration) {
+        let at = self.clock.monotonic().saturating_add(limit);
+        *lock(&self.close_by) = Some((at, limit));
+    }
+
+    /// How long a thread may still take to stop; `None`: as long as it needs.
+    fn time_to_close(&self) -> Result<Option<Duration>, StreamsError> {
+        let Some((at, limit)) = *lock(&self.close_by) else { return Ok(None) };
+        match at.saturating_sub(self.clock.monotonic()) {
+            Duration::ZERO => Err(StreamsError::CloseTimeout { limit }),
+            left => Ok(Some(left)),
+        }
+    }
+
     pub(super) fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Release);
         self.wake_all();
@@ -242,10 +263,16 @@ pub(super) fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, cell: &A
             StreamThread::new(env.clone(), process_id, cell.number, parker.waker())
         });
         let Err(error) = result else { break };
+        let stopping = cell.stop.load(Ordering::Acquire);
+        let goes_on = shared.state.borrow().is_running_or_rebalancing();
+        if stopping && goes_on && matches!(error, StreamsError::NotWritten { .. }) {
+            tracing::warn!(thread = cell.number, %error, "a stream thread was removed; others have its tasks now");
+            break;
+        }
         tracing::error!(thread = cell.number, %error, "a stream thread has failed");
         let handler = &env.settings.uncaught_handler;
         let asked = match error {
-            StreamsError::Stopped => Uncaught::StopClient,
+            StreamsError::Stopped | StreamsError::CloseTimeout { .. } => Uncaught::StopClient,
             _ => catch_unwind(AssertUnwindSafe(|| handler(&error))).unwrap_or(Uncaught::StopClient),
         };
         if asked == Uncaught::StopApplication
@@ -253,7 +280,7 @@ pub(super) fn drive(env: &ThreadEnv, shared: &Shared, process_id: &str, cell: &A
         {
             tracing::error!(%failure, "the other instances cannot be asked to stop");
         }
-        if asked != Uncaught::ReplaceThread || cell.stop.load(Ordering::Acquire) {
+        if asked != Uncaught::ReplaceThread || stopping {
             shared.fail(error);
             break;
         }
@@ -365,7 +392,9 @@ fn step_to_the_end(
 ) -> Result<(), StreamsError> {
     let mut said_running = false;
     loop {
+        let mut left = None;
         if cell.stop.load(Ordering::Acquire) {
+            left = shared.time_to_close()?;
             if shared.abandoned.load(Ordering::Acquire) && thread.waits_for_calls() {
                 return Ok(());
             }
@@ -382,7 +411,7 @@ fn step_to_the_end(
             }
             Next::Wait(limit) => {
                 shared.report(cell, &thread, question);
-                parker.park(limit);
+                parker.park([limit, left].into_iter().flatten().min());
             }
             Next::Stopped => return Ok(()),
         }

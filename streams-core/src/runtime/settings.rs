@@ -50,6 +50,10 @@ pub struct Settings {
     pub processing_handler: ErrorHandler,
     /// What happens to results that cannot be written. Default: [`log_and_retry_or_fail`].
     pub production_handler: ErrorHandler,
+    /// How long a commit is tried again because a topic that it writes, or a partition of it, does not
+    /// exist: Kafka's `delivery.timeout.ms`. The production handler is asked once more then, with
+    /// nothing left to retry. Default: 2 minutes.
+    pub delivery_timeout: Duration,
     /// The topic, which must exist, that gets a dead letter for everything that a handler leaves
     /// out. Default: none.
     pub dead_letter_topic: Option<Arc<str>>,
@@ -96,6 +100,7 @@ impl Settings {
             deserialization_handler: log_and_fail(),
             processing_handler: log_and_fail(),
             production_handler: log_and_retry_or_fail(),
+            delivery_timeout: Duration::from_secs(2 * 60),
             dead_letter_topic: None,
             executor: None,
             uncaught_handler: stop_client(),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use broker_api::{Broker, Clock};
 use futures::channel::oneshot;
@@ -85,7 +86,7 @@ impl Streams {
         let failed = |e: std::io::Error| StreamsError::Thread { reason: e.to_string() };
         let name = &settings.application_id;
         let worker = Arc::new(Worker::start(format!("{name}-flush")).map_err(failed)?);
-        let shared = Arc::new(Shared::new(settings.state_listener.clone()));
+        let shared = Arc::new(Shared::new(settings.state_listener.clone(), clock.clone()));
         let env = ThreadEnv::new(
             topology,
             Arc::new(plan),
@@ -265,10 +266,13 @@ impl Streams {
         self.env.metrics()
     }
 
-    /// Commits what was processed, flushes all stores, and stops.
+    /// Commits what was processed, flushes all stores, and stops. What cannot be committed because its
+    /// topic is gone is given up at once; what a full broker has no room for, and calls of async
+    /// operators, are waited for.
     ///
     /// # Errors
-    /// Why the application failed, if it did.
+    /// Why the application failed, if it did; [`StreamsError::NotWritten`] if something was given up,
+    /// which is processed again at the next start.
     pub async fn close(self) -> Result<(), StreamsError> {
         self.shared.set_state(State::PendingShutdown);
         self.shared.stop_all();
@@ -281,6 +285,16 @@ impl Streams {
         }
         self.shared.set_state(State::NotRunning);
         Ok(())
+    }
+
+    /// As [`Streams::close`], but what is not committed and flushed after this time is given up. (Code
+    /// of the application that does not return is waited for all the same.)
+    ///
+    /// # Errors
+    /// As [`Streams::close`], and [`StreamsError::CloseTimeout`] if something was given up.
+    pub async fn close_within(self, limit: Duration) -> Result<(), StreamsError> {
+        self.shared.close_within(limit);
+        self.close().await
     }
 }
 

@@ -104,7 +104,7 @@ impl StreamThread {
         if self.token.is_none() {
             return Ok(false); // a commit would be refused
         }
-        if self.retry_at.is_some_and(|at| at > self.env.clock.monotonic()) {
+        if !self.stopping && self.retry_at.is_some_and(|at| at > self.env.clock.monotonic()) {
             return Ok(false);
         }
         self.retry_at = None;
@@ -245,8 +245,10 @@ impl StreamThread {
 
     fn submit(&mut self, unsent: Unsent) -> Result<(), StreamsError> {
         let Unsent { commit, mut parts, tally } = unsent;
+        let refused_before = self.refused_topics(&commit);
         match self.transactor.submit(commit) {
             Ok(ticket) => {
+                self.refused_since.retain(|topic, _| !refused_before.contains(topic));
                 add(&self.env.counters.commits, 1);
                 let grown = self.generation_limit / 8 + 1;
                 self.generation_limit = self.generation_limit.saturating_add(grown);
@@ -277,15 +279,11 @@ impl StreamThread {
                 | Error::InvalidRecord { .. }
                 | Error::UnknownTopic { .. }
                 | Error::UnknownPartition { .. }) => {
-                    let retriable = matches!(
-                        error,
-                        Error::UnknownTopic { .. } | Error::UnknownPartition { .. }
-                    );
                     let mut unsent = Unsent { commit: *refused.submitted, parts, tally };
                     if self.leave_out_gone(&mut unsent.commit, &error) {
                         return self.submit(unsent);
                     }
-                    self.refused(unsent, error, retriable)
+                    self.refused(unsent, error)
                 }
                 error => Err(error.into()),
             },

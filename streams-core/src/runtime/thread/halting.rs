@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use broker_api::{Error, TaskId};
+use broker_api::{Commit, Error, TaskId};
 
 use super::committing::Unsent;
 use super::{StreamThread, StreamsError};
@@ -99,33 +99,39 @@ impl StreamThread {
         }
     }
 
-    /// The broker has refused a commit for what is in it.
-    pub(super) fn refused(
-        &mut self,
-        unsent: Unsent,
-        refused: Error,
-        retriable: bool,
-    ) -> Result<(), StreamsError> {
-        if let Error::UnknownTopic { topic } | Error::UnknownPartition { topic, .. } = &refused {
-            self.finder.forget(topic);
+    /// Topics of a commit because of which one was refused.
+    pub(super) fn refused_topics(&self, commit: &Commit) -> Vec<String> {
+        if self.refused_since.is_empty() {
+            return Vec::new();
         }
+        let written = commit.batches.iter().map(|(partition, _)| partition);
+        let read = commit.group.iter().flat_map(|group| &group.offsets);
+        let topics = written.chain(read.map(|(partition, _)| partition)).map(|tp| &*tp.topic);
+        topics.filter(|topic| self.refused_since.contains_key(*topic)).map(Into::into).collect()
+    }
+
+    /// The broker has refused a commit for what is in it.
+    pub(super) fn refused(&mut self, unsent: Unsent, refused: Error) -> Result<(), StreamsError> {
         let Some(task) = unsent.task() else {
             return Err(refused.into());
         };
         let error = ProcessError::Commit { error: refused.clone() };
-        if retriable {
+        if let Error::UnknownTopic { topic } | Error::UnknownPartition { topic, .. } = &refused {
+            self.finder.forget(topic);
+            let now = self.env.clock.monotonic();
+            let since = *self.refused_since.entry(topic.clone()).or_insert(now);
+            let waited = now.saturating_sub(since);
             let failure = Failure {
                 stage: Stage::Production,
                 task,
                 record: None,
                 error: error.clone(),
-                retriable,
+                retriable: !self.stopping && waited < self.env.settings.delivery_timeout,
                 wall_clock: self.env.clock.now(),
             };
             match self.env.settings.error_handlers().decide(&failure) {
-                Decision::Fail => return Err(refused.into()),
+                Decision::Fail => return Err(StreamsError::NotWritten { error: refused }),
                 Decision::Retry => {
-                    let now = self.env.clock.monotonic();
                     self.retry_at = Some(now.saturating_add(RETRY_AFTER));
                     self.unsent = Some(unsent);
                     return Ok(());

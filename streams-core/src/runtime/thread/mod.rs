@@ -168,6 +168,8 @@ pub struct StreamThread {
     unsent: Option<Unsent>,
     /// When that is tried again because a handler said so.
     retry_at: Option<Duration>,
+    /// Since when commits are refused because of a topic; until one with it is accepted.
+    refused_since: BTreeMap<String, Duration>,
     /// What is left out when its task has been opened again.
     left_out: Vec<(TaskId, LeftOut)>,
     /// The task that has processed a record, or gone on, last.
@@ -254,6 +256,7 @@ impl StreamThread {
             unsynced: VecDeque::new(),
             unsent: None,
             retry_at: None,
+            refused_since: BTreeMap::new(),
             left_out: Vec::new(),
             last_processed: None,
             last_purge: BTreeMap::new(),
