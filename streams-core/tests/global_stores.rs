@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use broker_api::sim::Fault;
 use broker_api::{Broker, TopicConfig, TopicPartition};
+use streams_core::failure::{DeadLetter, Response};
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
 use streams_core::runtime::{GlobalThread, Next, StreamThread};
 use streams_core::state::{KeyValueStore, StoreOptions};
@@ -303,4 +304,32 @@ fn a_processor_cannot_be_connected_to_a_global_store() {
     builder.add(other.with_stores(["names"])).unwrap();
     let error = builder.build().err().unwrap().to_string();
     assert!(error.contains("read it by its name"), "{error}");
+}
+
+#[test]
+fn a_record_that_a_global_store_leaves_out_is_counted_and_one_that_it_cannot_names_its_topic() {
+    for resumes in [true, false] {
+        let mut world = world(1);
+        world.create_topic("dead", 1);
+        world.settings.dead_letter_topic = Some("dead".into());
+        world.settings.deserialization_handler = Arc::new(move |failure| match resumes {
+            true => Response::resume_with(vec![DeadLetter::of(failure)]),
+            false => Response::fail(),
+        });
+        name(&world, 0, "a", "1");
+        world.write_to(TopicPartition::new("names", 0), &[("b", b"\xff")]);
+        if resumes {
+            let mut instance = Instance::start(&world);
+            instance.run(&world);
+            assert_eq!(look_up(&world, &mut instance, &["a", "b"]), [1, -1]);
+            assert_eq!(world.metrics().dropped.get("not decodable"), Some(&1));
+            assert_eq!(world.count("dead"), 0, "nothing could write it once");
+            continue;
+        }
+        let _stream = world.thread();
+        let mut global = GlobalThread::new(world.env(), Waker::noop().clone()).unwrap();
+        let error = (0..1_000).find_map(|_| global.step().err()).unwrap().to_string();
+        let expected = "the global store of topic 'names', record 1 of names-0: ";
+        assert!(error.starts_with(expected), "{error}");
+    }
 }

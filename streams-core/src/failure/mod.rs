@@ -107,6 +107,11 @@ impl Response {
         Self { action: Action::Resume, letters: Some(letters) }
     }
 
+    /// The same, but nothing is written.
+    pub(crate) fn without_letters(self) -> Self {
+        Self { letters: Some(Vec::new()), ..self }
+    }
+
     /// Try again. Counts as fail where that cannot help: [`Failure::retriable`] tells.
     pub fn retry() -> Self {
         Self { action: Action::Retry, letters: None }

@@ -43,6 +43,16 @@ pub enum StreamsError {
         /// The limit.
         limit: std::time::Duration,
     },
+    /// A record of a topic that fills a global store could not be processed.
+    #[error("the global store of topic '{topic}'{}: {error}", with(record))]
+    Global {
+        /// The topic.
+        topic: String,
+        /// The record, where it is known.
+        record: Option<SourceInfo>,
+        /// What happened.
+        error: Box<ProcessError>,
+    },
     /// A store failed.
     #[error(transparent)]
     State(#[from] StateError),

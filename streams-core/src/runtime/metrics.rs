@@ -24,7 +24,8 @@ pub struct Metrics {
     pub commits: u64,
     /// Batches of changes written to store files.
     pub flushes: u64,
-    /// Records left out, by reason; counted when their commits are durable.
+    /// Records left out, by reason; counted when their commits are durable. Those of global tables are
+    /// counted when they are read: by each instance, and again if it rebuilds its store.
     pub dropped: BTreeMap<&'static str, u64>,
 }
 
@@ -72,11 +73,16 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
 impl Counters {
     /// The generation will not be processed again.
     pub(super) fn committed(&self, tally: Tally) {
-        if tally.dropped.is_empty() {
+        self.dropped(tally.dropped);
+    }
+
+    /// Records are left out for good.
+    pub(super) fn dropped(&self, more: BTreeMap<&'static str, u64>) {
+        if more.is_empty() {
             return;
         }
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
-        for (reason, n) in tally.dropped {
+        for (reason, n) in more {
             *dropped.entry(reason).or_default() += n;
         }
     }

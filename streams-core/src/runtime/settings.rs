@@ -55,7 +55,7 @@ pub struct Settings {
     /// nothing left to retry. Default: 2 minutes.
     pub delivery_timeout: Duration,
     /// The topic, which must exist, that gets a dead letter for everything that a handler leaves
-    /// out. Default: none.
+    /// out, but of global tables. Default: none.
     pub dead_letter_topic: Option<Arc<str>>,
     /// Where async operators call; needed only by topologies that have some. Default: none.
     pub executor: Option<Arc<dyn Executor>>,

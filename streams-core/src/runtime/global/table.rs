@@ -13,7 +13,9 @@ use futures::future::BoxFuture;
 use super::super::metrics::add;
 use super::super::shares::Share;
 use super::super::{StreamsError, ThreadEnv};
+use crate::error::ProcessError;
 use crate::failure::{ErrorHandlers, Halt};
+use crate::processor::SourceInfo;
 use crate::state::{EntryBatch, Position, StoreEngine};
 use crate::task::{Globals, RecordQueue, SharedTask, Task, TaskSettings, TaskStore, WrittenTopics};
 
@@ -238,11 +240,14 @@ impl GlobalTable {
         time: Timestamp,
     ) -> Result<Task, StreamsError> {
         let topics = env.plan.clone();
+        let handler = env.settings.deserialization_handler.clone();
         let settings = TaskSettings {
             application_id: env.settings.application_id.clone(),
-            // As in Kafka, there is no leaving out of what a processor fails with.
+            // As in Kafka, there is no leaving out of what a processor fails with. There are no dead
+            // letters either: every instance reads the topic, and again whenever it rebuilds the store,
+            // so that no commit could hold exactly one.
             handlers: ErrorHandlers {
-                deserialization: env.settings.deserialization_handler.clone(),
+                deserialization: Arc::new(move |failure| handler(failure).without_letters()),
                 ..ErrorHandlers::default()
             },
             topics: Arc::new(move |topic| topics.output(topic)),
@@ -333,12 +338,22 @@ impl GlobalTable {
         let before = task.processed();
         match task.process(SLICE) {
             Err(Halt::Fail { record, error }) => {
-                return Err(StreamsError::process(self.id, record, *error));
+                return Err(self.failed(record, *error));
             }
-            Err(Halt::AtSeal(error)) => return Err(StreamsError::process(self.id, None, *error)),
+            Err(Halt::AtSeal(error)) => return Err(self.failed(None, *error)),
             Err(Halt::LeaveOut(_)) | Ok(_) => {}
         }
+        env.counters.dropped(task.core_mut().take_dropped());
         Ok(task.processed() - before)
+    }
+
+    fn failed(&self, record: Option<SourceInfo>, error: ProcessError) -> StreamsError {
+        match StreamsError::process(self.id, record, error) {
+            StreamsError::Process { record, error, .. } => {
+                StreamsError::Global { topic: self.topic.name.to_string(), record, error }
+            }
+            panic => panic,
+        }
     }
 
     /// Partitions that were behind, and are not any more: was something compacted away that they had
