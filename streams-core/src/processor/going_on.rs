@@ -13,27 +13,56 @@ use crate::record::{Data, Record};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bookmark(usize);
 
-/// What tells an entry that an operator lets go from all others that wait: the same when it is let go again
-/// after a crash, by whatever record.
+/// What tells an entry that an operator lets go from all others: the same when it is let go again after a
+/// crash, by whatever record.
+///
+/// Where one place may be used twice between two commits, it also says what the entry holds. Entries of
+/// one place that hold the same are one as good as the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryId(u64);
+pub struct EntryId {
+    place: u64,
+    /// `None`: whatever it holds.
+    content: Option<u64>,
+}
 
 impl EntryId {
     /// The entries of the operator of this name.
     pub fn of(operator: &str) -> Self {
-        Self(FixedState::default().hash_one(operator))
+        Self { place: FixedState::default().hash_one(operator), content: None }
     }
 
     /// That at this place, in the operator's store for instance.
     #[must_use]
     pub fn at(self, place: &[u8]) -> Self {
-        Self(FixedState::default().hash_one((self.0, place)))
+        let place = FixedState::default().hash_one((self.place, place));
+        Self { place, ..self }
     }
 
     /// One of several at a place.
     #[must_use]
     pub fn number(self, number: usize) -> Self {
-        Self(FixedState::default().hash_one((self.0, number)))
+        let place = FixedState::default().hash_one((self.place, number));
+        Self { place, ..self }
+    }
+
+    /// That with this content, as the operator's store encodes it for instance.
+    #[must_use]
+    pub fn holding(self, content: &[u8]) -> Self {
+        Self { content: Some(FixedState::default().hash_one(content)), ..self }
+    }
+
+    /// Whatever it holds.
+    pub(crate) fn whatever(self) -> Self {
+        Self { content: None, ..self }
+    }
+
+    pub(crate) fn is_at_place_of(self, other: Self) -> bool {
+        self.place == other.place
+    }
+
+    /// Whether this one, of which something is known, may be that which is let go.
+    pub(crate) fn may_be(self, other: Self) -> bool {
+        self.is_at_place_of(other) && (self.content.is_none() || self.content == other.content)
     }
 }
 

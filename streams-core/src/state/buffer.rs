@@ -63,6 +63,11 @@ impl Due {
         &self.key
     }
 
+    /// What tells it from others that have waited there before, unless these were just the same.
+    pub fn content(&self) -> &[u8] {
+        &self.value
+    }
+
     /// Its place in the order.
     fn place(&self) -> (Timestamp, &[u8], &[u8]) {
         let (head, key) = self.key.split_at(HEAD.min(self.key.len()));

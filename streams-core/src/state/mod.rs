@@ -24,7 +24,7 @@ mod windowed;
 mod windowed_keys;
 
 pub use buffer::{BufferStore, Buffered, Due};
-pub use change_buffer::{ChangeBuffer, Waiting};
+pub use change_buffer::{ChangeBuffer, Taken, Waiting};
 pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
 pub use entry_codec::{KeyValueFormat, TopicFormat};
 pub use expiry::Expiry;

@@ -11,7 +11,8 @@
 //!
 //! Each entry has an id that stays the same. So one that fails further down can be left out when the
 //! generation is processed again, wherever it is let go then: the record that does it is not to blame, and
-//! the next one would meet the entry again.
+//! the next one would meet the entry again. A place of its store is not enough for an id, as several
+//! entries may come and go there in one generation: what it holds tells them apart.
 
 use broker_api::Timestamp;
 
@@ -200,15 +201,32 @@ impl TaskCore {
     /// Whether an entry was to be left out, which then is done.
     fn leaves_out(&mut self, id: EntryId) -> bool {
         let to_leave_out = &mut self.going_on.to_leave_out;
-        let Some(at) = to_leave_out.iter().position(|what| what.place == Place::Entry(id)) else {
+        let is_it = |what: &LeftOut| matches!(what.place, Place::Entry(known) if known.may_be(id));
+        let Some(at) = to_leave_out.iter().rposition(is_it) else {
             return false;
         };
-        let what = to_leave_out.swap_remove(at);
+        let what = to_leave_out.remove(at);
+        // An earlier one of the same place has led to this one: see `entry_to_blame`.
+        let is_settled = |other: &mut LeftOut| matches!(other.place, Place::Entry(known) if known.is_at_place_of(id));
+        let settled = to_leave_out.extract_if(.., is_settled).map(|other| other.place);
+        self.going_on.left_out.extend(settled);
         if let Err(error) = self.leave_out(what.stage, &what.letters) {
             self.fail(error);
         }
         self.going_on.left_out.push(what.place);
         true
+    }
+
+    /// Which entry is to be left out when one has failed. If one of its place was to be already and has not
+    /// been met, its content is not the same each time (a serde may write a map in any order): then
+    /// the place has to do.
+    pub(super) fn entry_to_blame(&self, failed: EntryId) -> EntryId {
+        let is_known =
+            |what: &LeftOut| matches!(what.place, Place::Entry(it) if it.is_at_place_of(failed));
+        match self.going_on.to_leave_out.iter().any(is_known) {
+            true => failed.whatever(),
+            false => failed,
+        }
     }
 
     /// It has been on all its ways; answers whether there is room for another one. A failure keeps the

@@ -45,6 +45,10 @@ impl TaskCore {
         let Decision::Resume(letters) = self.decide(stage, &error, raw) else {
             return Err(Halt::fail(record, error));
         };
+        let place = match place {
+            Place::Entry(failed) => Place::Entry(self.entry_to_blame(failed)),
+            other => other,
+        };
         // A panic leaves nodes in the middle of something.
         if self.is_touched() || is_entry || matches!(error, ProcessError::Panic { .. }) {
             return Err(Halt::LeaveOut(LeftOut { place, stage, letters }));

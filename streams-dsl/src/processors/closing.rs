@@ -7,10 +7,8 @@ use streams_core::processor::{Bookmark, Context, EntryId, InitContext, OperatorT
 use streams_core::state::{WindowKind, WindowedStore};
 use streams_core::{Change, Data, Headers, ProcessError, Record, Windowed};
 
+use super::letting_go::AT_ONCE;
 use super::rest::Rest;
-
-/// How many closed windows are taken out of a store at once.
-const AT_ONCE: usize = 1024;
 
 /// What an operator that emits on closing finds in its task.
 pub(crate) struct Closing<K, A, W> {

@@ -16,6 +16,7 @@ use streams_core::state::SortedStore;
 use streams_core::{BuildError, Change, Data, ProcessError, Record, SerdeError};
 
 use super::Nulls;
+use super::letting_go::AT_ONCE;
 use super::subscription::{
     Instruction, LENGTH, Response, Subscriber, Subscription, combined_key, end_of, prefix,
 };
@@ -32,9 +33,6 @@ pub(crate) type EncodedKey<K, V> =
 
 /// The subscriptions of a task, below [`combined_key`].
 pub(crate) type SubscriptionStore = SortedStore<Subscriber>;
-
-/// How many subscribers are taken out of the store at once.
-const AT_ONCE: usize = 1024;
 
 /// Recognises the values of rows.
 pub(crate) struct RowHash<V> {
@@ -353,7 +351,7 @@ impl<K: Data, KO: Data, VO: Data> Processor for AnswerSubscribers<K, KO, VO> {
         let gone = record.value.new.is_none().then(|| first[LENGTH..].to_vec().into());
         let mut from = first;
         loop {
-            let found = cx.store(handle).slice(&from, &end, AT_ONCE)?;
+            let found = cx.stores().look_into(handle).slice(&from, &end, AT_ONCE)?;
             let is_last = found.len() < AT_ONCE;
             for (combined, Subscriber { partition, hash }) in found {
                 let key = self.subscribers.key.get(&combined[key_at..], &combined);

@@ -8,6 +8,7 @@ mod foreign_key;
 mod fuzz_tests;
 mod global_join;
 mod idle_close;
+mod letting_go;
 mod nulls;
 mod rest;
 mod self_join;

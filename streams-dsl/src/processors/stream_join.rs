@@ -18,6 +18,7 @@ use streams_core::state::{BufferStore, Buffered, WindowStore};
 use streams_core::{BuildError, Data, Headers, ProcessError, Record, SerdeError};
 
 use super::Nulls;
+use super::letting_go::let_go_due;
 use super::rest::Rest;
 use crate::windows::JoinWindows;
 
@@ -209,6 +210,8 @@ struct Unmatched<K, L, R> {
     buffer: StoreHandle<BufferStore<K, Side<L, R>>>,
     /// What is left of those that can have none any more.
     rest: Bookmark,
+    /// Those of its entries.
+    ids: EntryId,
 }
 
 impl<K, L, R> Clone for Unmatched<K, L, R> {
@@ -226,9 +229,6 @@ impl<K, L, R, V> Clone for Handles<K, L, R, V> {
 }
 
 impl<K, L, R, V> Copy for Handles<K, L, R, V> {}
-
-/// How many waiting keys are taken out of the buffer at once.
-const AT_ONCE: usize = 1024;
 
 impl<K, L, R, O, S> JoinWithKept<K, L, R, O, S>
 where
@@ -308,7 +308,7 @@ where
     /// the record, then its partners.
     fn forward_later(
         &self,
-        Unmatched { buffer, rest: bookmark }: Unmatched<K, L, R>,
+        Unmatched { buffer, rest: bookmark, .. }: Unmatched<K, L, R>,
         mut rest: Rest,
         key: &K,
         values: impl Iterator<Item = (i64, Side<L, R>)>,
@@ -324,76 +324,71 @@ where
         rest.remember(bookmark, cx)
     }
 
-    /// Forwards the results of a record that have waited; answers whether there is room for more.
+    /// Forwards what has waited at one place: unmatched records, or the results of one record with its
+    /// partners. Answers whether there is room for more.
     fn forward_waiting(
         &self,
         id: EntryId,
-        values: Vec<Buffered<K, Side<L, R>>>,
+        waiting: Vec<Buffered<K, Side<L, R>>>,
         headers: &Headers,
         cx: &mut Context<'_, K, O>,
     ) -> Result<bool, ProcessError> {
-        let mut values = values.into_iter();
-        let Some(own) = values.next() else { return Ok(true) };
-        if values.len() == 0 {
-            return cx.let_go(id, |_| Ok(self.without_partner(own, headers)));
-        }
         let mut has_room = true;
-        for (number, other) in values.enumerate() {
-            has_room &= cx.let_go(id.number(number), |_| {
-                let value = match (&own.value, &other.value) {
-                    (Side::Left(left), Side::Right(right))
-                    | (Side::Right(right), Side::Left(left)) => {
-                        (self.join.join)(&own.key, Some(left), Some(right))
-                    }
-                    _ => None, // partners are of different sides
-                };
-                let timestamp = own.timestamp.max(other.timestamp);
-                let (key, headers) = (own.key.clone(), headers.clone());
-                Ok(value.map(|value| Record { key, value, timestamp, headers }))
-            })?;
+        if let [own, partners @ ..] = &waiting[..]
+            && own.class == LATER
+            && !partners.is_empty()
+        {
+            for (number, other) in partners.iter().enumerate() {
+                let result = |_: &mut _| Ok(self.with_partner(own, other, headers));
+                has_room &= cx.let_go(id.number(number), result)?;
+            }
+            return Ok(has_room);
+        }
+        for (number, own) in waiting.into_iter().enumerate() {
+            let result = |_: &mut _| Ok(self.without_partner(own, headers));
+            has_room &= cx.let_go(id.number(number), result)?;
         }
         Ok(has_room)
+    }
+
+    fn with_partner(
+        &self,
+        own: &Buffered<K, Side<L, R>>,
+        other: &Buffered<K, Side<L, R>>,
+        headers: &Headers,
+    ) -> Option<Record<K, O>> {
+        let value = match (&own.value, &other.value) {
+            (Side::Left(left), Side::Right(right)) | (Side::Right(right), Side::Left(left)) => {
+                (self.join.join)(&own.key, Some(left), Some(right))
+            }
+            _ => None, // partners are of different sides
+        };
+        let timestamp = own.timestamp.max(other.timestamp);
+        let (key, headers) = (own.key.clone(), headers.clone());
+        value.map(|value| Record { key, value, timestamp, headers })
     }
 
     /// Forwards what is left, as far as there is room if it `stops` for that: unmatched records, then the
     /// results of those that have let them go.
     fn forward_rest(
         &self,
-        Unmatched { buffer, rest: bookmark }: Unmatched<K, L, R>,
+        Unmatched { buffer, rest: bookmark, ids }: Unmatched<K, L, R>,
         rest: Rest,
         mut stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
         let unmatched = self.due(rest.until);
         for due in [&unmatched[..], &[(LATER, i64::MAX)]] {
-            loop {
-                let found = cx.store(buffer).due(due, AT_ONCE)?;
-                for (at, entries) in found.iter().enumerate() {
-                    let id = EntryId::of(&self.join.time).at(entries.id());
-                    let entries = cx.store(buffer).take(entries)?;
-                    let mut has_room = true;
-                    if entries.first().is_some_and(|entry| entry.class == LATER) {
-                        has_room = self.forward_waiting(id, entries, &rest.headers, cx)?;
-                    } else {
-                        for (number, waiting) in entries.into_iter().enumerate() {
-                            let result =
-                                |_: &mut _| Ok(self.without_partner(waiting, &rest.headers));
-                            has_room &= cx.let_go(id.number(number), result)?;
-                        }
-                    }
-                    if stops && !has_room {
-                        stops = rest.remember_if_short(bookmark, cx)?;
-                        if stops {
-                            if let Some(next) = found.get(at + 1) {
-                                cx.store(buffer).not_taken(next);
-                            }
-                            return Ok(());
-                        }
-                    }
+            let all_went = let_go_due((buffer, ids), due, cx, |id, entries, cx| {
+                let has_room = self.forward_waiting(id, entries, &rest.headers, cx)?;
+                if stops && !has_room {
+                    stops = rest.remember_if_short(bookmark, cx)?;
+                    return Ok(!stops);
                 }
-                if found.len() < AT_ONCE {
-                    break;
-                }
+                Ok(true)
+            })?;
+            if !all_went {
+                return Ok(());
             }
         }
         cx.set_bookmark(bookmark, Vec::new())
@@ -417,7 +412,8 @@ where
         let unmatched = match &self.join.buffer {
             Some(buffer) => {
                 let rest = cx.bookmark(&self.join.time);
-                Some(Unmatched { buffer: cx.store(buffer)?, rest })
+                let ids = EntryId::of(&self.join.time);
+                Some(Unmatched { buffer: cx.store(buffer)?, rest, ids })
             }
             None => None,
         };

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use streams_core::processor::{
     Context, EntryId, InitContext, OperatorTime, Processor, StoreHandle,
 };
-use streams_core::state::{BufferStore, Buffered, Due};
+use streams_core::state::{BufferStore, Buffered};
 use streams_core::{BuildError, Data, Headers, ProcessError, Record};
 
+use super::letting_go::let_go_due;
 use super::{Nulls, TableJoinFn};
 use crate::getter::LookUp;
 
@@ -45,8 +46,8 @@ struct Waiting<K, V> {
     buffer: StoreHandle<BufferStore<K, (V, Headers)>>,
     time: OperatorTime,
     millis: i64,
-    /// Its entries.
-    id: EntryId,
+    /// Those of its entries.
+    ids: EntryId,
 }
 
 impl<K, V> Clone for Waiting<K, V> {
@@ -56,9 +57,6 @@ impl<K, V> Clone for Waiting<K, V> {
 }
 
 impl<K, V> Copy for Waiting<K, V> {}
-
-/// How many records are taken out of the buffer at once.
-const AT_ONCE: usize = 1024;
 
 impl<K, V> Grace<K, V> {
     /// That of the join with this name, in milliseconds.
@@ -144,49 +142,21 @@ impl<K: Data, V: Data, T: Data, O: Data> JoinWithTable<K, V, T, O> {
         stops: bool,
         cx: &mut Context<'_, K, O>,
     ) -> Result<(), ProcessError> {
-        let Waiting { buffer, time, millis, .. } = waiting;
+        let Waiting { buffer, time, millis, ids } = waiting;
         let due = cx.operator_time(time).saturating_sub(millis).saturating_add(1);
-        let ended = loop {
-            let ready = cx.store(buffer).due(&[(0, due)], AT_ONCE)?;
-            if !self.forward_all(waiting, &ready, stops, cx)? {
-                break false;
-            }
-            if ready.len() < AT_ONCE {
-                break true;
-            }
-        };
-        if let Some(grace) = &mut self.grace {
-            grace.unended = !ended;
-        }
-        Ok(())
-    }
-
-    /// Joins what was found; answers whether all of it.
-    fn forward_all(
-        &mut self,
-        waiting: Waiting<K, V>,
-        ready: &[Due],
-        stops: bool,
-        cx: &mut Context<'_, K, O>,
-    ) -> Result<bool, ProcessError> {
-        let Waiting { buffer, id, .. } = waiting;
-        for (at, found) in ready.iter().enumerate() {
+        let all_went = let_go_due((buffer, ids), &[(0, due)], cx, |id, waited, cx| {
             let mut has_room = true;
-            let waited = cx.store(buffer).take(found)?.into_iter().enumerate();
-            for (number, waited) in waited {
+            for (number, waited) in waited.into_iter().enumerate() {
                 let Buffered { key, value: (value, headers), timestamp, .. } = waited;
                 let record = Record { key, value, timestamp, headers };
-                let id = id.at(found.id()).number(number);
-                has_room &= cx.let_go(id, |cx| self.joined(record, cx))?;
+                has_room &= cx.let_go(id.number(number), |cx| self.joined(record, cx))?;
             }
-            if stops && !has_room {
-                if let Some(next) = ready.get(at + 1) {
-                    cx.store(buffer).not_taken(next);
-                }
-                return Ok(false);
-            }
+            Ok(has_room || !stops)
+        })?;
+        if let Some(grace) = &mut self.grace {
+            grace.unended = !all_went;
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -199,8 +169,8 @@ impl<K: Data, V: Data, T: Data, O: Data> Processor for JoinWithTable<K, V, T, O>
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         if let Some(grace) = &mut self.grace {
             let (buffer, time) = (cx.store(&grace.store)?, cx.operator_time(&grace.time));
-            let id = EntryId::of(&grace.time);
-            grace.handles = Some(Waiting { buffer, time, millis: grace.millis, id });
+            let ids = EntryId::of(&grace.time);
+            grace.handles = Some(Waiting { buffer, time, millis: grace.millis, ids });
         }
         self.table.init(cx)
     }

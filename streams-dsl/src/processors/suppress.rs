@@ -9,6 +9,8 @@ use streams_core::processor::{
 use streams_core::state::{ChangeBuffer, Waiting};
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
 
+use super::letting_go::{Waits, let_go_due};
+
 /// How much may wait, and whether the oldest go on early when it is more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -83,13 +85,26 @@ impl Idle {
 /// Holds updates back. Its stream time is its own: that of the updates that reach it.
 pub(crate) struct Suppress<K, V> {
     config: SuppressConfig<K>,
-    handles: Option<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime)>,
+    handles: Option<Handles<K, V>>,
     /// Updates wait that are due, as there was no room for them: those before this time.
     unended: Option<i64>,
 }
 
-/// How many updates are taken out of the buffer at once.
-const AT_ONCE: usize = 1024;
+/// What it finds in its task.
+struct Handles<K, V> {
+    buffer: StoreHandle<ChangeBuffer<K, V>>,
+    time: OperatorTime,
+    /// Those of its entries.
+    ids: EntryId,
+}
+
+impl<K, V> Clone for Handles<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Handles<K, V> {}
 
 /// How often it is looked whether nothing has come for too long, unless that is a shorter time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -99,7 +114,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
         Self { config, handles: None, unended: None }
     }
 
-    fn handles(&self) -> Result<(StoreHandle<ChangeBuffer<K, V>>, OperatorTime), ProcessError> {
+    fn handles(&self) -> Result<Handles<K, V>, ProcessError> {
         self.handles.ok_or_else(|| ProcessError::user("a buffer was used before it was there"))
     }
 
@@ -109,28 +124,14 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
         stops: bool,
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
-        let (buffer, time) = self.handles()?;
+        let Handles { buffer, time, ids } = self.handles()?;
         let due = cx.operator_time(time).saturating_sub(self.config.wait).saturating_add(1);
-        self.unended = None;
-        loop {
-            let places = cx.store(buffer).due(due, AT_ONCE)?;
-            for (at, place) in places.iter().enumerate() {
-                let update = cx.store(buffer).take(place)?;
-                let id = EntryId::of(&self.config.store).at(place);
-                let has_room =
-                    cx.let_go(id, |_| Ok(update.filter(|update| self.is_told(update))))?;
-                if stops && !has_room {
-                    if let Some(next) = places.get(at + 1) {
-                        cx.store(buffer).not_taken(next);
-                    }
-                    self.unended = Some(due);
-                    return Ok(());
-                }
-            }
-            if places.len() < AT_ONCE {
-                return Ok(());
-            }
-        }
+        let all_went = let_go_due((buffer, ids), &due, cx, |id, update, cx| {
+            let has_room = cx.let_go(id, |_| Ok(update.filter(|update| self.is_told(update))))?;
+            Ok(has_room || !stops)
+        })?;
+        self.unended = (!all_went).then_some(due);
+        Ok(())
     }
 
     /// Whether somebody is to hear of an update.
@@ -148,7 +149,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
         let Some(due) = self.unended else { return Ok(()) };
-        let (buffer, _) = self.handles()?;
+        let Handles { buffer, .. } = self.handles()?;
         let waits = cx.store(buffer).waits_since(key)?;
         if since < due || waits.is_some_and(|since| since < due) || self.is_limited() {
             self.forward_due(false, cx)?;
@@ -159,7 +160,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
 
     /// Sees to it that no more waits than may, once what is due has gone.
     fn make_room(&self, cx: &mut Context<'_, K, Change<V>>) -> Result<(), ProcessError> {
-        let (buffer, _) = self.handles()?;
+        let Handles { buffer, ids, .. } = self.handles()?;
         if !self.is_limited() || self.unended.is_some() {
             return Ok(());
         }
@@ -173,8 +174,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
             }
             let first = if emit_early { cx.store(buffer).first_place()? } else { None };
             let Some(place) = first else { return Err(self.full(waiting)) };
-            let id = EntryId::of(&self.config.store).at(&place);
-            let update = cx.store(buffer).take(&place)?;
+            let (id, update) = cx.store(buffer).take_out(&place, ids)?;
             // What is too much goes, whatever the room.
             cx.let_go(id, |_| Ok(update.filter(|update| self.is_told(update))))?;
         }
@@ -206,7 +206,8 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     type VOut = Change<V>;
 
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
-        self.handles = Some((cx.store(&self.config.store)?, cx.operator_time(&self.config.time)));
+        let (buffer, time) = (cx.store(&self.config.store)?, cx.operator_time(&self.config.time));
+        self.handles = Some(Handles { buffer, time, ids: EntryId::of(&self.config.store) });
         if let Some(Idle { after, above, times, .. }) = &mut self.config.idle {
             *times = above.iter().map(|name| cx.operator_time(name)).collect();
             let every = LOOK_EVERY.min(Duration::from_millis((*after).max(1).unsigned_abs()));
@@ -220,7 +221,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         record: Record<K, Change<V>>,
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
-        let (buffer, time) = self.handles()?;
+        let Handles { buffer, time, .. } = self.handles()?;
         let since = match self.config.place {
             Place::Arrival => record.timestamp,
             Place::End(end) => end(&record.key),
@@ -257,7 +258,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         now: i64,
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
-        let (buffer, time) = self.handles()?;
+        let Handles { buffer, time, .. } = self.handles()?;
         let stream_time = *cx.operator_time(time);
         let Some(idle) = &mut self.config.idle else { return Ok(()) };
         let (came, then) = *idle.last.get_or_insert((now, stream_time));

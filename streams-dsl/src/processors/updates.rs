@@ -124,8 +124,8 @@ impl<K: Data + Eq + Hash, V: Data> Updates<K, V> {
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<bool, ProcessError> {
         Ok(match self.kept()? {
-            Kept::Latest(store) => cx.store(store).get(key)?.is_some(),
-            Kept::Versioned(store) => cx.store(store).get(key)?.is_some(),
+            Kept::Latest(store) => cx.stores().look_into(store).get(key)?.is_some(),
+            Kept::Versioned(store) => cx.stores().look_into(store).get(key)?.is_some(),
         })
     }
 

@@ -2,9 +2,10 @@
 //! happens to let it go, and it does not come again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use streams_core::failure::{ErrorHandlers, Response, log_and_continue};
-use streams_core::serde::{SerdeError, from_fns};
+use streams_core::serde::{DynSerde, SerdeError, from_fns};
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::{HasSerde, Record, Windowed};
 use streams_dsl::{
@@ -241,4 +242,89 @@ fn the_dead_letter_of_what_was_held_back_and_cannot_be_written_has_no_record() {
     let letters = driver.output_topic::<Option<String>, Option<String>>("dead").read_all().unwrap();
     let Record { key, value, .. } = &letters[0];
     assert_eq!((letters.len(), key, value), (1, &None, &None));
+}
+
+/// What comes out of values of one key, of which one is bad, and how many dead letters: all in one
+/// generation.
+fn of_one_generation(
+    build: impl Fn(&StreamsBuilder),
+    values: &[(&str, &str, i64)],
+) -> (Vec<String>, u64) {
+    let b = StreamsBuilder::new();
+    build(&b);
+    let handlers = ErrorHandlers {
+        processing: log_and_continue(),
+        dead_letter_topic: Some("dead".into()),
+        ..Default::default()
+    };
+    let settings = TestDriverSettings { handlers, caching: true, ..Default::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    for (key, value, time) in values {
+        driver.input_topic("in").pipe(s(key), s(value), *time).unwrap();
+    }
+    driver.commit().unwrap();
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let letters = driver.output_topic::<Option<String>, Option<String>>("dead").len().unwrap();
+    (out.into_iter().map(|record| record.value).collect(), letters as u64)
+}
+
+/// With this serde for values.
+fn suppressed(b: &StreamsBuilder, serde: DynSerde<String>, limit: Suppressed<String>) {
+    let consumed = Consumed::with(String::serde(), serde);
+    let table = b.table_with("in", consumed, Materialized::default()).suppress(limit);
+    let values = table.to_stream_present().map_values(|_, value: String| takes(&value));
+    values.to_with("out", Produced::with(String::serde(), String::serde()));
+}
+
+#[test]
+fn of_two_updates_that_leave_one_place_of_suppress_only_the_bad_is_left_out() {
+    let full = |b: &StreamsBuilder| {
+        let one = BufferConfig::max_records(1).emit_early_when_full();
+        suppressed(b, String::serde(), Suppressed::until_time_limit(ms(1_000), one));
+    };
+    let updates = [("a", "good", 5), ("b", "x", 6), ("a", BAD, 5), ("a", "late", 5)];
+    assert_eq!(of_one_generation(full, &updates), (vec![s("good"), s("late")], 1));
+    let at_once = |b: &StreamsBuilder| {
+        let all = BufferConfig::unbounded();
+        suppressed(b, String::serde(), Suppressed::until_time_limit(ms(0), all));
+    };
+    let updates = [("a", "good", 5), ("a", BAD, 5), ("a", "late", 5)];
+    assert_eq!(of_one_generation(at_once, &updates), (vec![s("good"), s("late")], 1));
+}
+
+#[test]
+fn of_two_records_of_one_key_and_time_that_waited_for_a_table_only_the_bad_is_left_out() {
+    let build = |b: &StreamsBuilder| {
+        let versions = Materialized::versioned("versions", ms(100));
+        let table = b.table_with::<String, String>("table", Consumed::default(), versions);
+        let joiner = |_: &String, value: &String, _: Option<&String>| takes(value);
+        let grace = Joined::default().with_grace(ms(0));
+        b.stream("in").left_join_table_with(&table, joiner, grace).to("out");
+    };
+    let records = [("a", "good", 5), ("a", BAD, 5), ("a", "late", 5)];
+    assert_eq!(of_one_generation(build, &records), (vec![s("good"), s("late")], 1));
+}
+
+/// A map may be written in another order each time, so what an entry holds may look different when it
+/// comes again.
+#[test]
+fn an_entry_that_is_never_encoded_in_the_same_way_is_left_out_all_the_same() {
+    let count = AtomicU64::new(0);
+    let changing = from_fns(
+        move |value: &String, out: &mut Vec<u8>| {
+            out.extend(count.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+            out.extend(value.as_bytes());
+            Ok(())
+        },
+        |bytes: &[u8]| {
+            let value = bytes.get(8..).filter(|_| bytes[0] == 0).unwrap_or(bytes);
+            Ok(String::from_utf8_lossy(value).into_owned())
+        },
+    );
+    let build = |b: &StreamsBuilder| {
+        let all = BufferConfig::unbounded();
+        suppressed(b, changing.clone(), Suppressed::until_time_limit(ms(0), all));
+    };
+    let updates = [("a", "good", 5), ("b", BAD, 5), ("c", "late", 5)];
+    assert_eq!(of_one_generation(build, &updates), (vec![s("good"), s("late")], 1));
 }

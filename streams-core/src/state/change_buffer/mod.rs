@@ -58,6 +58,14 @@ pub struct Waiting {
     pub bytes: usize,
 }
 
+/// An update that was taken out.
+pub struct Taken<'a, K, V> {
+    /// It.
+    pub update: Record<K, Change<V>>,
+    /// What tells it from others that have waited at its place before, unless these were just the same.
+    pub content: &'a [u8],
+}
+
 /// See the module.
 pub struct ChangeBuffer<K, V> {
     codec: EntryCodec<K, Held<V>>,
@@ -210,7 +218,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
     ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
         let mut taken = Vec::new();
         for place in self.due(before, most)? {
-            taken.extend(self.take(&place)?);
+            taken.extend(self.take(&place)?.map(|taken| taken.update));
         }
         Ok(taken)
     }
@@ -237,7 +245,7 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn take(&mut self, place: &Bytes) -> Result<Option<Record<K, Change<V>>>, StateError> {
+    pub fn take(&mut self, place: &Bytes) -> Result<Option<Taken<'_, K, V>>, StateError> {
         if place.len() < HEAD {
             return Err(StateError::Corrupt {
                 path: PathBuf::from(self.codec.store()),
@@ -254,7 +262,12 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
             waiting.keys = waiting.keys.saturating_sub(1);
             waiting.bytes = waiting.bytes.saturating_sub(held.bytes + place.len() - HEAD);
         }
-        Ok(Some(held.into_record(key, timestamp)))
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&timestamp.to_be_bytes());
+        // What cannot be encoded need not be, as long as it has not to stay: it holds what can be.
+        self.codec.put_value(&held, &mut self.scratch).unwrap_or_default();
+        let update = held.into_record(key, timestamp);
+        Ok(Some(Taken { update, content: &self.scratch }))
     }
 
     fn place(&self, time: Timestamp, key: &K) -> Result<Vec<u8>, StateError> {

@@ -46,7 +46,8 @@ fn update(key: &str, old: Option<i64>, new: Option<i64>) -> Record<String, Chang
 fn take_first<K: Data + Eq + std::hash::Hash, V: Data>(
     buffer: &mut ChangeBuffer<K, V>,
 ) -> Result<Option<Record<K, Change<V>>>, StateError> {
-    buffer.first_place()?.map_or(Ok(None), |place| buffer.take(&place))
+    let Some(place) = buffer.first_place()? else { return Ok(None) };
+    Ok(buffer.take(&place)?.map(|taken| taken.update))
 }
 
 #[test]
