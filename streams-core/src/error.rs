@@ -91,6 +91,15 @@ pub enum BuildError {
         /// The topic.
         topic: String,
     },
+    /// Streams of one topic, which become one source, are declared with different serdes or timestamp
+    /// extractors.
+    #[error(
+        "'{topic}' is read by two streams with different serdes or timestamp extractors, but read once; give both the same, or use one stream twice"
+    )]
+    ReadDifferently {
+        /// The topic, or the pattern of topics.
+        topic: String,
+    },
     /// Something writes a topic that is the application's own.
     #[error(
         "'{node}' writes topic '{topic}', which is internal: '{owner}' writes it too; give the output another name"

@@ -8,7 +8,7 @@ use streams_core::{BuildError, Data, HasSerde};
 
 use crate::config::{Consumed, Materialized, Topics};
 use crate::getter;
-use crate::graph::{Graph, TableKind};
+use crate::graph::{Graph, Reading, TableKind};
 use crate::optimization::Optimization;
 use crate::stream::KStream;
 use crate::table::{KTable, TableSourceNode};
@@ -61,12 +61,15 @@ impl StreamsBuilder {
         let (inherited_key, inherited_value) =
             (consumed.key.to_inherit(), consumed.value.to_inherit());
         let (key, value) = (consumed.key.or(&None), consumed.value.or(&None));
+        let extractor = consumed.extractor;
+        let reading =
+            Reading { key: key.clone(), value: value.clone(), extractor: extractor.clone() };
         let mut nodes = self.graph.lock();
         let name = nodes.name_or(consumed.name, "KSTREAM-SOURCE-");
-        let spec = NodeSpec::source_with(&name, topics.clone(), key, value, consumed.extractor);
+        let spec = NodeSpec::source_with(&name, topics.clone(), key, value, extractor);
         let spec = pattern.clone().into_iter().fold(spec, NodeSpec::with_pattern);
         let node = nodes.add(vec![], &name, move |_, builder| builder.add(spec.clone()));
-        nodes.reads(node, topics, pattern);
+        nodes.reads(node, (topics, pattern), reading);
         drop(nodes);
         KStream::at(self.graph.clone(), node, name, (inherited_key, inherited_value), false)
     }

@@ -5,11 +5,14 @@
 //! travel, what a repartition topic has to carry. Numbers and the order of writing are Kafka's, so
 //! that names, sub-topologies and `describe()` agree with it.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use streams_core::processor::TimestampExtractor;
+use streams_core::serde::DynSerde;
 use streams_core::topology::{NodeSpec, Pattern, StoreSpec, Topology};
-use streams_core::{BuildError, TopologyBuilder};
+use streams_core::{BuildError, Data, TopologyBuilder};
 
 use crate::layout::Layout;
 use crate::optimization::Optimization;
@@ -49,6 +52,8 @@ pub(crate) struct Node {
     source_topics: Option<BTreeSet<String>>,
     /// Instead of the topics' names.
     pattern: Option<Pattern>,
+    /// The [`Reading`] of these topics.
+    reading: Option<Box<dyn Any + Send + Sync>>,
     table_topic: Option<String>,
     repartition_topic: Option<String>,
     ignores_values: bool,
@@ -58,6 +63,21 @@ pub(crate) struct Node {
     /// What it does that matters to merging repartition topics.
     pub(crate) way: Way,
     write: Box<Write>,
+}
+
+/// How a topic is read.
+pub(crate) struct Reading<K, V> {
+    pub(crate) key: DynSerde<K>,
+    pub(crate) value: DynSerde<V>,
+    pub(crate) extractor: TimestampExtractor<K, V>,
+}
+
+impl<K: 'static, V: 'static> Reading<K, V> {
+    fn is_like(&self, other: &Self) -> bool {
+        (*self.key).kind() == (*other.key).kind()
+            && (*self.value).kind() == (*other.value).kind()
+            && self.extractor.is_like(&other.extractor)
+    }
 }
 
 /// How the windows of a table close.
@@ -170,6 +190,7 @@ impl Nodes {
             output: output.into(),
             source_topics: None,
             pattern: None,
+            reading: None,
             table_topic: None,
             repartition_topic: None,
             ignores_values: false,
@@ -196,10 +217,24 @@ impl Nodes {
         }
     }
 
-    /// Says that a node reads topics as a stream. Streams of the same topics become one source.
-    pub(crate) fn reads(&mut self, node: NodeId, topics: Vec<String>, pattern: Option<Pattern>) {
+    /// Says that a node reads topics as a stream. Streams of the same topics become one source, so they must
+    /// be read in the same way. (Where their types differ, that is found when the topology is written.)
+    pub(crate) fn reads<K: Data, V: Data>(
+        &mut self,
+        node: NodeId,
+        (topics, pattern): (Vec<String>, Option<Pattern>),
+        reading: Reading<K, V>,
+    ) {
+        let names: Vec<_> = pattern.iter().map(Pattern::as_str).collect();
+        let topic = if names.is_empty() { topics.join(", ") } else { names.concat() };
         self.all[node].source_topics = Some(topics.into_iter().collect());
         self.all[node].pattern = pattern;
+        let earlier = self.merged_into(node).and_then(|first| self.all[first].reading.as_ref());
+        let earlier = earlier.and_then(|earlier| earlier.downcast_ref::<Reading<K, V>>());
+        if earlier.is_some_and(|earlier| !earlier.is_like(&reading)) {
+            self.fail(BuildError::ReadDifferently { topic });
+        }
+        self.all[node].reading = Some(Box::new(reading));
     }
 
     /// Says what a node does to the records of a stream.

@@ -1,5 +1,6 @@
 //! When a record happened: how a source finds its event time.
 
+use std::any::TypeId;
 use std::sync::Arc;
 
 use broker_api::{RecordRef, Timestamp};
@@ -14,12 +15,13 @@ pub struct TimestampExtractor<K, V>(Kind<K, V>);
 enum Kind<K, V> {
     Record(OnInvalid),
     WallClock,
-    Own(Arc<Own<K, V>>),
+    /// Functions are told apart by their type.
+    Own(TypeId, Arc<Own<K, V>>),
 }
 
 type Own<K, V> = dyn Fn(&K, &V, RecordTimes) -> Timestamp + Send + Sync;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum OnInvalid {
     Fail,
     Skip,
@@ -40,7 +42,7 @@ impl<K, V> Clone for TimestampExtractor<K, V> {
         Self(match &self.0 {
             Kind::Record(on_invalid) => Kind::Record(*on_invalid),
             Kind::WallClock => Kind::WallClock,
-            Kind::Own(extract) => Kind::Own(extract.clone()),
+            Kind::Own(kind, extract) => Kind::Own(*kind, extract.clone()),
         })
     }
 }
@@ -77,8 +79,22 @@ impl<K, V> TimestampExtractor<K, V> {
 
     /// What a function finds in key and value; a record with a negative time is left out and counted.
     /// Records are decoded twice for it.
-    pub fn own(extract: impl Fn(&K, &V, RecordTimes) -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Kind::Own(Arc::new(extract)))
+    pub fn own<F>(extract: F) -> Self
+    where
+        F: Fn(&K, &V, RecordTimes) -> Timestamp + Send + Sync + 'static,
+    {
+        Self(Kind::Own(TypeId::of::<F>(), Arc::new(extract)))
+    }
+
+    /// Whether another one finds the same times. Functions that are written at one place are taken for
+    /// equal, whatever they capture.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Record(own), Kind::Record(other)) => own == other,
+            (Kind::WallClock, Kind::WallClock) => true,
+            (Kind::Own(own, _), Kind::Own(other, _)) => own == other,
+            _ => false,
+        }
     }
 
     /// Whether it goes by the records' own times, and leaves none of them out.
@@ -90,7 +106,7 @@ impl<K, V> TimestampExtractor<K, V> {
     pub(super) fn skips(&self) -> bool {
         match self.0 {
             Kind::Record(on_invalid) => matches!(on_invalid, OnInvalid::Skip),
-            Kind::WallClock | Kind::Own(_) => true,
+            Kind::WallClock | Kind::Own(..) => true,
         }
     }
 }
@@ -101,11 +117,12 @@ impl<K: 'static, V: 'static> TimestampExtractor<K, V> {
         TimestampExtractor(match self.0 {
             Kind::Record(on_invalid) => Kind::Record(on_invalid),
             Kind::WallClock => Kind::WallClock,
-            Kind::Own(extract) => {
-                Kind::Own(Arc::new(move |key: &K, value: &Option<V>, times| match value {
+            Kind::Own(kind, extract) => {
+                let nullable = move |key: &K, value: &Option<V>, times| match value {
                     Some(value) => extract(key, value, times),
                     None => times.record,
-                }))
+                };
+                Kind::Own(kind, Arc::new(nullable))
             }
         })
     }
@@ -123,7 +140,7 @@ impl<K: 'static, V: 'static> TimestampExtractor<K, V> {
             Kind::Record(OnInvalid::PartitionTime) if record.timestamp < 0 => partition,
             Kind::Record(_) => record.timestamp,
             Kind::WallClock => wall_clock,
-            Kind::Own(extract) => own_time(&**extract, (record, owner), serdes, partition),
+            Kind::Own(_, extract) => own_time(&**extract, (record, owner), serdes, partition),
         }
     }
 }

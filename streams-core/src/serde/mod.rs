@@ -32,6 +32,7 @@ mod tuples;
 mod windowed;
 mod with_headers;
 
+use std::any::TypeId;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -78,6 +79,11 @@ pub trait Serde<T>: Send + Sync + 'static {
     /// [`SerdeError`] that says what to use instead.
     fn check(&self) -> Result<(), SerdeError> {
         Ok(())
+    }
+
+    /// Tells serdes apart; those of one type are taken for equal, whatever they hold.
+    fn kind(&self) -> TypeId {
+        TypeId::of::<Self>()
     }
 
     /// About how many bytes of memory the value takes.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use streams_core::serde::{HasSerde, session_windowed, time_windowed};
+use streams_core::processor::{RecordTimes, TimestampExtractor};
+use streams_core::serde::{HasSerde, from_fns, session_windowed, time_windowed};
 use streams_core::state::StoreOptions;
 use streams_core::topology::{Pattern, StoreSpec};
 use streams_core::{BuildError, Windowed};
@@ -249,4 +250,47 @@ fn a_windowed_key_that_nobody_has_a_serde_for_is_no_surprise_of_the_first_record
     let windows = TimeWindows::of(Duration::from_secs(1));
     stream(&b).group_by_key().windowed_by(windows).count().to_stream().to("counts");
     b.build().unwrap();
+}
+
+#[test]
+fn streams_of_one_topic_read_it_in_the_same_way() {
+    type Consuming = fn() -> Consumed<String, String>;
+    let usual: Consuming = Consumed::default;
+    let times: Consuming = || {
+        let own = |_: &String, value: &String, _: RecordTimes| value.len() as i64;
+        Consumed::default().with_timestamp_extractor(TimestampExtractor::own(own))
+    };
+    let wall_clock: Consuming =
+        || Consumed::default().with_timestamp_extractor(TimestampExtractor::wall_clock());
+    let serde: Consuming = || {
+        let put = |value: &String, out: &mut Vec<u8>| {
+            out.extend(value.as_bytes());
+            Ok(())
+        };
+        let get = |bytes: &[u8]| Ok(String::from_utf8_lossy(bytes).into_owned());
+        Consumed::default().with_value_serde(from_fns(put, get))
+    };
+    let by_hand: Consuming = || Consumed::with(String::serde(), String::serde());
+    let ways = [usual, times, wall_clock, serde, by_hand];
+    let read = |b: &StreamsBuilder, first: Consuming, second: Consuming| {
+        b.stream_with("a", first()).to("one");
+        b.stream_with("a", second()).to("other");
+    };
+    for (one, first) in ways.iter().enumerate() {
+        for (other, second) in ways.iter().enumerate() {
+            if one == other || [one, other].iter().all(|way| [0, 4].contains(way)) {
+                let b = StreamsBuilder::new();
+                read(&b, *first, *second);
+                b.build().unwrap();
+            } else {
+                let error = mistake(|b| read(b, *first, *second));
+                assert_eq!(error, BuildError::ReadDifferently { topic: "a".into() });
+            }
+        }
+    }
+    let patterns = mistake(|b| {
+        b.stream_with(Pattern::wildcard("a*"), usual());
+        b.stream_with(Pattern::wildcard("a*"), times());
+    });
+    assert_eq!(patterns, BuildError::ReadDifferently { topic: "a*".into() });
 }
