@@ -322,3 +322,35 @@ fn closing_does_not_wait_for_a_topic_that_is_gone_nor_does_removing_a_thread_sto
     let error = world.block_on(streams.close()).unwrap_err();
     assert!(error.to_string().contains("topic 'out' does not exist"), "{error}");
 }
+
+#[test]
+fn a_directory_of_state_has_one_application_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(1));
+    let first = world.start();
+    world.block_on(first.running()).unwrap();
+    let again = Streams::start(
+        world.topology.clone(),
+        Arc::new(world.broker.clone()),
+        Arc::new(world.engine.clone()),
+        world.clock.clone(),
+        world.settings.clone(),
+    );
+    let error = world.block_on(again).map(drop).unwrap_err().to_string();
+    let path = dir.path().join("app").display().to_string();
+    assert!(error.contains(&path) && error.contains("is in use"), "{error}");
+    assert!(error.contains("state_dir"), "{error}");
+    world.block_on(first.caught_up()).unwrap();
+    assert_eq!(first.state(), State::Running, "the first one goes on");
+
+    // One that has failed has let go of it, though its owner still holds on to it.
+    world.write(&[("b", VALUE)]);
+    world.block_on(first.ended()).unwrap_err();
+    let second = world.start();
+    world.block_on(second.caught_up()).unwrap();
+    world.block_on(second.close()).unwrap();
+    drop(world.start());
+    world.block_on(world.start().close()).unwrap();
+    drop(first);
+}

@@ -158,6 +158,16 @@ pub enum StreamsError {
         /// Why.
         reason: String,
     },
+    /// The state directory belongs to an application that runs. Nothing was created or changed.
+    #[error(
+        "the state directory {path} is in use by {holder}: the application runs already; to run another instance of it, give that one a state_dir of its own"
+    )]
+    StateDirectoryInUse {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Who has it.
+        holder: String,
+    },
     /// A thread of this or another instance has failed, and its `uncaught_handler` has stopped the whole
     /// application.
     #[error(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use broker_api::Clock;
 use tokio::sync::watch;
 
+use super::directory::HeldDirectory;
 use super::parker::Parker;
 use super::thread::{Next, StreamThread, ThreadEnv};
 use super::{GlobalThread, StreamsError, Uncaught};
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     /// The last question of [`super::Streams::caught_up`].
     asked: AtomicU64,
     error: Mutex<Option<StreamsError>>,
+    /// The directory of the state, until the application has failed or is dropped.
+    held: Mutex<Option<HeldDirectory>>,
     listener: Option<StateListener>,
     /// Keeps the changes of the state in order for the listener.
     announcing: Mutex<()>,
@@ -90,7 +93,11 @@ impl Cell {
 }
 
 impl Shared {
-    pub(super) fn new(listener: Option<StateListener>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        listener: Option<StateListener>,
+        clock: Arc<dyn Clock>,
+        held: HeldDirectory,
+    ) -> Self {
         Self {
             cells: Mutex::default(),
             paused: AtomicBool::new(false),
@@ -99,6 +106,7 @@ impl Shared {
             close_by: Mutex::default(),
             asked: AtomicU64::new(0),
             error: Mutex::default(),
+            held: Mutex::new(Some(held)),
             listener,
             announcing: Mutex::default(),
             state: watch::Sender::new(State::Created),
@@ -138,6 +146,7 @@ impl Shared {
         let last = cells.is_empty();
         drop(cells);
         if last && *self.state.borrow() == State::PendingError {
+            *lock(&self.held) = None;
             self.set_state(State::Error);
         }
         self.progress.send_modify(|n| *n += 1);

@@ -8,6 +8,7 @@ use broker_api::{Broker, Clock};
 use futures::channel::oneshot;
 
 use super::background::Worker;
+use super::directory::HeldDirectory;
 use super::life::{Cell, Shared, drive, drive_global};
 use super::thread::ThreadEnv;
 use super::{Metrics, Plan, Settings, State, StreamsError, process_id};
@@ -17,7 +18,6 @@ use crate::topology::Topology;
 /// A running application. Dropping it without [`Streams::close`] stops its threads too, and waits
 /// for them, but not for calls of async operators: these are cancelled, and made again at the next start.
 pub struct Streams {
-    shared: Arc<Shared>,
     env: ThreadEnv,
     process_id: String,
     threads: Mutex<Vec<Thread>>,
@@ -25,6 +25,8 @@ pub struct Streams {
     global: Mutex<Option<Thread>>,
     /// Ends, and has flushed, after the threads.
     _worker: Arc<Worker>,
+    /// Lets go of the directory, when nothing is written there any more.
+    shared: Arc<Shared>,
 }
 
 struct Thread {
@@ -68,7 +70,7 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamsError`] for settings that cannot be, a topology that reads nothing, topics that are
-    /// missing or do not fit, a state directory that cannot be used.
+    /// missing or do not fit, a state directory that cannot be used, or is in use.
     pub async fn create(
         topology: Arc<Topology>,
         broker: Arc<dyn Broker>,
@@ -77,6 +79,8 @@ impl Streams {
         settings: Settings,
     ) -> Result<Self, StreamsError> {
         settings.check()?;
+        let dir = settings.state_dir.join(&*settings.application_id);
+        let held = HeldDirectory::take(&dir)?;
         let admin = broker.admin();
         let id = &settings.application_id;
         let (topology, mut plan) = Plan::follow(&topology, id, &*admin, None).await?;
@@ -86,7 +90,8 @@ impl Streams {
         let failed = |e: std::io::Error| StreamsError::Thread { reason: e.to_string() };
         let name = &settings.application_id;
         let worker = Arc::new(Worker::start(format!("{name}-flush")).map_err(failed)?);
-        let shared = Arc::new(Shared::new(settings.state_listener.clone(), clock.clone()));
+        let listener = settings.state_listener.clone();
+        let shared = Arc::new(Shared::new(listener, clock.clone(), held));
         let env = ThreadEnv::new(
             topology,
             Arc::new(plan),
@@ -98,7 +103,7 @@ impl Streams {
         );
         let process_id = process_id::of(&env.state_dir, &*env.clock)?;
         let (threads, global) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared, env, process_id, threads, global, _worker: worker })
+        Ok(Self { env, process_id, threads, global, _worker: worker, shared })
     }
 
     /// Starts as many threads as the settings say; nothing if they were started before.
