@@ -141,6 +141,12 @@ pub enum StateError {
         /// What does not fit.
         reason: String,
     },
+    /// A record in the changelog of a store cannot be one of such a store.
+    #[error("{reason}; a store of another kind has written it, or it is damaged")]
+    ChangelogRecord {
+        /// What does not fit.
+        reason: String,
+    },
     /// The operating system or the engine refused something.
     #[error("{operation} the state in {path} failed: {reason}")]
     Io {

@@ -2,7 +2,7 @@
 
 use broker_api::{Batch, BatchBuilder, Horizon};
 use streams_core::state::{
-    Changelog, KeyValueFormat, LossyEngine, RestorePlan, Restorer, StateEngine,
+    Changelog, KeyValueFormat, LossyEngine, RestorePlan, Restorer, StateEngine, StoreKind,
 };
 
 use super::*;
@@ -40,6 +40,7 @@ fn restore(
         topic_id: position.topic_id,
         horizon: Horizon::default(),
         end,
+        kind: StoreKind::KeyValue,
     };
     let before = cpu_seconds();
     let plan = RestorePlan::decide(None, &changelog);

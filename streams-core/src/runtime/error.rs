@@ -4,6 +4,7 @@ use broker_api::{Offset, TaskId, TopicPartition};
 
 use crate::error::{BuildError, ProcessError, StateError};
 use crate::processor::SourceInfo;
+use crate::state::StoreKind;
 
 /// Why an application does not start, or stopped. What had been committed stays; after the cause
 /// is mended, a new start goes on where the last commit ended.
@@ -115,6 +116,36 @@ pub enum StreamsError {
         /// The topic.
         topic: String,
     },
+    /// A store was of another kind when the application ran last, and what it held cannot be read as what
+    /// it is now. Nothing was created or changed.
+    #[error(
+        "store '{store}' of application '{application}' was a {} and is a {now} now, which cannot read what that one left; going on would give wrong results: give the store another name to let it begin empty, or run `vltava app reset --app {application}` to process all input from the beginning",
+        kind(*was)
+    )]
+    StoreKindChanged {
+        /// The application.
+        application: String,
+        /// The store.
+        store: String,
+        /// What it was; `None`: something that this version does not know.
+        was: Option<StoreKind>,
+        /// What it is.
+        now: StoreKind,
+    },
+    /// A record of a changelog cannot be one of its store. Nothing was changed.
+    #[error(
+        "the changelog {changelog} of store '{store}' cannot be read: {reason}; a store of another kind has written it, or it is damaged: give the store another name to let it begin empty, or run `vltava app reset --app {application}` to process all input from the beginning"
+    )]
+    ChangelogUnreadable {
+        /// The application.
+        application: String,
+        /// The store.
+        store: String,
+        /// The partition of its changelog.
+        changelog: TopicPartition,
+        /// What does not fit.
+        reason: String,
+    },
     /// No offset of an input is committed, and `auto_offset_reset` is `None`.
     #[error(
         "application '{application}' has no committed offset of {partition}; set auto_offset_reset to earliest or latest, or commit one"
@@ -190,6 +221,10 @@ impl StreamsError {
             error => Self::Process { task, record, error: Box::new(error) },
         }
     }
+}
+
+fn kind(kind: Option<StoreKind>) -> String {
+    kind.map_or_else(|| "store of a newer version".into(), |kind| kind.to_string())
 }
 
 fn with(record: &Option<SourceInfo>) -> String {

@@ -4,7 +4,8 @@
 //! Everything is looked at before anything is created. An internal topic that is missing is made
 //! anew only if no committed offset of the application relies on it ([`WrittenTopics`]): else input
 //! that was consumed would never be seen again, and its results would be gone in silence. A store
-//! that is new in the topology has no such offset, and starts empty, as in Kafka.
+//! that is new in the topology has no such offset, and starts empty, as in Kafka. Nor is a changelog
+//! read by a store of another kind than the one that has written it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use broker_api::{
 
 use super::StreamsError;
 use crate::error::{BuildError, ProcessError};
+use crate::state::StoreKind;
 use crate::task::{OutputTopic, WrittenTopics, no_topic};
-use crate::topology::{NodeKind, NodeSpec, SubTopology, Topology};
+use crate::topology::{NodeKind, NodeSpec, StoreSpec, SubTopology, Topology};
 
 /// The topology on the partitions of its topics.
 #[derive(Debug, Default)]
@@ -42,7 +44,8 @@ impl Plan {
     /// [`BuildError::Empty`] if there is nothing to run, [`Error::UnknownTopic`] for a source or sink
     /// topic that does not exist, [`StreamsError::PartitionsChanged`] or
     /// [`StreamsError::FollowedTopicTooLarge`] if an internal topic of an earlier start does not fit,
-    /// [`StreamsError::InternalTopicLost`] if one is gone that is needed. Then nothing is created.
+    /// [`StreamsError::InternalTopicLost`] if one is gone that is needed, [`StreamsError::StoreKindChanged`]
+    /// if one was written by a store of another kind. Then nothing is created.
     pub async fn make(
         topology: &Topology,
         application: &str,
@@ -195,11 +198,15 @@ impl Plan {
     }
 
     /// The internal topics that the tasks of a sub-topology write.
-    pub fn written_by(&self, part: &SubTopology) -> WrittenTopics {
-        let changelogs = part.stores.iter().filter_map(|store| self.changelogs.get(store));
+    pub fn written_by(&self, topology: &Topology, part: &SubTopology) -> WrittenTopics {
+        let changelogs = part.stores.iter().filter_map(|store| {
+            let kind = topology.stores().get(store).map(|spec| spec.kind);
+            Some((self.changelogs.get(store)?, kind))
+        });
         let sinks = part.sinks.iter().filter(|sink| self.repartition.contains(sink));
         let repartition = sinks.filter_map(|sink| self.topics.get(sink));
-        WrittenTopics::of(changelogs.chain(repartition).map(|t| (&*t.name, t.id)))
+        let all = changelogs.chain(repartition.map(|topic| (topic, None)));
+        WrittenTopics::of(all.map(|(topic, kind)| (&*topic.name, topic.id, kind)))
     }
 }
 
@@ -397,13 +404,13 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Whether the internal topics that there are fit, and none is gone that `offsets` rely on.
+    /// Whether the internal topics that there are fit, and those that `offsets` rely on are what they were.
     fn check(
         &self,
         topology: &Topology,
         offsets: &[(TopicPartition, CommittedOffset)],
     ) -> Result<(), StreamsError> {
-        for (_, wanted) in &self.internal {
+        for (usage, wanted) in &self.internal {
             let found = self.existing.get(&*wanted.name);
             let id = found.map(|found| found.id);
             let lost =
@@ -414,12 +421,37 @@ impl Draft<'_> {
                     topic: wanted.name.clone(),
                 });
             }
+            if let Usage::Changelog(store) = usage
+                && let Some(spec) = topology.stores().get(store)
+            {
+                self.check_kind(spec, &wanted.name, offsets)?;
+            }
             if let Some(found) = found {
                 self.check_followed(topology, found, wanted.partitions)?;
                 fits(self.application, found, wanted.partitions)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether no store of another kind has written a changelog.
+    fn check_kind(
+        &self,
+        store: &StoreSpec,
+        changelog: &str,
+        offsets: &[(TopicPartition, CommittedOffset)],
+    ) -> Result<(), StreamsError> {
+        let kinds =
+            offsets.iter().filter_map(|(_, at)| WrittenTopics::kind_of(&at.metadata, changelog));
+        match kinds.into_iter().find(|was| *was != store.kind.logged().letter()) {
+            None => Ok(()),
+            Some(was) => Err(StreamsError::StoreKindChanged {
+                application: self.application.into(),
+                store: store.name.clone(),
+                was: StoreKind::of_letter(was),
+                now: store.kind.logged(),
+            }),
+        }
     }
 
     /// Whether a topic that is followed has more partitions than an internal topic.

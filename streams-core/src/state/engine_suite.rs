@@ -39,6 +39,7 @@ pub fn position(next_offset: Offset) -> Position {
         next_offset,
         others: Vec::new(),
         stream_time: next_offset * 10,
+        kind: None,
     }
 }
 

@@ -134,8 +134,7 @@ impl<K: Data, V: Data> ChangelogFormat for TopicFormat<K, V> {
 
 /// The key of a changelog record, which must have one.
 pub(super) fn logged_key<'a>(record: &RecordRef<'a>) -> Result<&'a [u8], StateError> {
-    record.key.ok_or_else(|| StateError::Corrupt {
-        path: PathBuf::from("its changelog"),
+    record.key.ok_or_else(|| StateError::ChangelogRecord {
         reason: format!("record {} has no key", record.offset),
     })
 }

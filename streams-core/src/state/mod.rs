@@ -10,6 +10,7 @@ mod expiry;
 #[cfg(test)]
 mod fuzz_tests;
 mod key_value;
+mod kind;
 mod lossy;
 mod ordered;
 mod point_cache;
@@ -29,6 +30,7 @@ pub use engine::{BulkLoad, EntryBatch, Scan, StateEngine, StoreEngine};
 pub use entry_codec::{KeyValueFormat, TopicFormat};
 pub use expiry::Expiry;
 pub use key_value::{DEFAULT_BUDGET, Forward, KeyValueStore, StoreOptions, Updated};
+pub use kind::StoreKind;
 pub use lossy::LossyEngine;
 pub use position::Position;
 pub use restore::{Changelog, RestorePlan, RestoreStats, Restorer};

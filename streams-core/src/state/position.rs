@@ -1,6 +1,6 @@
 //! How far in its changelog a store has come, and the bytes that say so beside its entries.
 //!
-//! Byte layout (big-endian), format 1, or 2 with what is marked so:
+//! Byte layout (big-endian), format 3; formats 1 and 2 lack what is marked so, and are still read:
 //!
 //! | at | field |
 //! |---|---|
@@ -10,16 +10,21 @@
 //! | 17 | topic id, u128 |
 //! | 33 | length of the cluster id, u16 |
 //! | 35 | cluster id, UTF-8 |
-//! | then, format 2 | how many partitions beyond the first, u16; their next offsets, i64 each |
+//! | then, format 3 | the letter for the kind of store, u8 |
+//! | then, formats 2 and 3 | how many partitions beyond the first, u16; their next offsets, i64 each |
 //! | last 4 | CRC-32C of everything before, u32 (in every format) |
 
 use std::path::Path;
 
 use broker_api::{Offset, Timestamp, TopicId};
 
+use super::StoreKind;
 use crate::error::StateError;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// Without the kind.
+const ANY_KIND: u8 = 2;
+/// Without the kind and other partitions.
 const ONE_PARTITION: u8 = 1;
 const FIXED: usize = 35;
 const CRC: usize = 4;
@@ -40,6 +45,8 @@ pub struct Position {
     /// The stream time of the store itself as of that offset, -1 if it keeps none: nothing has
     /// vanished from it that a store of this time would show.
     pub stream_time: Timestamp,
+    /// What kind of store has laid its entries out; `None`: an earlier version, which did not say.
+    pub kind: Option<StoreKind>,
 }
 
 impl Position {
@@ -47,14 +54,20 @@ impl Position {
     pub fn encode(&self) -> Vec<u8> {
         let cluster_id = &self.cluster_id.as_bytes()[..self.cluster_id.len().min(u16::MAX.into())];
         let others = &self.others[..self.others.len().min(u16::MAX.into())];
-        let mut out = Vec::with_capacity(FIXED + cluster_id.len() + 2 + others.len() * 8 + CRC);
-        out.push(if others.is_empty() { ONE_PARTITION } else { FORMAT });
+        let mut out = Vec::with_capacity(FIXED + cluster_id.len() + 3 + others.len() * 8 + CRC);
+        let format = match self.kind {
+            Some(_) => FORMAT,
+            None if others.is_empty() => ONE_PARTITION,
+            None => ANY_KIND,
+        };
+        out.push(format);
         out.extend_from_slice(&self.next_offset.to_be_bytes());
         out.extend_from_slice(&self.stream_time.to_be_bytes());
         out.extend_from_slice(&self.topic_id.0.to_be_bytes());
         out.extend_from_slice(&(cluster_id.len() as u16).to_be_bytes());
         out.extend_from_slice(cluster_id);
-        if !others.is_empty() {
+        out.extend(self.kind.map(|kind| kind.letter() as u8));
+        if format != ONE_PARTITION {
             out.extend_from_slice(&(others.len() as u16).to_be_bytes());
             others.iter().for_each(|offset| out.extend_from_slice(&offset.to_be_bytes()));
         }
@@ -75,9 +88,8 @@ impl Position {
         if crc32c::crc32c(body) != u32::from_be_bytes(*crc) {
             return Err(corrupt("its checksum does not fit"));
         }
-        let has_others = match body.first() {
-            Some(&ONE_PARTITION) => false,
-            Some(&FORMAT) => true,
+        let format = match body.first() {
+            Some(&format @ (ONE_PARTITION | ANY_KIND | FORMAT)) => format,
             Some(&newer) if newer > FORMAT => {
                 return Err(StateError::NewerFormat {
                     path: path.to_owned(),
@@ -87,23 +99,30 @@ impl Position {
             }
             _ => return Err(corrupt("of no known format")),
         };
-        Self::decode_body(&body[1..], has_others).ok_or_else(|| corrupt("its fields do not fit"))
+        Self::decode_body(&body[1..], format).ok_or_else(|| corrupt("its fields do not fit"))
     }
 
-    fn decode_body(mut rest: &[u8], has_others: bool) -> Option<Self> {
+    fn decode_body(mut rest: &[u8], format: u8) -> Option<Self> {
         let next_offset = i64::from_be_bytes(take(&mut rest)?);
         let stream_time = i64::from_be_bytes(take(&mut rest)?);
         let topic_id = TopicId(u128::from_be_bytes(take(&mut rest)?));
         let length = u16::from_be_bytes(take(&mut rest)?);
         let (cluster_id, mut rest) = rest.split_at_checked(length.into())?;
         let cluster_id = std::str::from_utf8(cluster_id).ok()?.to_owned();
+        let kind = match format {
+            FORMAT => {
+                let [letter] = take(&mut rest)?;
+                Some(StoreKind::of_letter(letter.into())?)
+            }
+            _ => None,
+        };
         let mut others = Vec::new();
-        if has_others {
+        if format != ONE_PARTITION {
             for _ in 0..u16::from_be_bytes(take(&mut rest)?) {
                 others.push(i64::from_be_bytes(take(&mut rest)?));
             }
         }
-        let position = Self { cluster_id, topic_id, next_offset, others, stream_time };
+        let position = Self { cluster_id, topic_id, next_offset, others, stream_time, kind };
         rest.is_empty().then_some(position)
     }
 }
@@ -125,7 +144,24 @@ mod tests {
             next_offset: 258,
             others: Vec::new(),
             stream_time: -1,
+            kind: None,
         }
+    }
+
+    #[test]
+    fn golden_bytes_of_a_kind() {
+        let of_kind = Position { kind: Some(StoreKind::WindowByTime), ..position() };
+        let mut golden = vec![3, 0, 0, 0, 0, 0, 0, 1, 2];
+        golden.extend([0xff; 8]);
+        golden.extend([0; 14]);
+        golden.extend([1, 2, 0, 3, b'c', 0xc3, 0xa9, b'W', 0, 0]);
+        let bytes = of_kind.encode();
+        let (body, crc) = bytes.split_last_chunk::<4>().unwrap();
+        assert_eq!(body, golden);
+        assert_eq!(*crc, crc32c::crc32c(&golden).to_be_bytes());
+        assert_eq!(Position::decode(&bytes, Path::new("p")).unwrap(), of_kind);
+        let several = Position { others: vec![1, -2], ..of_kind };
+        assert_eq!(Position::decode(&several.encode(), Path::new("p")).unwrap(), several);
     }
 
     #[test]
@@ -156,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_found() {
-        let bytes = position().encode();
+        let bytes = Position { kind: Some(StoreKind::Session), ..position() }.encode();
         for at in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[at / 8] ^= 1 << (at % 8);
@@ -170,11 +206,11 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_damage() {
         let mut bytes = position().encode();
-        bytes[0] = 3;
+        bytes[0] = 4;
         let body = bytes.len() - 4;
         let crc = crc32c::crc32c(&bytes[..body]).to_be_bytes();
         bytes[body..].copy_from_slice(&crc);
         let error = Position::decode(&bytes, Path::new("p")).unwrap_err();
-        assert!(matches!(error, StateError::NewerFormat { found: 3, supported: 2, .. }));
+        assert!(matches!(error, StateError::NewerFormat { found: 4, supported: 3, .. }));
     }
 }

@@ -12,12 +12,12 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker_api::{Batch, Horizon, Offset, Timestamp, TopicId};
+use broker_api::{Batch, Error, Horizon, Offset, Timestamp, TopicId};
 
 use newest::{MOST_MEMORY, Newest};
 use runs::Runs;
 
-use super::{ChangelogFormat, EntryBatch, Expiry, Position, StoreEngine};
+use super::{ChangelogFormat, EntryBatch, Expiry, Position, StoreEngine, StoreKind};
 use crate::error::StateError;
 
 /// The changelog partition of a store, as the broker has it.
@@ -31,6 +31,8 @@ pub struct Changelog {
     pub horizon: Horizon,
     /// Its end: the store is up to date when it has come here.
     pub end: Offset,
+    /// What the store is.
+    pub kind: StoreKind,
 }
 
 /// What has to be done to a store.
@@ -66,6 +68,9 @@ impl RestorePlan {
         }
         if position.topic_id != changelog.topic_id {
             return Self::Rebuild { reason: "its changelog was deleted and made anew" };
+        }
+        if position.kind.is_some_and(|kind| kind != changelog.kind) {
+            return Self::Rebuild { reason: "it was laid out for another kind of store" };
         }
         if from > changelog.end {
             return Self::Rebuild { reason: "it has more than its changelog" };
@@ -152,6 +157,7 @@ impl Restorer {
             next_offset,
             others: Vec::new(),
             stream_time: -1,
+            kind: Some(changelog.kind),
         };
         let mut restorer = Self {
             engine,
@@ -222,10 +228,9 @@ impl Restorer {
     /// [`StateError`]; then the restorer must be dropped.
     pub fn feed(&mut self, batch: &Batch, end: Offset) -> Result<(), StateError> {
         for record in batch.records() {
-            let record = record.map_err(|error| StateError::Corrupt {
-                path: PathBuf::from("its changelog"),
-                reason: error.to_string(),
-            })?;
+            let unreadable =
+                |error: Error| StateError::ChangelogRecord { reason: error.to_string() };
+            let record = record.map_err(unreadable)?;
             if record.offset < self.position.next_offset {
                 continue;
             }

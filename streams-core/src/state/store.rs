@@ -179,6 +179,6 @@ pub trait ChangelogFormat: Send + Sync + 'static {
     /// Adds the entries that a changelog record puts or deletes.
     ///
     /// # Errors
-    /// [`StateError::Corrupt`] if the record cannot belong to such a store.
+    /// [`StateError::ChangelogRecord`] if the record cannot belong to such a store.
     fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError>;
 }

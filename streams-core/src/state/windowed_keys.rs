@@ -15,7 +15,6 @@
 //! | session by time | 1, end (i64), start (i64), key; the value is empty |
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 use broker_api::{RecordRef, Timestamp};
 
@@ -230,9 +229,10 @@ impl ChangelogFormat for WindowedFormat {
         if layout.by_time {
             out.put_with(
                 |by_time| {
-                    layout.put_by_time(&by_key, by_time).ok_or_else(|| StateError::Corrupt {
-                        path: PathBuf::from("its changelog"),
-                        reason: format!("record {} has a key of no window", record.offset),
+                    layout.put_by_time(&by_key, by_time).ok_or_else(|| {
+                        StateError::ChangelogRecord {
+                            reason: format!("record {} has a key of no window", record.offset),
+                        }
                     })
                 },
                 |value| Ok(record.value.map(|_| value.extend_from_slice(&NO_TIME.to_be_bytes()))),

@@ -3,9 +3,10 @@
 //!
 //! Layout, version 1: `1;<partition time>;<stream time>;<topics>;<times>`; times in decimal. `<topics>`
 //! has for each internal topic that the task writes (changelogs, repartition topics) 16 hexadecimal
-//! digits: the CRC-32C of its name, and the CRC-32C of its identity (16 bytes, big-endian). Commas
+//! digits: the CRC-32C of its name, and the CRC-32C of its identity (16 bytes, big-endian); of a
+//! changelog also the letter for the [kind](StoreKind) of its store, which older texts lack. Commas
 //! are between them. The offset says that input was consumed, and these topics have what became of
-//! it: should one of them be gone, the offset is worth nothing. `<times>` has for each operator and
+//! it: should one of them be gone, or be read as what it is not, the offset is worth nothing. `<times>` has for each operator and
 //! store with a time of its own 8 hexadecimal digits, the CRC-32C of its name, `=` and that time; with
 //! commas between them.
 //!
@@ -19,6 +20,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use broker_api::{Timestamp, TopicId};
+
+use crate::state::StoreKind;
 
 /// What is remembered of a partition besides its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,23 +158,40 @@ fn field(metadata: &str, number: usize) -> Option<&str> {
 pub struct WrittenTopics(Arc<str>);
 
 impl WrittenTopics {
-    /// These topics.
-    pub fn of<'a>(topics: impl IntoIterator<Item = (&'a str, TopicId)>) -> Self {
-        let topics = topics
-            .into_iter()
-            .map(|(name, id)| format!("{:08x}{:08x}", name_crc(name), id_crc(id)));
+    /// These topics; of changelogs also the kind of their store.
+    pub fn of<'a>(topics: impl IntoIterator<Item = (&'a str, TopicId, Option<StoreKind>)>) -> Self {
+        let topics = topics.into_iter().map(|(name, id, kind)| {
+            let kind = kind.map(|kind| kind.logged().letter().to_string()).unwrap_or_default();
+            format!("{:08x}{:08x}{kind}", name_crc(name), id_crc(id))
+        });
         Self(topics.collect::<Vec<_>>().join(",").into())
     }
 
     /// Whether the metadata of a committed offset says that the topic of this name was written and
     /// had another identity than it has now (`None`: it does not exist).
     pub fn is_lost(metadata: &str, name: &str, now: Option<TopicId>) -> bool {
-        let topics = field(metadata, 2);
-        let name = format!("{:08x}", name_crc(name));
-        let ids = topics.unwrap_or_default().split(',').filter_map(|t| t.strip_prefix(&*name));
         let now = now.map(|id| format!("{:08x}", id_crc(id)));
-        ids.into_iter().any(|id| Some(id) != now.as_deref())
+        said_of(metadata, name).any(|said| match &now {
+            Some(id) => !said.starts_with(id),
+            None => true,
+        })
     }
+
+    /// The letter for the kind of store whose changelog has this name, as the metadata of a committed
+    /// offset says; `None`: it does not.
+    pub fn kind_of(metadata: &str, name: &str) -> Option<char> {
+        said_of(metadata, name).find_map(|said| said.chars().nth(ID_DIGITS))
+    }
+}
+
+/// How many digits the checksum of an identity has.
+const ID_DIGITS: usize = 8;
+
+/// What the metadata of a committed offset says of the topic of this name.
+fn said_of<'a>(metadata: &'a str, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let name = format!("{:08x}", name_crc(name));
+    let topics = field(metadata, 2).unwrap_or_default().split(',');
+    topics.filter_map(move |topic| topic.strip_prefix(&*name))
 }
 
 fn name_crc(name: &str) -> u32 {
@@ -206,7 +226,9 @@ mod tests {
         ) {
             let mut own = OwnTimes::default();
             times.iter().for_each(|(name, time)| own.add(name, *time));
-            let written = WrittenTopics::of(topics.iter().map(|(t, id)| (&**t, TopicId(*id))));
+            let written = WrittenTopics::of(topics.iter().map(|(t, id)| {
+                (&**t, TopicId(*id), id.is_multiple_of(2).then_some(StoreKind::Window))
+            }));
             let metadata = OffsetMetadata { partition_time, stream_time };
             let text = metadata.encode(&written, &own);
             prop_assert_eq!(OffsetMetadata::try_decode(&text), Some(metadata));
@@ -218,6 +240,7 @@ mod tests {
                 let _ = OffsetMetadata::decode(harmed);
                 back.advance_to(harmed);
                 let _ = WrittenTopics::is_lost(harmed, "t", Some(TopicId(1)));
+                let _ = WrittenTopics::kind_of(harmed, "t");
             }
         }
     }
@@ -237,16 +260,23 @@ mod tests {
 
     #[test]
     fn a_written_topic_is_lost_when_it_is_gone_or_another_one() {
-        let written = WrittenTopics::of([("app-s-changelog", TopicId(7)), ("x", TopicId(8))]);
+        let changelog = ("app-s-changelog", TopicId(7), Some(StoreKind::SessionByTime));
+        let written = WrittenTopics::of([changelog, ("x", TopicId(8), None)]);
         let times = OffsetMetadata { partition_time: 17, stream_time: 23 };
         let metadata = times.encode(&written, &OwnTimes::default());
-        assert_eq!(metadata, "1;17;23;dfa4dd8a96bafe01,a93c5f93c8a9c225;");
+        assert_eq!(metadata, "1;17;23;dfa4dd8a96bafe01s,a93c5f93c8a9c225;");
+        assert_eq!(WrittenTopics::kind_of(&metadata, "app-s-changelog"), Some('s'));
+        assert_eq!(WrittenTopics::kind_of(&metadata, "x"), None, "it is no changelog");
         assert_eq!(OffsetMetadata::decode(&metadata).stream_time, 23);
         let lost = |name, id| WrittenTopics::is_lost(&metadata, name, id);
         assert!(!lost("app-s-changelog", Some(TopicId(7))) && !lost("x", Some(TopicId(8))));
         assert!(lost("app-s-changelog", Some(TopicId(8))) && lost("x", None));
         assert!(!lost("another", None), "it was never written");
         assert!(!WrittenTopics::is_lost("", "x", None), "an offset that was reset");
+        let older = "1;17;23;dfa4dd8a96bafe01,a93c5f93c8a9c225;";
+        assert_eq!(WrittenTopics::kind_of(older, "app-s-changelog"), None);
+        assert!(!WrittenTopics::is_lost(older, "app-s-changelog", Some(TopicId(7))));
+        assert!(WrittenTopics::is_lost(older, "app-s-changelog", Some(TopicId(8))));
     }
 
     #[test]

@@ -261,5 +261,6 @@ pub(super) fn position(stream_time: Timestamp) -> Position {
         next_offset: 0,
         others: Vec::new(),
         stream_time,
+        kind: None,
     }
 }

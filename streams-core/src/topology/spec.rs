@@ -17,8 +17,8 @@ use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::{
     BufferStore, ChangeBuffer, ChangelogFormat, KeyValueFormat, KeyValueStore, SessionStore,
-    SortedStore, Store, StoreEngine, StoreOptions, TopicFormat, VersionedOptions, VersionedStore,
-    WindowStore, WindowedOptions,
+    SortedStore, Store, StoreEngine, StoreKind, StoreOptions, TopicFormat, VersionedOptions,
+    VersionedStore, WindowStore, WindowedOptions,
 };
 use crate::task::{OutputTopic, TaskCore};
 
@@ -304,6 +304,8 @@ pub struct StoreSpec {
     /// The input topic that stands in for a changelog: the store is the fold of what its task has
     /// consumed of it.
     pub source_topic: Option<String>,
+    /// What it is.
+    pub kind: StoreKind,
     /// How changelog records become entries.
     pub format: Arc<dyn ChangelogFormat>,
     /// Makes the store of a task on its engine.
@@ -356,6 +358,7 @@ impl StoreSpec {
             name: name.into(),
             changelog: options.logged.then(TopicConfig::compacted),
             source_topic: None,
+            kind: StoreKind::KeyValue,
             format: Arc::new(KeyValueFormat),
             make: Arc::new(make),
             in_memory: options.max_entries.is_some(),
@@ -375,7 +378,8 @@ impl StoreSpec {
     ) -> Self {
         let format = WindowStore::<K, V>::changelog_format(&options);
         let changelog = options.logged.then(|| options.changelog(size));
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        let kind = if options.by_time { StoreKind::WindowByTime } else { StoreKind::Window };
+        Self::ordered(name, kind, changelog, format, move |store, engine| -> Box<dyn Store> {
             let (key, value) = (key.clone(), value.clone());
             Box::new(WindowStore::<K, V>::new(store, key, value, engine, size, options))
         })
@@ -391,7 +395,8 @@ impl StoreSpec {
     ) -> Self {
         let format = SessionStore::<K, V>::changelog_format(&options);
         let changelog = options.logged.then(|| options.changelog(0));
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        let kind = if options.by_time { StoreKind::SessionByTime } else { StoreKind::Session };
+        Self::ordered(name, kind, changelog, format, move |store, engine| -> Box<dyn Store> {
             let (key, value) = (key.clone(), value.clone());
             Box::new(SessionStore::<K, V>::new(store, key, value, engine, options))
         })
@@ -406,7 +411,8 @@ impl StoreSpec {
     ) -> Self {
         let format = Arc::new(KeyValueFormat);
         let changelog = logged.then(TopicConfig::compacted);
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        let kind = StoreKind::Buffer;
+        Self::ordered(name, kind, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(BufferStore::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
@@ -424,7 +430,8 @@ impl StoreSpec {
         let changelog = options
             .logged
             .then(|| TopicConfig { min_compaction_lag_ms: lag, ..TopicConfig::compacted() });
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        let kind = StoreKind::Versioned;
+        Self::ordered(name, kind, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(VersionedStore::new(store, key.clone(), value.clone(), engine, options))
         })
     }
@@ -438,7 +445,8 @@ impl StoreSpec {
     ) -> Self {
         let format = Arc::new(KeyValueFormat);
         let changelog = logged.then(TopicConfig::compacted);
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        let kind = StoreKind::ChangeBuffer;
+        Self::ordered(name, kind, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(ChangeBuffer::new(store, key.clone(), value.clone(), engine, logged))
         })
     }
@@ -447,13 +455,15 @@ impl StoreSpec {
     pub fn sorted<V: Data>(name: &str, value: DynSerde<V>, logged: bool) -> Self {
         let format = Arc::new(KeyValueFormat);
         let changelog = logged.then(TopicConfig::compacted);
-        Self::ordered(name, changelog, format, move |store, engine| -> Box<dyn Store> {
+        let kind = StoreKind::Sorted;
+        Self::ordered(name, kind, changelog, format, move |store, engine| -> Box<dyn Store> {
             Box::new(SortedStore::new(store, value.clone(), engine, logged))
         })
     }
 
     fn ordered(
         name: &str,
+        kind: StoreKind,
         changelog: Option<TopicConfig>,
         format: Arc<dyn ChangelogFormat>,
         make: impl Fn(&str, Arc<dyn StoreEngine>) -> Box<dyn Store> + Send + Sync + 'static,
@@ -463,6 +473,7 @@ impl StoreSpec {
             name: name.into(),
             changelog,
             source_topic: None,
+            kind,
             format,
             make: Arc::new(move |engine| make(&store, engine)),
             in_memory: false,

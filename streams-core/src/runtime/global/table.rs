@@ -16,7 +16,7 @@ use super::super::{StreamsError, ThreadEnv};
 use crate::error::ProcessError;
 use crate::failure::{ErrorHandlers, Halt};
 use crate::processor::SourceInfo;
-use crate::state::{EntryBatch, Position, StoreEngine};
+use crate::state::{EntryBatch, Position, StoreEngine, StoreKind};
 use crate::task::{Globals, RecordQueue, SharedTask, Task, TaskSettings, TaskStore, WrittenTopics};
 
 /// How many records are processed before readers get a turn.
@@ -27,6 +27,7 @@ pub(super) struct GlobalTable {
     id: TaskId,
     topic: TopicDescription,
     engine: Arc<dyn StoreEngine>,
+    kind: Option<StoreKind>,
     asking: Option<BoxFuture<'static, Result<Vec<Log>, StreamsError>>>,
     /// What is in the files cannot be trusted.
     distrusted: bool,
@@ -77,7 +78,10 @@ impl GlobalTable {
         topic: TopicDescription,
         engine: Arc<dyn StoreEngine>,
     ) -> Self {
+        let part = &env.topology.subtopologies()[id.subtopology as usize];
+        let spec = part.stores.first().and_then(|store| env.topology.stores().get(store));
         Self {
+            kind: spec.map(|spec| spec.kind),
             asking: Some(Box::pin(ask(env.clone(), topic.clone()))),
             id,
             topic,
@@ -202,6 +206,9 @@ impl GlobalTable {
         if position.topic_id != self.topic.id {
             return Some("its topic was deleted and made anew");
         }
+        if position.kind.is_some() && position.kind != self.kind {
+            return Some("it was laid out for another kind of store");
+        }
         if known.len() != logs.len() {
             return Some("its topic has another number of partitions");
         }
@@ -230,6 +237,7 @@ impl GlobalTable {
             next_offset: offsets.first().copied().unwrap_or(0),
             stream_time,
             others: offsets.iter().skip(1).copied().collect(),
+            kind: self.kind,
         }
     }
 
@@ -270,6 +278,7 @@ impl GlobalTable {
             next_offset: 0,
             stream_time: -1,
             others: Vec::new(),
+            kind: self.kind,
         };
         let store =
             TaskStore { changelog: None, follows: None, engine: self.engine.clone(), position };

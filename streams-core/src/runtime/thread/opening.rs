@@ -19,12 +19,12 @@ use super::slice::Slice;
 use super::starting::Input;
 use super::surviving::Surviving;
 use super::{StreamThread, StreamsError, ThreadEnv};
-use crate::error::BuildError;
-use crate::state::{Changelog, Expiry, Position, RestorePlan, Restorer, StoreEngine};
+use crate::error::{BuildError, StateError};
+use crate::state::{Changelog, Expiry, Position, RestorePlan, Restorer, StoreEngine, StoreKind};
 use crate::task::{
     OffsetMetadata, OwnTimes, RecordQueue, Task, TaskSettings, TaskStore, WallClocks,
 };
-use crate::topology::NodeKind;
+use crate::topology::{NodeKind, StoreSpec};
 
 /// A task that is assigned and not open yet.
 #[derive(Default)]
@@ -130,9 +130,11 @@ impl StreamThread {
         let mut restoring = Restoring { offsets, inputs, stores, replays, wall_clocks };
         let mut starts = Vec::new();
         for (index, (engine, changelog)) in engines.into_iter().zip(changelogs).enumerate() {
+            let name = &part.stores[index];
             let position = engine.position()?;
+            self.env.check_kind(name, position.as_ref(), changelog.as_ref())?;
             let Some(changelog) = changelog else {
-                let next = self.unlogged(position);
+                let next = self.unlogged(position, self.env.spec_of(name)?.kind);
                 restoring.stores.push(TaskStore {
                     changelog: None,
                     follows: None,
@@ -141,7 +143,6 @@ impl StreamThread {
                 });
                 continue;
             };
-            let name = &part.stores[index];
             let (logged, topic) = self.env.log_of(name).ok_or_else(|| BuildError::Unknown {
                 node: name.clone(),
                 missing: "its changelog".into(),
@@ -160,10 +161,11 @@ impl StreamThread {
                 next_offset: changelog.end,
                 others: Vec::new(),
                 stream_time: -1, // what is replayed may be later than what is there
+                kind: Some(changelog.kind),
             };
             if !matches!(plan, RestorePlan::UpToDate) {
-                let spec = self.env.topology.stores().get(name);
-                let expired = spec.and_then(|spec| spec.format.expiry(times.get(name)?));
+                let format = &self.env.spec_of(name)?.format;
+                let expired = times.get(name).and_then(|time| format.expiry(time));
                 let replay =
                     self.replay_of(id, index, engine.clone(), &plan, changelog, expired)?;
                 let stage = RestoreStage::Started { from: replay.from, end: replay.changelog.end };
@@ -196,10 +198,7 @@ impl StreamThread {
     ) -> Result<Replay, StreamsError> {
         let topology = &self.env.topology;
         let name = &topology.subtopologies()[id.subtopology as usize].stores[store];
-        let spec = topology.stores().get(name).ok_or_else(|| BuildError::Unknown {
-            node: "the topology".into(),
-            missing: name.clone(),
-        })?;
+        let spec = self.env.spec_of(name)?;
         let share = self.env.restores.take(1);
         let memory = self.env.restores.each(self.env.settings.restore_memory_bytes);
         let spill = self.env.state_dir.join(id.to_string()).join(format!("{name}.restore"));
@@ -213,14 +212,16 @@ impl StreamThread {
         Ok(Replay { store, from, restorer, changelog, expired, at_end, checking, _share: share })
     }
 
-    fn unlogged(&self, position: Option<Position>) -> Position {
-        position.unwrap_or(Position {
+    fn unlogged(&self, position: Option<Position>, kind: StoreKind) -> Position {
+        let position = position.unwrap_or(Position {
             cluster_id: self.env.plan.cluster_id.clone(),
             topic_id: TopicId(0),
             next_offset: 0,
             others: Vec::new(),
             stream_time: -1,
-        })
+            kind: None,
+        });
+        Position { kind: Some(kind), ..position }
     }
 
     pub(super) fn restore(&mut self) -> Result<bool, StreamsError> {
@@ -262,7 +263,18 @@ impl StreamThread {
         };
         replay.restorer.set_memory(memory);
         for batch in &part.batches {
-            replay.restorer.feed(batch, replay.changelog.end)?;
+            replay.restorer.feed(batch, replay.changelog.end).map_err(|error| match error {
+                StateError::ChangelogRecord { reason } => {
+                    let part = &self.env.topology.subtopologies()[id.subtopology as usize];
+                    StreamsError::ChangelogUnreadable {
+                        application: self.env.settings.application_id.to_string(),
+                        store: part.stores[replay.store].clone(),
+                        changelog: partition.clone(),
+                        reason,
+                    }
+                }
+                error => error.into(),
+            })?;
         }
         replay.at_end = part.position >= replay.changelog.end;
         if replay.at_end || replay.restorer.is_full() {
@@ -431,7 +443,7 @@ impl StreamThread {
             StoreFlush { under_way: false, last, engine_ahead: store.is_unlogged() }
         };
         let flushes: Vec<StoreFlush> = stores.iter().map(flush).collect();
-        let mut task = Task::new(built, queues, stores, env.plan.written_by(part));
+        let mut task = Task::new(built, queues, stores, env.plan.written_by(&env.topology, part));
         task.core_mut().set_wall_clock(env.clock.now());
         for partition in at_end {
             task.commit_position_first(&partition);
@@ -487,6 +499,42 @@ fn own_times(inputs: &[Input], offsets: &[(TopicPartition, CommittedOffset)]) ->
 }
 
 impl ThreadEnv {
+    /// How a store was declared.
+    fn spec_of(&self, store: &str) -> Result<&StoreSpec, BuildError> {
+        self.topology.stores().get(store).ok_or_else(|| BuildError::Unknown {
+            node: "the topology".into(),
+            missing: store.into(),
+        })
+    }
+
+    /// Whether the files of a store are not those of another kind. If they stand for another changelog,
+    /// they are rebuilt anyway. So they are if they have only been laid out in another way.
+    fn check_kind(
+        &self,
+        store: &str,
+        position: Option<&Position>,
+        changelog: Option<&Changelog>,
+    ) -> Result<(), StreamsError> {
+        let now = self.spec_of(store)?.kind;
+        let Some((position, was)) = position.and_then(|position| Some((position, position.kind?)))
+        else {
+            return Ok(());
+        };
+        let fits = match changelog {
+            None => was == now,
+            Some(log) => was.logged() == now.logged() || position.topic_id != log.topic_id,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(StreamsError::StoreKindChanged {
+            application: self.settings.application_id.to_string(),
+            store: store.into(),
+            was: Some(was),
+            now,
+        })
+    }
+
     /// The topic from which a store is restored, and whether it is a changelog of its own.
     fn log_of(&self, store: &str) -> Option<(bool, &TopicDescription)> {
         let changelog = self.plan.changelog(store).map(|topic| (true, topic));
@@ -518,7 +566,8 @@ async fn ask(env: ThreadEnv, id: TaskId) -> Result<Found, StreamsError> {
                     end = end.min(consumed);
                 }
                 let cluster_id = env.plan.cluster_id.clone();
-                Some(Changelog { cluster_id, topic_id: topic.id, horizon, end })
+                let kind = env.spec_of(store)?.kind;
+                Some(Changelog { cluster_id, topic_id: topic.id, horizon, end, kind })
             }
         });
     }

@@ -65,6 +65,7 @@ fn changelog(end: Offset) -> Changelog {
         topic_id: position.topic_id,
         horizon: Horizon::default(),
         end,
+        kind: StoreKind::KeyValue,
     }
 }
 
@@ -174,6 +175,9 @@ fn a_position_is_trusted_only_where_the_changelog_still_tells_the_rest() {
     assert!(rebuilds(position(101)), "ahead of the changelog");
     assert!(rebuilds(position(50).map(|p| Position { topic_id: TopicId(1), ..p })));
     assert!(rebuilds(position(50).map(|p| Position { cluster_id: "other".into(), ..p })));
+    let of = |kind| position(100).map(|p| Position { kind: Some(kind), ..p });
+    assert_eq!(decide(of(StoreKind::KeyValue)), RestorePlan::UpToDate);
+    assert!(rebuilds(of(StoreKind::Versioned)), "of another kind");
     let empty = Changelog { end: 10, ..changelog.clone() };
     assert_eq!(RestorePlan::decide(None, &empty), RestorePlan::UpToDate);
 }

@@ -68,8 +68,7 @@ impl ChangelogFormat for VersionedFormat {
     fn entries(&self, record: &RecordRef<'_>, out: &mut EntryBatch) -> Result<(), StateError> {
         let logged = logged_key(record)?;
         let Some((key, time)) = logged.split_last_chunk::<TIME>() else {
-            return Err(StateError::Corrupt {
-                path: "its changelog".into(),
+            return Err(StateError::ChangelogRecord {
                 reason: format!("record {} has a key without a time", record.offset),
             });
         };

@@ -12,7 +12,7 @@ use crate::error::StateError;
 use crate::serde::HasSerde;
 use crate::state::{
     Changelog, ChangelogWriter, EntryBatch, Expiry, LossyEngine, Position, RestorePlan, Restorer,
-    StateEngine, Store, engine_suite,
+    StateEngine, Store, StoreKind, engine_suite,
 };
 use crate::windowed::Window;
 
@@ -278,6 +278,7 @@ impl<W: Kind> World<W> {
             topic_id: position.topic_id,
             horizon: Horizon { log_start: self.log_start, ..Horizon::default() },
             end: self.end(),
+            kind: if W::IS_SESSION { StoreKind::Session } else { StoreKind::Window },
         };
         let plan = RestorePlan::decide(engine.position().unwrap().as_ref(), &changelog);
         if plan != RestorePlan::UpToDate {
