@@ -10,7 +10,7 @@ use super::Children;
 use crate::error::{BuildError, ProcessError};
 use crate::record::{Data, Record};
 use crate::state::Store;
-use crate::task::{GlobalStore, TaskCore};
+use crate::task::{GlobalStore, TaskCore, WallClockNote};
 
 /// A node of the topology, written by hand. It may keep fields, but what has to survive belongs in
 /// a store: fields are gone when the task moves, restarts or gives up a generation.
@@ -168,6 +168,10 @@ impl<S> Copy for StoreHandle<S> {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperatorTime(usize);
 
+/// Stands for a [note](InitContext::wall_clock_note) by the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoteHandle(usize);
+
 /// What a processor can do before its first record.
 pub struct InitContext<'a> {
     pub(crate) node: &'a str,
@@ -212,6 +216,13 @@ impl InitContext<'_> {
     /// has to be kept so: a field would start anew with every crash, and change results.
     pub fn operator_time(&mut self, name: &str) -> OperatorTime {
         OperatorTime(self.task.operator_time(name))
+    }
+
+    /// A note of this name: what a processor remembers by the wall clock, such as when the last record came.
+    /// It stays, other than a field, when a record is left out, even with the time that this one has noted;
+    /// a restart forgets it. Nothing exact should depend on it.
+    pub fn wall_clock_note(&mut self, name: &str) -> NoteHandle {
+        NoteHandle(self.task.note(name))
     }
 
     /// Calls [`Processor::punctuate`] every `every`, which must be at least a millisecond. Stream
@@ -346,6 +357,11 @@ impl<K: Data, V: Data> Context<'_, K, V> {
     pub fn operator_time(&mut self, time: OperatorTime) -> &mut Timestamp {
         self.task.touch();
         self.task.operator_time_mut(time.0)
+    }
+
+    /// A note, to be read and changed.
+    pub fn wall_clock_note(&mut self, note: NoteHandle) -> &mut WallClockNote {
+        self.task.note_mut(note.0)
     }
 
     /// Counts a record that was left out, by the reason.

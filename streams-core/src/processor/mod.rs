@@ -19,8 +19,8 @@ mod source;
 mod timestamps;
 
 pub use api::{
-    Context, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, SourceInfo,
-    StoreAccess, StoreHandle,
+    Context, InitContext, NoteHandle, OperatorTime, Processor, PunctuationKind, Schedule,
+    SourceInfo, StoreAccess, StoreHandle,
 };
 pub use async_node::{AsyncCall, AsyncNode, AsyncOptions};
 pub(crate) use blame::take_blamed;

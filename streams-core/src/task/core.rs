@@ -13,7 +13,9 @@ use broker_api::{Batch, Offset, RecordRef, TaskId, Timestamp, TopicPartition};
 use super::calls::{Calls, Held};
 use super::going_on::GoingOn;
 use super::trace::Trace;
-use super::{Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores};
+use super::{
+    Globals, OutputTopic, Outputs, OwnTimes, Schedules, Stores, WallClockNote, WallClocks,
+};
 use crate::error::ProcessError;
 use crate::executor::{Executor, RunToEnd};
 use crate::failure::{ErrorHandlers, Halt, Place, RawRecord};
@@ -95,6 +97,8 @@ pub struct TaskCore {
     holding: Option<Held>,
     stream_time: Timestamp,
     operator_times: Vec<(String, Timestamp)>,
+    /// What operators note by the wall clock.
+    notes: Vec<(String, WallClockNote)>,
     /// What stream time and the times of operators and stores were at the last seal.
     sealed_times: Vec<Timestamp>,
     pub(super) going_on: GoingOn,
@@ -152,6 +156,7 @@ impl TaskCore {
             holding: None,
             stream_time: -1,
             operator_times: Vec::new(),
+            notes: Vec::new(),
             sealed_times: Vec::new(),
             wall_clock: 0,
             commit_requested: false,
@@ -339,6 +344,36 @@ impl TaskCore {
     /// An operator's time, by its number, to be changed.
     pub fn operator_time_mut(&mut self, number: usize) -> &mut Timestamp {
         &mut self.operator_times[number].1
+    }
+
+    /// The number of the note of this name, which is empty at first.
+    pub(crate) fn note(&mut self, name: &str) -> usize {
+        let known = self.notes.iter().position(|(known, _)| known == name);
+        known.unwrap_or_else(|| {
+            self.notes.push((name.to_owned(), None));
+            self.notes.len() - 1
+        })
+    }
+
+    /// A note, by its number, to be changed.
+    pub(crate) fn note_mut(&mut self, number: usize) -> &mut WallClockNote {
+        &mut self.notes[number].1
+    }
+
+    /// What goes by the wall clock, for the task when it is opened again.
+    pub fn wall_clocks(&self) -> WallClocks {
+        let mut clocks = self.schedules.wall_clocks();
+        clocks.notes.clone_from(&self.notes);
+        clocks
+    }
+
+    /// Goes on with that, before it starts.
+    pub fn keep(&mut self, before: &WallClocks) {
+        self.schedules.keep(before);
+        for (name, note) in &mut self.notes {
+            let known = before.notes.iter().find(|(known, _)| known == name);
+            *note = known.and_then(|(_, note)| *note);
+        }
     }
 
     /// Whether stream time or the times of operators and stores have moved since the last seal.

@@ -23,6 +23,6 @@ pub use machine::{Cause, Sealed, SealedChangelog, Task, TaskStore};
 pub use metadata::{OffsetMetadata, OwnTimes, WrittenTopics};
 pub use outputs::{OutputTopic, Outputs};
 pub use record_queue::{HeadTime, RecordQueue};
-pub use schedules::{Schedules, WallClocks};
+pub use schedules::{Schedules, WallClockNote, WallClocks};
 pub use stores::Stores;
 pub(crate) use trace::record_text;

@@ -19,10 +19,18 @@ pub struct Schedules {
     next_number: usize,
 }
 
-/// When the schedules of the wall clock are due in a task that is opened again in its thread. A stream
-/// time has its commits; this is all that the wall clock has.
+/// What goes by the wall clock in a task that is opened again in its thread. A stream time has its commits;
+/// this is all that the wall clock has.
 #[derive(Debug, Default)]
-pub struct WallClocks(BTreeMap<usize, Entry>);
+pub struct WallClocks {
+    /// By number: when its schedules are due.
+    due: BTreeMap<usize, Entry>,
+    /// What its operators have noted, by name.
+    pub(super) notes: Vec<(String, WallClockNote)>,
+}
+
+/// A time of the wall clock, and what an operator's own time was then; `None`: nothing is noted.
+pub type WallClockNote = Option<(Timestamp, Timestamp)>;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -96,7 +104,8 @@ impl Schedules {
     pub fn wall_clocks(&self) -> WallClocks {
         let is_it = |entry: &Entry| entry.kind == PunctuationKind::WallClock;
         let wall = self.all.iter().filter(|(_, entry)| is_it(entry));
-        WallClocks(wall.map(|(number, entry)| (*number, entry.clone())).collect())
+        let due = wall.map(|(number, entry)| (*number, entry.clone())).collect();
+        WallClocks { due, notes: Vec::new() }
     }
 
     /// Before the start of a task that was open before: its schedules of the wall clock keep the times at
@@ -107,7 +116,7 @@ impl Schedules {
             let like = |old: &&Entry| {
                 (old.kind, old.interval, old.anchor) == (entry.kind, entry.interval, entry.anchor)
             };
-            entry.next = before.0.get(number).filter(like).and_then(|old| old.next);
+            entry.next = before.due.get(number).filter(like).and_then(|old| old.next);
         }
     }
 

@@ -229,7 +229,7 @@ impl Opener {
         }
         built.core.resume(&own_times);
         if let Some(surviving) = surviving {
-            built.core.schedules_mut().keep(&surviving.wall_clocks);
+            built.core.keep(&surviving.wall_clocks);
         }
         built.core.start(now);
         Ok(Task::new(built, queues, stores, WrittenTopics::default()))
@@ -249,7 +249,7 @@ impl Surviving {
         let engine = |store: &TaskStore| store.engine.clone();
         let stores = task.stores_mut().iter();
         let unlogged = stores.map(|store| store.is_unlogged().then(|| engine(store))).collect();
-        Self { unlogged, wall_clocks: task.core_mut().schedules_mut().wall_clocks() }
+        Self { unlogged, wall_clocks: task.core().wall_clocks() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streams_core::processor::{Context, InitContext, OperatorTime, PunctuationKind};
+use streams_core::processor::{Context, InitContext, NoteHandle, OperatorTime, PunctuationKind};
 use streams_core::state::WindowKind;
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Windowed};
 
@@ -17,7 +17,7 @@ pub(crate) struct IdleClose {
     /// For how long, until stream time goes on.
     after: i64,
     /// When the last record came by the wall clock, and stream time then.
-    last: Option<(i64, i64)>,
+    last: Option<NoteHandle>,
 }
 
 impl IdleClose {
@@ -26,21 +26,25 @@ impl IdleClose {
     }
 
     /// Sees to it that it is looked from time to time.
-    pub(crate) fn init(&self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+    pub(crate) fn init(&mut self, times: &str, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
+        self.last = Some(cx.wall_clock_note(&format!("{times}-last")));
         let every = LOOK_EVERY.min(Duration::from_millis(self.after.max(1).unsigned_abs()));
         cx.schedule(every, PunctuationKind::WallClock).map(|_| ())
     }
 
     /// A record has come.
-    pub(crate) fn came(&mut self, now: i64, stream_time: i64) {
-        self.last = Some((now, stream_time));
+    pub(crate) fn came<K: Data, V: Data>(&self, stream_time: i64, cx: &mut Context<'_, K, V>) {
+        let now = cx.wall_clock();
+        if let Some(last) = self.last {
+            *cx.wall_clock_note(last) = Some((now, stream_time));
+        }
     }
 
     /// Moves stream time on if nothing has come for long enough and that closes windows, and forwards
     /// them. A window is found by a time (its start, of sessions its end), and is closed this long
     /// after it.
     pub(crate) fn emit_closed<K: Data, A: Data, W: WindowKind>(
-        &mut self,
+        &self,
         now: i64,
         closing: Closing<K, A, W>,
         stream_time: OperatorTime,
@@ -48,7 +52,9 @@ impl IdleClose {
         cx: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessError> {
         let known = *cx.operator_time(stream_time);
-        let (came, then) = *self.last.get_or_insert((now, known));
+        let Some(last) = self.last else { return Ok(()) };
+        let (came, then) = *cx.wall_clock_note(last).get_or_insert((now, known));
+        let then = then.min(known); // it may have been that of a record that was left out
         let idle_for = now.saturating_sub(came);
         if idle_for < self.after || then < 0 {
             return Ok(());

@@ -102,7 +102,7 @@ where
         let stream_time = cx.operator_time(&format!("{}-time", self.times));
         let closing = Closing::new(store, &self.times, cx);
         self.handles = Some(Handles { store, stream_time, closing });
-        self.idle.map_or(Ok(()), |idle| idle.init(cx))
+        self.idle.as_mut().map_or(Ok(()), |idle| idle.init(&self.times, cx))
     }
 
     fn process(
@@ -146,8 +146,8 @@ where
             let new = new.filter(|new| !self.null_results.is_null(new));
             self.put(&key, session, Change::new(new, replaced), cx)?;
         }
-        if let Some(idle) = &mut self.idle {
-            idle.came(cx.wall_clock(), *cx.operator_time(stream_time));
+        if let Some(idle) = &self.idle {
+            idle.came(*cx.operator_time(stream_time), cx);
         }
         if self.forwards == Forwards::OnClose {
             closing.emit(open_since.saturating_sub(1), &headers, cx)?;
@@ -163,7 +163,7 @@ where
     ) -> Result<(), ProcessError> {
         let Handles { stream_time, closing, .. } = self.handles()?;
         let closed_after = self.windows.open_for().saturating_add(1);
-        match &mut self.idle {
+        match &self.idle {
             Some(idle) => idle.emit_closed(now, closing, stream_time, closed_after, cx),
             None => Ok(()),
         }

@@ -4,7 +4,8 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use streams_core::processor::{
-    Context, EntryId, InitContext, OperatorTime, Processor, PunctuationKind, Schedule, StoreHandle,
+    Context, EntryId, InitContext, NoteHandle, OperatorTime, Processor, PunctuationKind, Schedule,
+    StoreHandle,
 };
 use streams_core::state::{ChangeBuffer, Waiting};
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
@@ -70,7 +71,7 @@ pub(crate) struct Idle {
     above: Vec<String>,
     times: Vec<OperatorTime>,
     /// When the last update came by the wall clock, and stream time then.
-    last: Option<(i64, i64)>,
+    last: Option<NoteHandle>,
     /// Stream time has gone on since the last seal. Caches above may still hold updates from before, so
     /// nothing is final until they are drained.
     went_on: bool,
@@ -208,7 +209,8 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         let (buffer, time) = (cx.store(&self.config.store)?, cx.operator_time(&self.config.time));
         self.handles = Some(Handles { buffer, time, ids: EntryId::of(&self.config.store) });
-        if let Some(Idle { after, above, times, .. }) = &mut self.config.idle {
+        if let Some(Idle { after, above, times, last, .. }) = &mut self.config.idle {
+            *last = Some(cx.wall_clock_note(&format!("{}-last", self.config.time)));
             *times = above.iter().map(|name| cx.operator_time(name)).collect();
             let every = LOOK_EVERY.min(Duration::from_millis((*after).max(1).unsigned_abs()));
             cx.schedule(every, PunctuationKind::WallClock)?;
@@ -231,8 +233,11 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         *now = record.timestamp.max(*now);
         let stream_time = *now;
         let mut went_on = false;
-        if let Some(idle) = &mut self.config.idle {
-            idle.last = Some((cx.wall_clock(), stream_time));
+        if let Some(idle) = &self.config.idle {
+            let wall_clock = cx.wall_clock();
+            if let Some(last) = idle.last {
+                *cx.wall_clock_note(last) = Some((wall_clock, stream_time));
+            }
             went_on = idle.went_on;
         }
         if self.is_limited() {
@@ -261,7 +266,9 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         let Handles { buffer, time, .. } = self.handles()?;
         let stream_time = *cx.operator_time(time);
         let Some(idle) = &mut self.config.idle else { return Ok(()) };
-        let (came, then) = *idle.last.get_or_insert((now, stream_time));
+        let Some(last) = idle.last else { return Ok(()) };
+        let (came, then) = *cx.wall_clock_note(last).get_or_insert((now, stream_time));
+        let then = then.min(stream_time); // it may have been that of a record that was left out
         let idle_for = now.saturating_sub(came);
         if idle_for < idle.after || then < 0 {
             return Ok(());

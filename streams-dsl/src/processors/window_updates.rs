@@ -76,7 +76,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         let stream_time = cx.operator_time(&format!("{}-time", self.times));
         let closing = Closing::new(store, &self.times, cx);
         self.handles = Some(Handles { store, stream_time, closing });
-        self.idle.map_or(Ok(()), |idle| idle.init(cx))
+        self.idle.as_mut().map_or(Ok(()), |idle| idle.init(&self.times, cx))
     }
 
     fn handles(&self) -> Result<Handles<K, A>, ProcessError> {
@@ -94,8 +94,8 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         let time = cx.operator_time(self.handles()?.stream_time);
         *time = timestamp.max(*time);
         let stream_time = *time;
-        if let Some(idle) = &mut self.idle {
-            idle.came(cx.wall_clock(), stream_time);
+        if let Some(idle) = &self.idle {
+            idle.came(stream_time, cx);
         }
         Ok(stream_time)
     }
@@ -250,7 +250,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         cx: &mut Windows<'_, K, A>,
     ) -> Result<(), ProcessError> {
         let Handles { closing, stream_time, .. } = self.handles()?;
-        match &mut self.idle {
+        match &self.idle {
             Some(idle) => idle.emit_closed(now, closing, stream_time, self.span, cx),
             None => Ok(()),
         }

@@ -4,12 +4,14 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use broker_api::Header;
+use streams_core::failure::{ErrorHandlers, log_and_continue};
 use streams_core::serde::{json, time_windowed};
-use streams_core::test_driver::TopologyTestDriver;
+use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_core::{BuildError, Data, HasSerde, Headers, Record, Windowed};
 use streams_dsl::{
-    Consumed, EmitStrategy, Grouped, KTable, Materialized, Produced, SessionWindows,
-    SlidingWindows, StreamsBuilder, TimeWindowedKStream, TimeWindows, UnlimitedWindows, Windows,
+    BufferConfig, Consumed, EmitStrategy, Grouped, KTable, Materialized, Produced, SessionWindows,
+    SlidingWindows, StreamsBuilder, Suppressed, TimeWindowedKStream, TimeWindows, UnlimitedWindows,
+    Windows,
 };
 
 use crate::{driver, s, some, step};
@@ -422,4 +424,42 @@ fn windows_of_types_without_a_serde() {
     let driver = driver(&b);
     let out: Vec<(Vec<u8>, i64, i64)> = step(&driver, s("\"ann\""), 5i64, 25);
     assert_eq!(out, [([&b"\"ann\""[..], &20i64.to_be_bytes()].concat(), 5, 25)]);
+}
+
+/// The operator's task is opened again whenever a record fails.
+#[test]
+fn windows_close_by_the_wall_clock_although_records_are_left_out() {
+    let closes = |b: &StreamsBuilder, on_close: bool| {
+        let ended = EmitStrategy::on_window_close().after_idle(ms(100));
+        let input = b.stream::<String, String>("a").filter(|_, value| {
+            assert!(value != "bad", "no luck");
+            true
+        });
+        let windowed = input.group_by_key().windowed_by(TimeWindows::of(ms(10)));
+        let unbounded = BufferConfig::unbounded();
+        let table = match on_close {
+            true => windowed.emit_strategy(ended).aggregate(String::new, append),
+            false => {
+                let finals = Suppressed::until_window_closes(unbounded).after_idle(ms(100));
+                windowed.aggregate(String::new, append).suppress(finals)
+            }
+        };
+        emit(&table);
+    };
+    for on_close in [true, false] {
+        let b = StreamsBuilder::new();
+        closes(&b, on_close);
+        let handlers = ErrorHandlers { processing: log_and_continue(), ..Default::default() };
+        let settings = TestDriverSettings { handlers, ..Default::default() };
+        let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+        let input = driver.input_topic::<String, String>("a");
+        input.pipe(s("k"), s("1"), 1_000).unwrap();
+        for _ in 0..4 {
+            driver.advance_wall_clock(Duration::from_millis(60)).unwrap();
+            input.pipe(s("k"), s("bad"), 1_000).unwrap();
+        }
+        let out = driver.output_topic::<String, Option<String>>("out").read_all().unwrap();
+        let keys: Vec<String> = out.into_iter().map(|record| record.key).collect();
+        assert_eq!(keys, ["k@1000/1010"], "{on_close}");
+    }
 }

@@ -435,7 +435,7 @@ impl StreamThread {
             built.core.times_unsealed();
             self.seal_requested = true;
         }
-        built.core.schedules_mut().keep(&restored.wall_clocks);
+        built.core.keep(&restored.wall_clocks);
         built.core.start(env.clock.now());
         let last = env.clock.monotonic();
         let flush = |store: &TaskStore| {

@@ -64,7 +64,7 @@ impl StreamThread {
             self.fetcher.unassign(&[partition]);
         }
         let mut survive = BTreeMap::new();
-        for (id, running) in &mut self.running {
+        for (id, running) in &self.running {
             survive.insert(*id, Surviving::without_engines(running));
         }
         for (id, opening) in std::mem::take(&mut self.opening) {
