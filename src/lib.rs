@@ -64,13 +64,15 @@ pub mod prelude {
     };
     pub use streams_core::processor::{Partitions, RecordTimes, TimestampExtractor};
     pub use streams_core::runtime::{Settings, State, Streams, StreamsError, Uncaught};
-    pub use streams_core::serde::{Serde, Text, from_fns, json, session_windowed, time_windowed};
+    pub use streams_core::serde::{
+        DynSerde, Serde, SerdeError, Text, from_fns, json, session_windowed, time_windowed,
+    };
     pub use streams_core::state::{
         KeyValueStore, SessionStore, StoreOptions, Version, VersionedOptions, VersionedStore,
         WindowStore, WindowedOptions,
     };
     pub use streams_core::test_driver::{TestDriverError, TestDriverSettings, TopologyTestDriver};
-    pub use streams_core::topology::{Pattern, StoreSpec};
+    pub use streams_core::topology::{NodeSpec, Pattern, StoreSpec};
     pub use streams_core::{
         HasSerde, ProcessError, Record, Topology, TopologyBuilder, Window, Windowed,
     };
