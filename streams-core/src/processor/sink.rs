@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use broker_api::partitioner::partition_of;
+use broker_api::types::check_topic_name;
 
+use super::blame::Blame;
 use super::{Push, Signal};
 use crate::error::{ProcessError, SerdeError};
 use crate::failure::Stage;
@@ -38,6 +40,7 @@ pub type TopicChooser<K, V> = Arc<dyn Fn(&Record<K, V>) -> String + Send + Sync>
 
 /// A sink.
 pub struct SinkNode<K, V> {
+    name: String,
     to: Target<K, V>,
     key: DynSerde<K>,
     value: DynSerde<V>,
@@ -58,12 +61,14 @@ impl<K: Data, V: Data> SinkNode<K, V> {
     /// A sink. Without a partitioner, records go by the murmur2 hash of their key bytes, and those
     /// without a key are spread evenly.
     pub fn new(
+        name: &str,
         to: Target<K, V>,
         key: DynSerde<K>,
         value: DynSerde<V>,
         partitioner: Option<Partitioner<K, V>>,
     ) -> Self {
-        Self { to, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
+        let (key_bytes, value_bytes) = (Vec::new(), Vec::new());
+        Self { name: name.into(), to, key, value, partitioner, key_bytes, value_bytes }
     }
 
     /// The number of the topic for a record.
@@ -75,6 +80,9 @@ impl<K: Data, V: Data> SinkNode<K, V> {
         let topic = choose(record);
         if let Some(known) = task.outputs_mut().position(&topic) {
             return Ok(known);
+        }
+        if let Err(error) = check_topic_name(&topic) {
+            return Err(ProcessError::Output { topic, error }); // there can never be one
         }
         let found = (task.settings().topics)(&topic)?;
         Ok(task.outputs_mut().add(found))
@@ -141,7 +149,9 @@ impl<K: Data, V: Data> Push<K, V> for SinkNode<K, V> {
         }
         let mut key_bytes = std::mem::take(&mut self.key_bytes);
         let mut value_bytes = std::mem::take(&mut self.value_bytes);
+        let blame = Blame::on(&self.name);
         let written = self.write(&record, (&mut key_bytes, &mut value_bytes), task);
+        blame.lift();
         if let Err(error) = written.or_else(|error| task.settle(Stage::Production, error)) {
             task.fail(error);
         }

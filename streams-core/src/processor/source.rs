@@ -3,6 +3,7 @@
 use broker_api::{RecordRef, Timestamp};
 use bytes::Bytes;
 
+use super::blame::Blame;
 use super::{Child, Children, Signal, SourceInfo, TimestampExtractor};
 use crate::error::{BuildError, ProcessError, SerdeError};
 use crate::failure::Stage;
@@ -40,6 +41,7 @@ pub trait Source: Send {
 
 /// A source and its children.
 pub struct SourceNode<K, V> {
+    name: String,
     key: DynSerde<K>,
     value: DynSerde<V>,
     extractor: TimestampExtractor<K, V>,
@@ -58,7 +60,8 @@ impl<K: Data, V: Data> SourceNode<K, V> {
         extractor: TimestampExtractor<K, V>,
         children: Vec<Child>,
     ) -> Result<Self, BuildError> {
-        Ok(Self { key, value, extractor, children: Children::new(name, children)? })
+        let children = Children::new(name, children)?;
+        Ok(Self { name: name.into(), key, value, extractor, children })
     }
 }
 
@@ -71,7 +74,10 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
         wall_clock: Timestamp,
     ) -> Timestamp {
         let serdes = (&self.key, &self.value);
-        self.extractor.extract((record, owner), serdes, partition, wall_clock)
+        let blame = Blame::on(&self.name);
+        let time = self.extractor.extract((record, owner), serdes, partition, wall_clock);
+        blame.lift();
+        time
     }
 
     fn skips_without_time(&self) -> bool {
@@ -85,11 +91,11 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
         owner: &Bytes,
         task: &mut TaskCore,
     ) {
-        let Some(key) = decode(&*self.key, record.key, owner, "key", "null key", task) else {
+        let (key, value) = ((record.key, "key", "null key"), (record.value, "value", "null value"));
+        let Some(key) = decode(&*self.key, key, owner, &self.name, task) else {
             return;
         };
-        let value = decode(&*self.value, record.value, owner, "value", "null value", task);
-        let Some(value) = value else {
+        let Some(value) = decode(&*self.value, value, owner, &self.name, task) else {
             return;
         };
         let headers = if record.headers.is_empty() {
@@ -111,10 +117,9 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
 
 fn decode<T: 'static>(
     serde: &dyn Serde<T>,
-    bytes: Option<&[u8]>,
+    (bytes, part, null): (Option<&[u8]>, &'static str, &'static str),
     owner: &Bytes,
-    part: &'static str,
-    null: &'static str,
+    node: &str,
     task: &mut TaskCore,
 ) -> Option<T> {
     let Some(bytes) = bytes else {
@@ -124,7 +129,10 @@ fn decode<T: 'static>(
         }
         return value;
     };
-    match serde.get(bytes, owner) {
+    let blame = Blame::on(node);
+    let decoded = serde.get(bytes, owner);
+    blame.lift();
+    match decoded {
         Ok(value) => Some(value),
         Err(error) => {
             refuse(part, error, task);

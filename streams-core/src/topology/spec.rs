@@ -250,7 +250,8 @@ impl NodeSpec {
         let make = move |cx: &mut MakeContext<'_>, _| -> Result<Erased, BuildError> {
             check(cx.name, &key, &value)?;
             let partitioner = partitioner.clone();
-            let node = SinkNode::new(target(cx)?, key.clone(), value.clone(), partitioner);
+            let target = target(cx)?;
+            let node = SinkNode::new(cx.name, target, key.clone(), value.clone(), partitioner);
             let push: Box<dyn Push<K, V>> = Box::new(node);
             Ok(Box::new(push))
         };

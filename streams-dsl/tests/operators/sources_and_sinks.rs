@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use broker_api::BatchBuilder;
 use streams_core::processor::{Partitions, TimestampExtractor};
-use streams_core::test_driver::TopologyTestDriver;
+use streams_core::serde::{DynSerde, from_fns};
+use streams_core::test_driver::{TestDriverError, TopologyTestDriver};
 use streams_core::topology::Pattern;
+use streams_core::{HasSerde, ProcessError, Record};
 use streams_dsl::{Consumed, Materialized, Printed, Produced, Repartitioned, StreamsBuilder};
 
 use crate::{driver, s, step};
@@ -161,6 +163,60 @@ fn the_topic_of_each_record_is_chosen() {
         out.into_iter().map(|record| record.value).collect()
     };
     assert_eq!((values("x-out"), values("y-out")), (vec![s("1"), s("3")], vec![s("2")]));
+}
+
+#[test]
+fn a_topic_that_can_never_be_is_not_chosen() {
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("a").to_dynamic(|record| record.key.clone());
+    let error = driver(&b).input_topic("a").pipe(s("bad name"), s("v"), 1).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("'bad name'") && error.contains("A-Z"), "{error}");
+}
+
+#[test]
+fn a_panic_in_a_serde_a_partitioner_or_a_function_of_topics_or_times_names_its_node() {
+    fn fragile() -> DynSerde<String> {
+        from_fns(
+            |text: &String, out: &mut Vec<u8>| {
+                assert!(text != "put", "no luck");
+                out.extend(text.bytes());
+                Ok(())
+            },
+            |bytes: &[u8]| {
+                assert!(bytes != b"get", "no luck");
+                Ok(String::from_utf8_lossy(bytes).into_owned())
+            },
+        )
+    }
+    for (value, node) in
+        [("get", "from"), ("time", "from"), ("put", "to"), ("partition", "to"), ("topic", "chosen")]
+    {
+        let b = StreamsBuilder::new();
+        let lucky = move |text: &str, what: &str| assert!(text != what, "no luck");
+        let times = TimestampExtractor::own(move |_: &String, text: &String, times| {
+            lucky(text, "time");
+            times.record
+        });
+        let consumed = Consumed::with(String::serde(), fragile()).with_name("from");
+        let read = b.stream_with("a", consumed.with_timestamp_extractor(times));
+        let produced = Produced::named("to").with_value_serde(fragile());
+        read.to_with(
+            "out",
+            produced.with_partitioner(move |_: &String, text: &String, _| {
+                lucky(text, "partition");
+                0
+            }),
+        );
+        let topic = move |record: &Record<String, String>| {
+            lucky(&record.value, "topic");
+            s("other")
+        };
+        read.to_dynamic_with(topic, Produced::named("chosen"));
+        let error = driver(&b).input_topic("a").pipe(s("k"), s(value), 1).unwrap_err();
+        let (node, message) = (Some(node.into()), s("no luck"));
+        assert_eq!(error, TestDriverError::Process(ProcessError::Panic { node, message }));
+    }
 }
 
 #[derive(Clone, Default)]
