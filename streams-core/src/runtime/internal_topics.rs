@@ -122,11 +122,11 @@ impl Plan {
         }
         let cluster_id = admin.cluster_id().await?;
         let mut draft = Draft { application, existing, ..Draft::default() };
+        draft.check_sinks(topology)?;
         draft.own_topics(topology)?;
         draft.check_copartitioned(topology)?;
         draft.repartition_topics(topology)?;
         draft.changelogs(topology);
-        draft.check_sinks(topology)?;
         draft.check(topology, offsets)?;
 
         let Draft { mut topics, internal, tasks, existing, .. } = draft;
@@ -391,12 +391,17 @@ impl Draft<'_> {
         Some(sources.chain(present).max().unwrap_or(0))
     }
 
-    /// An internal topic must not be written as if it were an output, by its whole name.
+    /// An internal topic must not be written as if it were an output, by its whole name. Asked first: before
+    /// the first start there is no such topic, and nobody should be told to create it.
     fn check_sinks(&self, topology: &Topology) -> Result<(), BuildError> {
+        let repartition = topology.internal_topics().keys();
+        let repartition = repartition.map(|topic| (full_name(self.application, topic), topic));
+        let logged = topology.stores().iter().filter(|(_, spec)| spec.changelog.is_some());
+        let changelogs = logged.map(|(store, _)| (changelog_name(self.application, store), store));
+        let own: BTreeMap<String, &String> = repartition.chain(changelogs).collect();
         for node in topology.nodes() {
             let NodeKind::Sink { topic } = &node.kind else { continue };
-            if let Some((usage, _)) = self.internal.iter().find(|(_, own)| own.name == *topic) {
-                let (Usage::Repartition(owner) | Usage::Changelog(owner)) = usage;
+            if let Some(&owner) = own.get(topic) {
                 let (node, owner) = (node.name.to_string(), owner.clone());
                 return Err(BuildError::InternalTopic { node, topic: topic.clone(), owner });
             }
