@@ -149,5 +149,9 @@ async fn a_call_that_cannot_come_back_while_the_driver_waits_is_an_error_that_sa
     let calls = driver.input_topic::<String, String>("calls");
     let error = calls.pipe("k".into(), "a".into(), 1).unwrap_err().to_string();
     assert!(error.contains("call_patience") && error.contains("multi_thread"), "{error}");
+    let again = calls.pipe("k".into(), "b".into(), 2).unwrap_err().to_string();
+    assert!(again == error && error.contains("advance_wall_clock"), "{again}");
+    let timed_out = driver.advance_wall_clock(Duration::from_secs(31)).unwrap_err().to_string();
+    assert!(timed_out.contains("30s"), "{timed_out}");
     drop(answer);
 }

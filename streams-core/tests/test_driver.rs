@@ -245,7 +245,10 @@ fn a_trace_shows_the_way_of_a_record_and_what_a_cache_held_back() {
 ";
     assert_eq!(driver.take_trace(), expected);
     assert_eq!(driver.take_trace(), "");
+    driver.crash().unwrap();
+    assert_eq!(driver.take_trace(), "crash\n");
     driver.trace(false);
+    driver.crash().unwrap();
     input.pipe("a".into(), "after".into(), 3).unwrap();
     assert_eq!(driver.take_trace(), "");
 }

@@ -139,8 +139,16 @@ impl Driver {
     /// processed again.
     pub(super) fn crash(&mut self) -> Result<(), TestDriverError> {
         self.left_out.clear();
-        self.open(&BTreeMap::new())?;
+        self.fall()?;
         self.work()
+    }
+
+    /// All tasks are gone, and opened anew.
+    fn fall(&mut self) -> Result<(), TestDriverError> {
+        if let Some(trace) = &mut self.trace {
+            trace.push_str("crash\n");
+        }
+        self.open(&BTreeMap::new())
     }
 
     /// Hands a record to the topology, and works until nothing waits any more. Without a partition,
@@ -236,7 +244,7 @@ impl Driver {
         };
         while let Some(id) = unended(&self.tasks) {
             if crash_between_parts && self.tasks.get(&id).is_some_and(Task::is_unended) {
-                self.open(&BTreeMap::new())?;
+                self.fall()?;
             }
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.core_mut().set_wall_clock(self.now);

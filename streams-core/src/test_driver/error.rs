@@ -19,7 +19,7 @@ pub enum TestDriverError {
     State(#[from] StateError),
     /// A call of an async operator does not come back.
     #[error(
-        "a call of an async operator was not back after {patience:?}; if it waits for the runtime that the test runs in, use #[tokio::test(flavor = \"multi_thread\")]; if it only takes long, set `call_patience`"
+        "a call of an async operator was not back after {patience:?}; if it waits for the runtime that the test runs in, use #[tokio::test(flavor = \"multi_thread\")]; if it only takes long, set `call_patience`; its record waits for it, and so does every further one, until `advance_wall_clock` has moved the clock past the operator's timeout"
     )]
     CallNotBack {
         /// How long the driver has waited.
