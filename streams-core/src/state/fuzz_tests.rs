@@ -134,7 +134,7 @@ fn all_stores<K: Data + Eq + std::hash::Hash, V: Data>(
         let headers = Headers::default();
         let _ = s.put(time, Record { key: key.clone(), value, timestamp: time, headers });
         let first = s.first_place().ok().flatten();
-        let _ = (first.map(|place| s.take(&place).is_ok()), s.waits_since_before(time));
+        let _ = (first.map(|place| s.take(&place).is_ok()), s.has_due(time));
         store(&mut s, 0);
     }
     {

@@ -87,7 +87,7 @@ impl Idle {
 pub(crate) struct Suppress<K, V> {
     config: SuppressConfig<K>,
     handles: Option<Handles<K, V>>,
-    /// Updates wait that are due, as there was no room for them: those before this time.
+    /// Updates wait that are due, as there was no room for them: those since this time or longer.
     unended: Option<i64>,
 }
 
@@ -126,7 +126,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
         cx: &mut Context<'_, K, Change<V>>,
     ) -> Result<(), ProcessError> {
         let Handles { buffer, time, ids } = self.handles()?;
-        let due = cx.operator_time(time).saturating_sub(self.config.wait).saturating_add(1);
+        let due = cx.operator_time(time).saturating_sub(self.config.wait);
         let all_went = let_go_due((buffer, ids), &due, cx, |id, update, cx| {
             let has_room = cx.let_go(id, |_| Ok(update.filter(|update| self.is_told(update))))?;
             Ok(has_room || !stops)
@@ -152,7 +152,7 @@ impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
         let Some(due) = self.unended else { return Ok(()) };
         let Handles { buffer, .. } = self.handles()?;
         let waits = cx.store(buffer).waits_since(key)?;
-        if since < due || waits.is_some_and(|since| since < due) || self.is_limited() {
+        if since <= due || waits.is_some_and(|since| since <= due) || self.is_limited() {
             self.forward_due(false, cx)?;
             self.make_room(cx)?;
         }
@@ -274,8 +274,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
             return Ok(());
         }
         let stream_time = then.saturating_add(idle_for);
-        let due = stream_time.saturating_sub(self.config.wait).saturating_add(1);
-        if cx.store(buffer).waits_since_before(due)? {
+        if cx.store(buffer).has_due(stream_time.saturating_sub(self.config.wait))? {
             idle.went_on = true;
             for time in idle.times.iter().chain([&time]) {
                 let time = cx.operator_time(*time);

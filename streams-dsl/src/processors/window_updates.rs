@@ -102,7 +102,13 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
 
     /// Whether the window that begins at `start` is closed at this stream time.
     pub(crate) fn is_closed(&self, start: i64, stream_time: i64) -> bool {
-        stream_time.saturating_sub(start) >= self.span
+        self.closed_by(stream_time).is_some_and(|closed| start <= closed)
+    }
+
+    /// Windows that begin here or earlier are closed at this stream time. None ever is that stays open for
+    /// longer than time goes.
+    fn closed_by(&self, stream_time: i64) -> Option<i64> {
+        (self.span < i64::MAX).then(|| stream_time.saturating_sub(self.span))
     }
 
     /// The windows of a key that begin between two times: start, aggregate and its time.
@@ -231,10 +237,9 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
             return Ok(());
         }
         let Handles { closing, .. } = self.handles()?;
-        let closed = stream_time.saturating_sub(self.span);
-        if closed < 0 {
+        let Some(closed) = self.closed_by(stream_time).filter(|closed| *closed >= 0) else {
             return Ok(()); // no window begins there
-        }
+        };
         closing.emit(closed - closed % aligned, headers, cx)
     }
 

@@ -47,6 +47,13 @@ fn f17_a_time_limit_counts_from_the_first_update_and_sends_the_last() {
 }
 
 #[test]
+fn an_update_at_the_end_of_time_waits_no_longer_than_its_limit() {
+    let limit = Suppressed::until_time_limit(millis(0), BufferConfig::unbounded());
+    let last = [("k", Some("v"), i64::MAX)];
+    assert_eq!(rows(&suppressed(limit), &last), [(s("k"), some("v"), i64::MAX)]);
+}
+
+#[test]
 fn f17_a_full_buffer_sends_the_oldest_early() {
     let limit = Suppressed::until_time_limit(Duration::MAX, BufferConfig::max_records(1));
     let driver = suppressed(limit);

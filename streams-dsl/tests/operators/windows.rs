@@ -54,6 +54,22 @@ pub(crate) fn pipe(driver: &TopologyTestDriver, key: &str, value: &str, time: i6
 }
 
 #[test]
+fn a_window_that_stays_open_for_ever_takes_records_at_the_end_of_time() {
+    let b = StreamsBuilder::new();
+    let patient = TimeWindows::of(ms(10)).grace(Duration::MAX);
+    emit(&windowed(&b, patient).aggregate_with(String::new, append, uncached()));
+    let patient = driver(&b);
+    assert_eq!(pipe(&patient, "k", "a", i64::MAX).len(), 1);
+    assert_eq!(pipe(&patient, "k", "b", 5), ["k@0/10=b@5"]);
+
+    let b = StreamsBuilder::new();
+    let unlimited = windowed(&b, UnlimitedWindows::of());
+    emit(&unlimited.aggregate_with(String::new, append, uncached()));
+    let end = i64::MAX;
+    assert_eq!(pipe(&driver(&b), "k", "a", end), [format!("k@0/{end}=a@{end}")]);
+}
+
+#[test]
 fn a_late_record_counts_in_the_windows_that_are_open_still() {
     let b = StreamsBuilder::new();
     let hopping = TimeWindows::of(ms(10)).advance_by(ms(5));

@@ -172,14 +172,14 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         Ok(self.updates.get(key)?.map(|(held, _)| held.time))
     }
 
-    /// Finds the places of the updates that wait since before a time, in their order; at most this many at
-    /// once. Whoever asks either [takes](ChangeBuffer::take) them all, or says which he has
+    /// Finds the places of the updates that wait since a time or longer, in their order; at most this many
+    /// at once. Whoever asks either [takes](ChangeBuffer::take) them all, or says which he has
     /// [not taken](ChangeBuffer::not_taken).
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn due(&mut self, before: Timestamp, most: usize) -> Result<Vec<Bytes>, StateError> {
-        self.places(Some(before), most)
+    pub fn due(&mut self, since: Timestamp, most: usize) -> Result<Vec<Bytes>, StateError> {
+        self.places(since.checked_add(1), most)
     }
 
     /// The first places, those of what waits since before a time or all.
@@ -217,18 +217,18 @@ impl<K: Data + Eq + Hash, V: Data> ChangeBuffer<K, V> {
         most: usize,
     ) -> Result<Vec<Record<K, Change<V>>>, StateError> {
         let mut taken = Vec::new();
-        for place in self.due(before, most)? {
+        for place in self.places(Some(before), most)? {
             taken.extend(self.take(&place)?.map(|taken| taken.update));
         }
         Ok(taken)
     }
 
-    /// Whether an update waits since before a time.
+    /// Whether an update waits since a time or longer.
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn waits_since_before(&mut self, before: Timestamp) -> Result<bool, StateError> {
-        let found = self.due(before, 1)?;
+    pub fn has_due(&mut self, since: Timestamp) -> Result<bool, StateError> {
+        let found = self.due(since, 1)?;
         found.iter().for_each(|place| self.not_taken(place));
         Ok(!found.is_empty())
     }
