@@ -100,6 +100,7 @@ pub type DynSerde<T> = Arc<dyn Serde<T>>;
     message = "`{Self}` has no serde, so its values cannot be written or read",
     label = "needs a serde for `{Self}`",
     note = "for a type of your own declare one (`vltava::serde!({Self} => json)`) or implement `HasSerde`",
+    note = "for a number of the standard library cast it to one that has a serde (a `usize` to `i64` or `u64`)",
     note = "for a collection, a longer tuple or a type of another crate make a struct of your own, or give a serde by hand: the `_with` form of the operator takes one, for instance `json()`"
 )]
 pub trait HasSerde: Sized + 'static {
