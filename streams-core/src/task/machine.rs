@@ -483,7 +483,8 @@ impl Task {
 
 /// The event time that the application's code finds; `None` if it panics.
 fn contained(time_of: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
-    catch_unwind(AssertUnwindSafe(time_of)).ok()
+    let found = catch_unwind(AssertUnwindSafe(time_of));
+    found.inspect_err(|_| drop(take_blamed())).ok() // nobody is told yet
 }
 
 /// Takes what is at a place out of a list.

@@ -44,7 +44,7 @@ fn operators_of_every_kind_take_a_name() {
     let keyed = b.stream::<Option<String>, String>("a").with_some_key_with("keyed");
     let all = keyed.merge_with(&b.stream("b"), "all");
     let joined = Joined::named("looked-up");
-    let join = |_: &String, _: &String, name: Option<&String>| name.cloned().unwrap_or(s("?"));
+    let join = |_: &String, _: &String, name: Option<&String>| name.cloned().unwrap_or(s("nobody"));
     let found = all.left_join_global_with(&names, |_, v| v.clone(), join, joined);
     found.for_each_with(move |k, v| note.lock().unwrap().push(format!("{k}={v}")), "seen");
     let topic = |record: &streams_core::Record<String, String>| format!("{}-out", record.value);
@@ -61,7 +61,7 @@ fn operators_of_every_kind_take_a_name() {
     driver.input_topic("a").pipe(None::<String>, s("1"), 2).unwrap();
     driver.input_topic("a").pipe(Some(s("x")), s("1"), 3).unwrap();
     driver.input_topic("b").pipe(s("y"), s("2"), 4).unwrap();
-    assert_eq!(*seen.lock().unwrap(), ["x=one", "y=?"]);
+    assert_eq!(*seen.lock().unwrap(), ["x=one", "y=nobody"]);
     assert_eq!(driver.dropped()["null key"], 1);
     for (topic, key) in [("one-out", "x"), ("?-out", "y")] {
         let out = driver.output_topic::<String, String>(topic).read_all().unwrap();

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker_api::BatchBuilder;
+use streams_core::failure::{ErrorHandler, ErrorHandlers, Response};
 use streams_core::processor::{Partitions, TimestampExtractor};
 use streams_core::serde::{DynSerde, from_fns};
-use streams_core::test_driver::{TestDriverError, TopologyTestDriver};
+use streams_core::test_driver::{TestDriverError, TestDriverSettings, TopologyTestDriver};
 use streams_core::topology::Pattern;
 use streams_core::{HasSerde, ProcessError, Record};
 use streams_dsl::{Consumed, Materialized, Printed, Produced, Repartitioned, StreamsBuilder};
@@ -217,6 +218,33 @@ fn a_panic_in_a_serde_a_partitioner_or_a_function_of_topics_or_times_names_its_n
         let (node, message) = (Some(node.into()), s("no luck"));
         assert_eq!(error, TestDriverError::Process(ProcessError::Panic { node, message }));
     }
+}
+
+#[test]
+fn a_panic_that_was_put_off_is_not_what_the_next_one_is_said_to_be() {
+    let b = StreamsBuilder::new();
+    let times = TimestampExtractor::own(|_: &String, text: &String, times| {
+        assert!(text != "time", "no luck");
+        times.record
+    });
+    let consumed = Consumed::named("from").with_timestamp_extractor(times);
+    let read = b.stream_with::<String, String>(["a", "b"], consumed);
+    read.filter_with(|_, text| panic!("no luck with {text}"), "filter");
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let seen = errors.clone();
+    let processing: ErrorHandler = Arc::new(move |failure| {
+        seen.lock().unwrap().push(failure.error.to_string());
+        Response::resume()
+    });
+    let handlers = ErrorHandlers { processing, ..ErrorHandlers::default() };
+    let settings = TestDriverSettings { handlers, ..TestDriverSettings::default() };
+    let driver = TopologyTestDriver::with_settings(b.build().unwrap(), settings).unwrap();
+    for value in ["time", "value"] {
+        driver.input_topic("a").pipe(s("k"), s(value), 1).unwrap();
+    }
+    let errors = errors.lock().unwrap();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("'from'") && errors[1].contains("'filter'"), "{errors:?}");
 }
 
 #[derive(Clone, Default)]
