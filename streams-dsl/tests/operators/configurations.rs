@@ -63,7 +63,7 @@ fn operators_of_every_kind_take_a_name() {
     driver.input_topic("b").pipe(s("y"), s("2"), 4).unwrap();
     assert_eq!(*seen.lock().unwrap(), ["x=one", "y=nobody"]);
     assert_eq!(driver.dropped()["null key"], 1);
-    for (topic, key) in [("one-out", "x"), ("?-out", "y")] {
+    for (topic, key) in [("one-out", "x"), ("nobody-out", "y")] {
         let out = driver.output_topic::<String, String>(topic).read_all().unwrap();
         assert_eq!(out.iter().map(|r| &*r.key).collect::<Vec<_>>(), [key]);
     }
