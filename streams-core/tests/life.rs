@@ -271,8 +271,10 @@ fn a_closing_with_a_limit_gives_up_what_is_not_committed_by_then() {
     let mut world = world(&dir);
     world.topology = Arc::new(tired(0));
     let streams = world.start();
-    world.block_on(streams.running()).unwrap();
+    streams.pause();
+    world.block_on(streams.caught_up()).unwrap();
     world.write(&[("a", VALUE)]);
+    streams.resume(); // the broker makes no step from now on
     while streams.metrics().commits == 0 {
         std::thread::yield_now();
     }
