@@ -356,3 +356,52 @@ fn a_directory_of_state_has_one_application_at_a_time() {
     world.block_on(world.start().close()).unwrap();
     drop(first);
 }
+
+#[test]
+fn an_instance_without_threads_says_so_instead_of_being_caught_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(0));
+    let streams = world.start();
+    world.block_on(streams.caught_up()).unwrap();
+    world.block_on(streams.remove_thread()).unwrap();
+    world.write(&[("a", VALUE)]);
+    assert_eq!(world.block_on(streams.caught_up()), Err(StreamsError::NoThread));
+    streams.add_thread().unwrap();
+    world.block_on(streams.caught_up()).unwrap();
+    assert_eq!(world.read("out").len(), 1);
+    world.block_on(streams.close()).unwrap();
+}
+
+#[test]
+fn an_instance_without_tasks_is_caught_up_when_the_others_are() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut world = world(&dir);
+    world.topology = Arc::new(tired(0));
+    let first = world.start();
+    world.block_on(first.caught_up()).unwrap();
+    world.settings.state_dir = other.path().into();
+    world.clock.advance(Duration::from_secs(1)); // for another process id
+    let second = world.start();
+    world.block_on(second.running()).unwrap();
+    first.pause();
+    world.write(&[("a", VALUE), ("b", VALUE)]);
+    let mut caught_up = Box::pin(second.caught_up());
+    let mut poll = || {
+        world.broker.settle(1_000);
+        world.clock.advance(Duration::from_millis(10));
+        caught_up.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()))
+    };
+    for _ in 0..1_000 {
+        assert_eq!(poll(), Poll::Pending);
+        std::thread::yield_now();
+    }
+    first.resume();
+    while poll().is_pending() {
+        std::thread::yield_now();
+    }
+    drop(caught_up);
+    assert_eq!(world.read("out").len(), 2);
+    world.block_on(first.close()).unwrap();
+    world.block_on(second.close()).unwrap();
+}

@@ -205,6 +205,9 @@ pub enum StreamsError {
         "an instance of the application has failed and has asked all of them to stop; its own error says why"
     )]
     Stopped,
+    /// This instance has no stream thread that could process anything.
+    #[error("this instance of the application has no stream thread: begin it, or add a thread")]
+    NoThread,
     /// A thread could not be started.
     #[error("a stream thread could not be started: {reason}")]
     Thread {

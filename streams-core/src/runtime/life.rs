@@ -1,12 +1,13 @@
 //! The life of an application: the states of its threads, and the one that follows from them.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use broker_api::Clock;
+use broker_api::{Clock, TaskId};
 use tokio::sync::watch;
 
 use super::directory::HeldDirectory;
@@ -66,6 +67,9 @@ pub(super) struct Shared {
     announcing: Mutex<()>,
     pub(super) state: watch::Sender<State>,
     pub(super) progress: watch::Sender<u64>,
+    /// When somebody wants to look again at what nobody tells of, and that it is time.
+    look_at: Mutex<Option<Duration>>,
+    pub(super) looks: watch::Sender<()>,
 }
 
 /// What is known of a thread.
@@ -76,6 +80,8 @@ pub(super) struct Cell {
     running: AtomicBool,
     /// The question at which it had nothing left to do.
     caught_up: AtomicU64,
+    /// The tasks that a stream thread had then, and those that it knew of.
+    tasks: Mutex<Option<(BTreeSet<TaskId>, ThreadEnv)>>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -111,6 +117,8 @@ impl Shared {
             announcing: Mutex::default(),
             state: watch::Sender::new(State::Created),
             progress: watch::Sender::new(0),
+            look_at: Mutex::default(),
+            looks: watch::Sender::new(()),
         }
     }
 
@@ -124,7 +132,7 @@ impl Shared {
 
     /// A place for the thread that keeps the global stores.
     pub(super) fn new_global_cell(&self) -> Arc<Cell> {
-        Self::add_cell(&mut lock(&self.cells), usize::MAX)
+        Self::add_cell(&mut lock(&self.cells), GLOBAL)
     }
 
     fn add_cell(cells: &mut Vec<Arc<Cell>>, number: usize) -> Arc<Cell> {
@@ -133,6 +141,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             running: AtomicBool::new(false),
             caught_up: AtomicU64::new(0),
+            tasks: Mutex::default(),
             waker: Mutex::default(),
         });
         cells.push(cell.clone());
@@ -150,6 +159,7 @@ impl Shared {
             self.set_state(State::Error);
         }
         self.progress.send_modify(|n| *n += 1);
+        self.looks.send_replace(());
     }
 
     pub(super) fn error(&self) -> StreamsError {
@@ -226,8 +236,45 @@ impl Shared {
 
     /// Whether all threads have answered a question.
     pub(super) fn have_answered(&self, question: u64) -> bool {
-        let answered = |cell: &Arc<Cell>| cell.caught_up.load(Ordering::Acquire) == question;
+        let answered = |cell: &Arc<Cell>| cell.caught_up.load(Ordering::Acquire) >= question;
         lock(&self.cells).iter().all(answered)
+    }
+
+    /// Whether there are stream threads.
+    pub(super) fn has_threads(&self) -> bool {
+        lock(&self.cells).iter().any(|cell| cell.number != GLOBAL)
+    }
+
+    /// The tasks of all threads when they answered last, and what one of them knew of.
+    pub(super) fn tasks(&self) -> (BTreeSet<TaskId>, Option<ThreadEnv>) {
+        let (mut all, mut known) = (BTreeSet::new(), None);
+        for (tasks, env) in lock(&self.cells).iter().filter_map(|cell| lock(&cell.tasks).clone()) {
+            all.extend(tasks);
+            known = Some(env);
+        }
+        (all, known)
+    }
+
+    /// Waits for [`LOOK_AGAIN`], for which a thread wakes up, or until the tasks of one have changed.
+    pub(super) async fn a_while(&self, looks: &mut watch::Receiver<()>) {
+        lock(&self.look_at).get_or_insert_with(|| self.clock.monotonic() + LOOK_AGAIN);
+        self.wake_all();
+        if self.has_threads() {
+            // The sender lives as long as `self`.
+            let _ = looks.changed().await;
+        }
+    }
+
+    /// How long a thread may sleep at most because of [`Shared::a_while`].
+    fn until_look(&self) -> Option<Duration> {
+        let mut look_at = lock(&self.look_at);
+        let left = (*look_at)?.saturating_sub(self.clock.monotonic());
+        if left > Duration::ZERO {
+            return Some(left);
+        }
+        *look_at = None;
+        self.looks.send_replace(());
+        None
     }
 
     fn wake_all(&self) {
@@ -243,13 +290,25 @@ impl Shared {
     /// `question`: the last one that was asked before the thread's step began.
     fn report(&self, cell: &Cell, thread: &impl Machine, question: u64) {
         self.set_running(cell, thread.is_running());
-        if thread.is_caught_up() && cell.caught_up.swap(question, Ordering::AcqRel) != question {
+        if thread.is_caught_up() && cell.caught_up.load(Ordering::Acquire) != question {
+            *lock(&cell.tasks) = thread.tasks();
+            cell.caught_up.store(question, Ordering::Release);
             self.progress.send_modify(|n| *n += 1);
+        }
+        // What somebody takes for the task of another instance may have come to this one.
+        if lock(&self.look_at).is_some() {
+            let ids = |tasks: Option<(BTreeSet<TaskId>, ThreadEnv)>| tasks.map(|(ids, _)| ids);
+            let known = lock(&cell.tasks).clone();
+            if ids(known) != ids(thread.tasks()) {
+                self.looks.send_replace(());
+            }
         }
     }
 
     fn set_running(&self, cell: &Cell, running: bool) {
-        cell.running.store(running, Ordering::Release);
+        if cell.running.swap(running, Ordering::AcqRel) != running {
+            self.looks.send_replace(());
+        }
         // Looked at one after the other: a thread that saw less must not have the last word.
         self.announce(|| {
             let all = lock(&self.cells).iter().all(|cell| cell.running.load(Ordering::Acquire));
@@ -257,6 +316,12 @@ impl Shared {
         });
     }
 }
+
+/// The number of the thread that keeps the global stores.
+const GLOBAL: usize = usize::MAX;
+
+/// How often it is looked at what other instances have committed, while somebody waits for that.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The longest time before a thread that failed is replaced again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -324,6 +389,7 @@ trait Machine {
     fn pause(&mut self, paused: bool);
     fn is_running(&self) -> bool;
     fn is_caught_up(&self) -> bool;
+    fn tasks(&self) -> Option<(BTreeSet<TaskId>, ThreadEnv)>;
     fn waits_for_calls(&self) -> bool;
 }
 
@@ -346,6 +412,10 @@ impl Machine for StreamThread {
 
     fn is_caught_up(&self) -> bool {
         self.is_caught_up()
+    }
+
+    fn tasks(&self) -> Option<(BTreeSet<TaskId>, ThreadEnv)> {
+        Some(self.tasks())
     }
 
     fn waits_for_calls(&self) -> bool {
@@ -371,6 +441,10 @@ impl Machine for GlobalThread {
 
     fn is_caught_up(&self) -> bool {
         self.is_caught_up()
+    }
+
+    fn tasks(&self) -> Option<(BTreeSet<TaskId>, ThreadEnv)> {
+        None
     }
 
     fn waits_for_calls(&self) -> bool {
@@ -420,7 +494,8 @@ fn step_to_the_end(
             }
             Next::Wait(limit) => {
                 shared.report(cell, &thread, question);
-                parker.park([limit, left].into_iter().flatten().min());
+                let look = shared.until_look();
+                parker.park([limit, left, look].into_iter().flatten().min());
             }
             Next::Stopped => return Ok(()),
         }

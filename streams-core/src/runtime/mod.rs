@@ -11,6 +11,7 @@
 //! simulations one loop picks steps by seed.
 
 mod background;
+mod catching_up;
 mod directory;
 mod error;
 mod global;

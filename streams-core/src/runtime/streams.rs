@@ -18,7 +18,7 @@ use crate::topology::Topology;
 /// A running application. Dropping it without [`Streams::close`] stops its threads too, and waits
 /// for them, but not for calls of async operators: these are cancelled, and made again at the next start.
 pub struct Streams {
-    env: ThreadEnv,
+    pub(super) env: ThreadEnv,
     process_id: String,
     threads: Mutex<Vec<Thread>>,
     /// Keeps the global stores, if there are any.
@@ -26,7 +26,7 @@ pub struct Streams {
     /// Ends, and has flushed, after the threads.
     _worker: Arc<Worker>,
     /// Lets go of the directory, when nothing is written there any more.
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 struct Thread {
@@ -238,31 +238,6 @@ impl Streams {
         match reached.map(|state| *state) {
             Ok(State::Error) => Err(self.shared.error()),
             _ => Ok(()),
-        }
-    }
-
-    /// Waits until everything that was in the input when it was called, and all that follows from
-    /// it, is processed and durable.
-    ///
-    /// # Errors
-    /// Why the application failed instead.
-    pub async fn caught_up(&self) -> Result<(), StreamsError> {
-        let mut progress = self.shared.progress.subscribe();
-        loop {
-            // A thread that had nothing left may get more from another one. So the answers of all
-            // count only if nothing was processed or committed while they were given.
-            let before = self.metrics();
-            let question = self.shared.ask();
-            let answered = || self.state() == State::Error || self.shared.have_answered(question);
-            // The sender lives as long as `self`.
-            let _ = progress.wait_for(|_| answered()).await;
-            let after = self.metrics();
-            if self.state() == State::Error {
-                return Err(self.shared.error());
-            }
-            if (before.processed, before.commits) == (after.processed, after.commits) {
-                return Ok(());
-            }
         }
     }
 

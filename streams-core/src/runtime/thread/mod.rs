@@ -41,6 +41,7 @@ use self::flushing::Flushing;
 use self::following::Following;
 use self::opening::{Opening, Restoring};
 use self::running::Running;
+pub(super) use self::starting::Input;
 use super::global::Gate;
 use super::metrics::{Counters, Tally};
 use super::shares::Shares;
@@ -335,6 +336,11 @@ impl StreamThread {
             && self.follows_all()
             && !self.finder.is_asking()
             && self.has_nothing_to_process()
+    }
+
+    /// The tasks that it has, and those that it knows of.
+    pub(super) fn tasks(&self) -> (BTreeSet<TaskId>, ThreadEnv) {
+        (self.running.keys().copied().collect(), self.env.clone())
     }
 
     /// The running tasks, for inspection by tests.

@@ -9,10 +9,10 @@ use super::{StreamThread, StreamsError, ThreadEnv};
 
 /// What the log of an input held when its task was opened.
 #[derive(Clone, Copy)]
-pub(super) struct Range {
-    log_start: Offset,
+pub(in crate::runtime) struct Range {
+    pub(in crate::runtime) log_start: Offset,
     /// The end that a durable reader sees.
-    stable: Offset,
+    pub(in crate::runtime) stable: Offset,
     end: Offset,
 }
 
@@ -25,14 +25,14 @@ pub(super) struct Beginning {
 }
 
 /// An input of a task.
-pub(super) struct Input {
-    pub(super) partition: TopicPartition,
-    pub(super) range: Range,
+pub(in crate::runtime) struct Input {
+    pub(in crate::runtime) partition: TopicPartition,
+    pub(in crate::runtime) range: Range,
 }
 
 impl ThreadEnv {
     /// The inputs of a task, as the broker has them.
-    pub(super) async fn inputs(
+    pub(in crate::runtime) async fn inputs(
         &self,
         id: TaskId,
         admin: &dyn Admin,
