@@ -9,7 +9,7 @@ use streams_core::state::WindowedOptions;
 use streams_core::topology::{NodeSpec, StoreSpec};
 
 use crate::graph::Plan;
-use crate::processors::{Forwards, IdleClose, Merge, Nulls, SessionAggregate, TableStore};
+use crate::processors::{Forwards, IdleClock, Merge, Nulls, SessionAggregate, TableStore};
 use crate::window_fold::WindowNode;
 use crate::windows::{EmitStrategy, SessionWindows};
 
@@ -43,7 +43,7 @@ impl<K: Data + Eq + Hash, A: Data> SessionFold<K, A> {
         let (null_keys, null_results) = (Nulls::of(&self.store.key), Nulls::of(&self.store.value));
         let (store, times) = (self.store.name.clone(), node.times.to_string());
         let (windows, forwards) = (self.windows, self.forwards());
-        let idle = self.emit.after_idle.map(IdleClose::new);
+        let idle = self.emit.after_idle.map(IdleClock::new);
         let (step, merge) = (step.clone(), self.merge.clone());
         let WindowNode { name, parents, sends_old_values, .. } = node;
         NodeSpec::processor(name, parents, move || SessionAggregate {

@@ -10,7 +10,7 @@ use streams_core::topology::{NodeSpec, StoreSpec};
 
 use crate::graph::Plan;
 use crate::processors::{
-    AlignedWindows, Forwards, IdleClose, Nulls, SlidingAggregate, TableStore, WindowAggregate,
+    AlignedWindows, Forwards, IdleClock, Nulls, SlidingAggregate, TableStore, WindowAggregate,
     WindowUpdates,
 };
 use crate::windows::{EmitStrategy, FixedWindows};
@@ -80,7 +80,7 @@ impl<K: Data + Eq + Hash, A: Data> WindowFold<K, A> {
             span: self.windows.size().saturating_add(self.windows.closes_after()),
             forwards: self.forwards(),
             sends_old_values: node.sends_old_values,
-            idle: self.emit.after_idle.map(IdleClose::new),
+            idle: self.emit.after_idle.map(IdleClock::new),
             handles: None,
         };
         let WindowNode { name, parents, .. } = node;

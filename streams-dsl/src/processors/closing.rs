@@ -7,6 +7,7 @@ use streams_core::processor::{Bookmark, Context, EntryId, InitContext, OperatorT
 use streams_core::state::{WindowKind, WindowedStore};
 use streams_core::{Change, Data, Headers, ProcessError, Record, Windowed};
 
+use super::IdleClock;
 use super::letting_go::AT_ONCE;
 use super::rest::Rest;
 
@@ -59,6 +60,26 @@ impl<K: Data, A: Data, W: WindowKind> Closing<K, A, W> {
         }
         let rest = Rest { until: closed, after: Default::default(), headers: headers.clone() };
         self.forward(rest, true, cx)
+    }
+
+    /// Moves stream time on if nothing has come for long enough and that closes windows, and forwards
+    /// them. What has a time (of a window its start, of a session its end) is closed this long after it.
+    pub(crate) fn emit_idle(
+        self,
+        idle: &IdleClock,
+        now: i64,
+        (stream_time, closed_after): (OperatorTime, i64),
+        cx: &mut Context<'_, Windowed<K>, Change<A>>,
+    ) -> Result<(), ProcessError> {
+        let known = *cx.operator_time(stream_time);
+        let Some(time) = idle.goes_on(now, known, cx) else { return Ok(()) };
+        let closed = time.saturating_sub(closed_after);
+        let from = cx.operator_time(self.emitted).saturating_add(1);
+        if !cx.store(self.store).find_by_time(from, closed, None, 1)?.is_empty() {
+            *cx.operator_time(stream_time) = time;
+            self.emit(closed, &Headers::default(), cx)?;
+        }
+        Ok(())
     }
 
     /// Goes on after a stop.

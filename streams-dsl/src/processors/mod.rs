@@ -7,7 +7,7 @@ mod foreign_key;
 #[cfg(test)]
 mod fuzz_tests;
 mod global_join;
-mod idle_close;
+mod idle_clock;
 mod letting_go;
 mod nulls;
 mod rest;
@@ -36,7 +36,7 @@ pub(crate) use foreign_key::{
     Resolve, RowHash, Subscribe, Subscribers,
 };
 pub(crate) use global_join::{GlobalJoin, TableJoinFn};
-pub(crate) use idle_close::IdleClose;
+pub(crate) use idle_clock::IdleClock;
 pub(crate) use nulls::Nulls;
 pub(crate) use self_join::SelfJoin;
 pub(crate) use session_aggregate::{Merge, SessionAggregate};

@@ -16,7 +16,7 @@ use streams_core::{BuildError, Change, Data, ProcessError, Record, Window, Windo
 
 use super::closing::Closing;
 use super::window_updates::{Forwards, drain};
-use super::{IdleClose, Nulls};
+use super::{IdleClock, Nulls};
 use crate::windows::SessionWindows;
 
 /// Folds the values of each key in each session. `step` is as that of [`Aggregate`](super::Aggregate);
@@ -32,7 +32,7 @@ pub(crate) struct SessionAggregate<K, V, A, F> {
     pub(crate) times: String,
     pub(crate) forwards: Forwards,
     pub(crate) sends_old_values: bool,
-    pub(crate) idle: Option<IdleClose>,
+    pub(crate) idle: Option<IdleClock>,
     pub(crate) handles: Option<Handles<K, A>>,
     pub(crate) marker: PhantomData<fn(V)>,
 }
@@ -164,7 +164,7 @@ where
         let Handles { stream_time, closing, .. } = self.handles()?;
         let closed_after = self.windows.open_for().saturating_add(1);
         match &self.idle {
-            Some(idle) => idle.emit_closed(now, closing, stream_time, closed_after, cx),
+            Some(idle) => closing.emit_idle(idle, now, (stream_time, closed_after), cx),
             None => Ok(()),
         }
     }

@@ -1,15 +1,14 @@
 //! `suppress` of a table.
 
 use std::hash::Hash;
-use std::time::Duration;
 
 use streams_core::processor::{
-    Context, EntryId, InitContext, NoteHandle, OperatorTime, Processor, PunctuationKind, Schedule,
-    StoreHandle,
+    Context, EntryId, InitContext, OperatorTime, Processor, Schedule, StoreHandle,
 };
 use streams_core::state::{ChangeBuffer, Waiting};
 use streams_core::{BuildError, Change, Data, ProcessError, Record};
 
+use super::IdleClock;
 use super::letting_go::{Waits, let_go_due};
 
 /// How much may wait, and whether the oldest go on early when it is more.
@@ -65,13 +64,11 @@ impl<K> Clone for SuppressConfig<K> {
 /// Going on with the wall clock when nothing comes any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Idle {
-    after: i64,
+    clock: IdleClock,
     /// The names of the times by which the windows above close. They go on too, so that no window gets
     /// a record after its final result.
     above: Vec<String>,
     times: Vec<OperatorTime>,
-    /// When the last update came by the wall clock, and stream time then.
-    last: Option<NoteHandle>,
     /// Stream time has gone on since the last seal. Caches above may still hold updates from before, so
     /// nothing is final until they are drained.
     went_on: bool,
@@ -79,7 +76,7 @@ pub(crate) struct Idle {
 
 impl Idle {
     pub(crate) fn new(after: i64, above: Vec<String>) -> Self {
-        Self { after, above, times: Vec::new(), last: None, went_on: false }
+        Self { clock: IdleClock::new(after), above, times: Vec::new(), went_on: false }
     }
 }
 
@@ -106,9 +103,6 @@ impl<K, V> Clone for Handles<K, V> {
 }
 
 impl<K, V> Copy for Handles<K, V> {}
-
-/// How often it is looked whether nothing has come for too long, unless that is a shorter time.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl<K: Data + Eq + Hash, V: Data> Suppress<K, V> {
     pub(crate) fn new(config: SuppressConfig<K>) -> Self {
@@ -209,11 +203,9 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
     fn init(&mut self, cx: &mut InitContext<'_>) -> Result<(), BuildError> {
         let (buffer, time) = (cx.store(&self.config.store)?, cx.operator_time(&self.config.time));
         self.handles = Some(Handles { buffer, time, ids: EntryId::of(&self.config.store) });
-        if let Some(Idle { after, above, times, last, .. }) = &mut self.config.idle {
-            *last = Some(cx.wall_clock_note(&format!("{}-last", self.config.time)));
+        if let Some(Idle { clock, above, times, .. }) = &mut self.config.idle {
+            clock.init(&self.config.time, cx)?;
             *times = above.iter().map(|name| cx.operator_time(name)).collect();
-            let every = LOOK_EVERY.min(Duration::from_millis((*after).max(1).unsigned_abs()));
-            cx.schedule(every, PunctuationKind::WallClock)?;
         }
         Ok(())
     }
@@ -234,10 +226,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         let stream_time = *now;
         let mut went_on = false;
         if let Some(idle) = &self.config.idle {
-            let wall_clock = cx.wall_clock();
-            if let Some(last) = idle.last {
-                *cx.wall_clock_note(last) = Some((wall_clock, stream_time));
-            }
+            idle.clock.came(stream_time, cx);
             went_on = idle.went_on;
         }
         if self.is_limited() {
@@ -266,14 +255,7 @@ impl<K: Data + Eq + Hash, V: Data> Processor for Suppress<K, V> {
         let Handles { buffer, time, .. } = self.handles()?;
         let stream_time = *cx.operator_time(time);
         let Some(idle) = &mut self.config.idle else { return Ok(()) };
-        let Some(last) = idle.last else { return Ok(()) };
-        let (came, then) = *cx.wall_clock_note(last).get_or_insert((now, stream_time));
-        let then = then.min(stream_time); // it may have been that of a record that was left out
-        let idle_for = now.saturating_sub(came);
-        if idle_for < idle.after || then < 0 {
-            return Ok(());
-        }
-        let stream_time = then.saturating_add(idle_for);
+        let Some(stream_time) = idle.clock.goes_on(now, stream_time, cx) else { return Ok(()) };
         if cx.store(buffer).has_due(stream_time.saturating_sub(self.config.wait))? {
             idle.went_on = true;
             for time in idle.times.iter().chain([&time]) {

@@ -5,7 +5,7 @@ use streams_core::processor::{Context, InitContext, OperatorTime, StoreHandle};
 use streams_core::state::{Fixed, Forward, WindowKind, WindowStore, WindowedStore};
 use streams_core::{BuildError, Change, Data, Headers, ProcessError, Record, Windowed};
 
-use super::IdleClose;
+use super::IdleClock;
 use super::closing::Closing;
 use crate::windows::EmitStrategy;
 
@@ -41,7 +41,7 @@ pub(crate) struct WindowUpdates<K, A> {
     pub(crate) span: i64,
     pub(crate) forwards: Forwards,
     pub(crate) sends_old_values: bool,
-    pub(crate) idle: Option<IdleClose>,
+    pub(crate) idle: Option<IdleClock>,
     pub(crate) handles: Option<Handles<K, A>>,
 }
 
@@ -256,7 +256,7 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
     ) -> Result<(), ProcessError> {
         let Handles { closing, stream_time, .. } = self.handles()?;
         match &self.idle {
-            Some(idle) => idle.emit_closed(now, closing, stream_time, self.span, cx),
+            Some(idle) => closing.emit_idle(idle, now, (stream_time, self.span), cx),
             None => Ok(()),
         }
     }
