@@ -18,7 +18,6 @@ mod opening;
 mod processing;
 mod room;
 mod running;
-mod slice;
 mod starting;
 mod starting_over;
 mod surviving;

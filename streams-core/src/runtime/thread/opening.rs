@@ -15,7 +15,6 @@ use super::super::metrics::add;
 use super::super::shares::Share;
 use super::super::{RestoreEvent, RestoreStage};
 use super::running::{Running, StoreFlush};
-use super::slice::Slice;
 use super::starting::Input;
 use super::surviving::Surviving;
 use super::{StreamThread, StreamsError, ThreadEnv};
@@ -463,7 +462,6 @@ impl StreamThread {
             committed,
             last_commit: None,
             flushes,
-            slice: Slice::default(),
             _share: share,
         };
         self.running.insert(id, running);

@@ -1,10 +1,24 @@
 //! Fetching and processing.
 
 use std::task::Poll;
+use std::time::Duration;
+
+use broker_api::Clock;
 
 use super::super::metrics::add;
 use super::{StreamThread, StreamsError};
+use crate::failure::Halt;
 use crate::processor::PunctuationKind;
+use crate::task::Task;
+
+/// How many records a task processes at most before other tasks, and the disk, get a turn.
+const TURN_RECORDS: usize = 1_000;
+
+/// How long its turn is at most, but for the records that are processed between two looks at the clock.
+const TURN: Duration = Duration::from_millis(10);
+
+/// How many those are at most, once records have been quick in this turn.
+const BETWEEN_LOOKS: usize = 64;
 
 /// How many bytes one poll asks for.
 const FETCH_BYTES: usize = 1 << 20;
@@ -102,7 +116,6 @@ impl StreamThread {
         let most = self.generation_limit - self.generation.causes();
         let mut room = self.room();
         let mut halted = None;
-        let mut began = self.env.clock.monotonic();
         for (id, running) in self.running.iter_mut().rev() {
             if running.internal != internal
                 || self.closing.contains(id)
@@ -113,16 +126,14 @@ impl StreamThread {
             running.task.core_mut().set_wall_clock(now);
             let before = (running.task.processed(), running.task.gone_on());
             let left = most.saturating_sub(all);
-            let records = running.slice.records().min(left);
-            let result = room.used_by(&mut running.task, left, |task| task.process(records));
+            let clock = &*self.env.clock;
+            let result = room.used_by(&mut running.task, left, |task| take_turn(task, left, clock));
             let done = (running.task.processed() - before.0) as usize;
             let gone_on = (running.task.gone_on() - before.1) as usize;
             if running.task.core_mut().take_commit_request() {
                 self.seal_requested = true;
             }
             if done + gone_on > 0 {
-                let now = self.env.clock.monotonic();
-                running.slice.took(done, now.saturating_sub(std::mem::replace(&mut began, now)));
                 self.last_processed = Some(*id);
                 all += done + gone_on;
                 self.generation.gone_on += gone_on;
@@ -206,4 +217,22 @@ impl StreamThread {
             }
         }
     }
+}
+
+/// Lets a task process records until its turn is over, or it can do no more. So commits, punctuations and
+/// the end of an application are in time also where a record takes long.
+fn take_turn(task: &mut Task, most: usize, clock: &dyn Clock) -> Result<(), Halt> {
+    let most = most.min(TURN_RECORDS);
+    let began = clock.monotonic();
+    let (mut done, mut next) = (0, 1);
+    while done < most {
+        let wanted = next.min(most - done);
+        let processed = task.process(wanted)?;
+        done += processed;
+        if processed < wanted || clock.monotonic().saturating_sub(began) > TURN {
+            break;
+        }
+        next = BETWEEN_LOOKS.min(next * 2);
+    }
+    Ok(())
 }

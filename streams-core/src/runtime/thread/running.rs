@@ -6,7 +6,6 @@ use broker_api::Ticket;
 
 use super::super::metrics::Tally;
 use super::super::shares::Share;
-use super::slice::Slice;
 use crate::task::{Task, TaskStore};
 
 pub(super) struct Running {
@@ -22,8 +21,6 @@ pub(super) struct Running {
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
     pub(super) flushes: Vec<StoreFlush>,
-    /// How many records it processes at once.
-    pub(super) slice: Slice,
     /// Its stores' part in the memory for state.
     pub(super) _share: Share,
 }

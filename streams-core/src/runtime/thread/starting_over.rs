@@ -60,6 +60,7 @@ impl StreamThread {
     /// Gives up everything that is not committed, and opens all tasks anew: after a doubtful commit, or a
     /// lost membership.
     pub(super) fn start_over(&mut self) -> Result<(), StreamsError> {
+        self.refused_since.clear(); // what was refused is given up
         for partition in std::mem::take(&mut self.inputs).into_keys() {
             self.fetcher.unassign(&[partition]);
         }
