@@ -15,7 +15,7 @@ use broker_api::{
 };
 use streams_core::Topology;
 use streams_core::failure::log_and_continue;
-use streams_core::runtime::{Next, Plan, Settings, ThreadEnv};
+use streams_core::runtime::{Metrics, Next, Plan, Settings, ThreadEnv};
 use streams_core::state::LossyEngine;
 
 use crate::Failure;
@@ -384,9 +384,11 @@ impl World {
     fn drop_all(&mut self) -> Result<(), Failure> {
         if let Some(app) = self.app.take()
             && self.host.keeps_changelogs()
-            && app.env.metrics().rebuilt > 0
         {
-            return Err(Failure::violation("a store was wiped".into()));
+            let Metrics { rebuilt, overtaken, .. } = app.env.metrics();
+            if rebuilt > overtaken {
+                return Err(Failure::violation("a store was wiped".into()));
+            }
         }
         self.history.close();
         self.lines.producer = None;

@@ -20,6 +20,8 @@ pub struct Metrics {
     /// Stores that had to be rebuilt from the start of their changelog although they held
     /// something: it was damaged, or too old to be trusted.
     pub rebuilt: u64,
+    /// Those of them whose changelog was compacted while it was read for them, which took deletions away.
+    pub overtaken: u64,
     /// Commits submitted.
     pub commits: u64,
     /// Batches of changes written to store files.
@@ -36,6 +38,7 @@ pub(super) struct Counters {
     pub(super) given_up: AtomicU64,
     pub(super) restored: AtomicU64,
     pub(super) rebuilt: AtomicU64,
+    pub(super) overtaken: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) dropped: Mutex<BTreeMap<&'static str, u64>>,
@@ -102,6 +105,7 @@ impl Counters {
             given_up: get(&self.given_up),
             restored: get(&self.restored),
             rebuilt: get(&self.rebuilt),
+            overtaken: get(&self.overtaken),
             commits: get(&self.commits),
             flushes: get(&self.flushes),
             dropped: self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -338,6 +338,7 @@ impl StreamThread {
         }
         tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
         add(&self.env.counters.rebuilt, 1);
+        add(&self.env.counters.overtaken, 1);
         let engine = engine.clone();
         let Replay { store, changelog, expired, restorer, .. } = replay;
         drop(restorer); // and with it what it has spilled
