@@ -82,10 +82,14 @@ impl BatchBuilder {
             self.max_timestamp = timestamp;
         }
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let body = 1
-            + varint::len(timestamp_delta)
-            + varint::len(i64::from(offset_delta))
-            + bytes_len(key)
+        let mut front = varint::Row::default();
+        front.put_byte(0); // attributes: unused
+        front.put(timestamp_delta);
+        front.put(i64::from(offset_delta));
+        front.put(stated_len(key));
+        let (front, key) = (front.as_slice(), key.unwrap_or_default());
+        let body = front.len()
+            + key.len()
             + bytes_len(value)
             + varint::len(headers.len() as i64)
             + headers
@@ -104,10 +108,8 @@ impl BatchBuilder {
         let out = &mut self.bytes;
         out.reserve(body + 10);
         varint::put(body as i64, out);
-        out.push(0); // attributes: unused
-        varint::put(timestamp_delta, out);
-        varint::put(i64::from(offset_delta), out);
-        put_bytes(key, out);
+        out.extend_from_slice(front);
+        out.extend_from_slice(key);
         put_bytes(value, out);
         varint::put(headers.len() as i64, out);
         for header in headers {
@@ -164,16 +166,19 @@ impl BatchBuilder {
     }
 }
 
-fn bytes_len(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(1, |b| varint::len(b.len() as i64) + b.len())
+/// The length that stands before bytes: -1 for null.
+#[inline]
+fn stated_len(bytes: Option<&[u8]>) -> i64 {
+    bytes.map_or(-1, |bytes| bytes.len() as i64)
 }
 
+#[inline]
+fn bytes_len(bytes: Option<&[u8]>) -> usize {
+    varint::len(stated_len(bytes)) + bytes.unwrap_or_default().len()
+}
+
+#[inline]
 fn put_bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
-    match bytes {
-        Some(bytes) => {
-            varint::put(bytes.len() as i64, out);
-            out.extend_from_slice(bytes);
-        }
-        None => varint::put(-1, out),
-    }
+    varint::put(stated_len(bytes), out);
+    out.extend_from_slice(bytes.unwrap_or_default());
 }

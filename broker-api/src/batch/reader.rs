@@ -128,6 +128,7 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::InvalidBatch`] if the records do not fit their count.
+    #[inline]
     pub fn next_record(&self, cursor: &mut Cursor) -> Option<Result<RecordRef<'_>, Error>> {
         let mut records = if cursor.at == 0 {
             self.records()
@@ -221,6 +222,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    #[inline]
     fn parse(&mut self) -> Option<RecordRef<'a>> {
         let length = usize::try_from(varint::get(&mut self.rest)?).ok()?;
         let mut body = self.rest.get(..length)?;
@@ -239,6 +241,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Result<RecordRef<'a>, Error>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             return None;
@@ -255,6 +258,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
+#[inline]
 fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let length = varint::get(bytes)?;
     if length == -1 {

@@ -1,19 +1,63 @@
 //! Kafka's variable-length integers: zigzag, seven bits a byte, least significant first.
 
-/// Appends `n`.
+/// Appends `n`. Most of a record's numbers have one byte or two.
+#[inline]
 pub(super) fn put(n: i64, out: &mut Vec<u8>) {
-    let mut z = ((n << 1) ^ (n >> 63)) as u64;
-    while z >= 0x80 {
-        out.push(z as u8 | 0x80);
-        z >>= 7;
+    let z = zigzag(n);
+    if z < 1 << 7 {
+        out.push(z as u8);
+    } else if z < 1 << 14 {
+        out.extend_from_slice(&[z as u8 | 0x80, (z >> 7) as u8]);
+    } else {
+        let mut row = Row::default();
+        row.put(n);
+        out.extend_from_slice(row.as_slice());
     }
-    out.push(z as u8);
 }
 
 /// How many bytes [`put`] appends.
+#[inline]
 pub(super) fn len(n: i64) -> usize {
-    let z = ((n << 1) ^ (n >> 63)) as u64;
-    (64 - (z | 1).leading_zeros() as usize).div_ceil(7)
+    match zigzag(n) {
+        z if z < 1 << 7 => 1,
+        z if z < 1 << 14 => 2,
+        z => (64 - z.leading_zeros() as usize).div_ceil(7),
+    }
+}
+
+#[inline]
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+/// Up to three numbers in a row, which go to their place in one piece.
+#[derive(Default)]
+pub(super) struct Row {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Row {
+    #[inline]
+    pub(super) fn put(&mut self, n: i64) {
+        let mut z = zigzag(n);
+        while z >= 0x80 {
+            self.put_byte(z as u8 | 0x80);
+            z >>= 7;
+        }
+        self.put_byte(z as u8);
+    }
+
+    #[inline]
+    pub(super) fn put_byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// Reads a number off the front of `bytes`. Most of a record's numbers have one byte.
@@ -22,22 +66,44 @@ pub(super) fn get(bytes: &mut &[u8]) -> Option<i64> {
     let (first, rest) = bytes.split_first()?;
     if *first < 0x80 {
         *bytes = rest;
-        return Some(i64::from(first >> 1) ^ -i64::from(first & 1));
+        return Some(unzigzag(u64::from(*first)));
     }
     get_long(bytes)
 }
 
 fn get_long(bytes: &mut &[u8]) -> Option<i64> {
+    // The rule: offsets and times within a batch.
+    let (z, rest) = match *bytes {
+        [a, b, rest @ ..] if *b < 0x80 => (low(*a) | low(*b) << 7, rest),
+        [a, b, c, rest @ ..] if *c < 0x80 => (low(*a) | low(*b) << 7 | low(*c) << 14, rest),
+        _ => return get_longest(bytes),
+    };
+    *bytes = rest;
+    Some(unzigzag(z))
+}
+
+/// A byte's part of a number.
+#[inline]
+fn low(byte: u8) -> u64 {
+    u64::from(byte & 0x7f)
+}
+
+#[inline]
+fn unzigzag(z: u64) -> i64 {
+    (z >> 1) as i64 ^ -((z & 1) as i64)
+}
+
+fn get_longest(bytes: &mut &[u8]) -> Option<i64> {
     let mut z = 0u64;
     for (i, byte) in bytes.iter().take(10).enumerate() {
-        let bits = u64::from(byte & 0x7f);
+        let bits = low(*byte);
         if i == 9 && bits > 1 {
             return None; // more than 64 bits
         }
         z |= bits << (7 * i);
         if byte & 0x80 == 0 {
             *bytes = &bytes[i + 1..];
-            return Some((z >> 1) as i64 ^ -((z & 1) as i64));
+            return Some(unzigzag(z));
         }
     }
     None

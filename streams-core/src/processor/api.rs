@@ -321,6 +321,7 @@ pub struct Context<'a, K, V> {
 impl<K: Data, V: Data> Context<'_, K, V> {
     /// Hands a record to all children. A negative timestamp, as stream time is before the first record, is
     /// an error: [`ProcessError::ForwardedTimestamp`].
+    #[inline]
     pub fn forward(&mut self, record: Record<K, V>) {
         if self.children.accept(&record, self.task) {
             self.children.forward(record, self.task);

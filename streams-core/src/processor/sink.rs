@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker_api::partitioner::partition_of;
 use broker_api::types::check_topic_name;
+use broker_api::{Header, Timestamp};
 
 use super::blame::Blame;
 use super::{Push, Signal};
@@ -41,6 +42,11 @@ pub type TopicChooser<K, V> = Arc<dyn Fn(&Record<K, V>) -> String + Send + Sync>
 /// A sink.
 pub struct SinkNode<K, V> {
     name: String,
+    writer: Writer<K, V>,
+}
+
+/// What a sink does, beside answering for it by its name.
+struct Writer<K, V> {
     to: Target<K, V>,
     key: DynSerde<K>,
     value: DynSerde<V>,
@@ -68,9 +74,12 @@ impl<K: Data, V: Data> SinkNode<K, V> {
         partitioner: Option<Partitioner<K, V>>,
     ) -> Self {
         let (key_bytes, value_bytes) = (Vec::new(), Vec::new());
-        Self { name: name.into(), to, key, value, partitioner, key_bytes, value_bytes }
+        let writer = Writer { to, key, value, partitioner, key_bytes, value_bytes };
+        Self { name: name.into(), writer }
     }
+}
 
+impl<K: Data, V: Data> Writer<K, V> {
     /// The number of the topic for a record.
     fn output(&self, record: &Record<K, V>, task: &mut TaskCore) -> Result<usize, ProcessError> {
         let choose = match &self.to {
@@ -89,50 +98,72 @@ impl<K: Data, V: Data> SinkNode<K, V> {
     }
 
     /// Encodes and sends a record.
-    fn write(
-        &self,
-        record: &Record<K, V>,
-        (key_bytes, value_bytes): (&mut Vec<u8>, &mut Vec<u8>),
-        task: &mut TaskCore,
-    ) -> Result<(), ProcessError> {
+    fn write(&mut self, record: &Record<K, V>, task: &mut TaskCore) -> Result<(), ProcessError> {
         let output = self.output(record, task)?;
-        let encoded = encode(&*self.key, &record.key, key_bytes)
-            .and_then(|key| Ok((key, encode(&*self.value, &record.value, value_bytes)?)));
+        let encoded = encode(&*self.key, &record.key, &mut self.key_bytes)
+            .and_then(|key| Ok((key, encode(&*self.value, &record.value, &mut self.value_bytes)?)));
         let (key, value) = encoded.map_err(|error| unfit(output, error, task))?;
         let outputs = task.outputs_mut();
         let count = outputs.partitions(output);
-        let choose = self.partitioner.as_ref();
-        let mut chosen = match choose.map(|choose| choose(&record.key, &record.value, count)) {
-            None | Some(Partitions::ByKey) => Partitions::One(match key {
-                Some(key) => partition_of(key, count),
-                None => outputs.next_partition(output),
-            }),
-            Some(chosen) => chosen,
+        let chosen = match &self.partitioner {
+            Some(choose) => choose(&record.key, &record.value, count),
+            None => Partitions::ByKey,
         };
-        let partitions = match &mut chosen {
-            Partitions::One(partition) => std::slice::from_ref(partition),
-            Partitions::Many(partitions) => {
-                partitions.sort_unstable();
-                partitions.dedup();
-                &partitions[..]
-            }
-            Partitions::Nowhere | Partitions::ByKey => &[],
+        let headers = record.headers.as_slice();
+        let encoded = Encoded { timestamp: record.timestamp, key, value, headers };
+        let partition = match (chosen, key) {
+            (Partitions::ByKey, Some(key)) => partition_of(key, count),
+            (Partitions::ByKey, None) => outputs.next_partition(output),
+            (Partitions::One(partition), _) => partition,
+            (Partitions::Many(many), _) => return encoded.send_to_each(output, many, task),
+            (Partitions::Nowhere, _) => return encoded.send_to_each(output, Vec::new(), task),
         };
+        task.touch();
+        encoded.send(output, partition, task)
+    }
+}
+
+/// A record as it is sent.
+struct Encoded<'a> {
+    timestamp: Timestamp,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [Header],
+}
+
+impl Encoded<'_> {
+    #[inline]
+    fn send(&self, output: usize, to: u32, task: &mut TaskCore) -> Result<(), ProcessError> {
+        if task.is_traced() {
+            self.trace(output, to, task);
+        }
+        let &Self { timestamp, key, value, headers } = self;
+        task.outputs_mut().send(output, to, timestamp, key, value, headers)
+    }
+
+    /// Sends it to each of these partitions, once.
+    #[inline(never)]
+    fn send_to_each(
+        &self,
+        output: usize,
+        mut partitions: Vec<u32>,
+        task: &mut TaskCore,
+    ) -> Result<(), ProcessError> {
         if partitions.is_empty() {
             task.drop_record("no partition");
             return Ok(());
         }
+        partitions.sort_unstable();
+        partitions.dedup();
         task.touch();
-        let headers = record.headers.as_slice();
-        partitions.iter().try_for_each(|&partition| {
-            if task.is_traced() {
-                let to = task.outputs_mut().topic(output).to_string();
-                let text = record_text(key, value, record.timestamp);
-                task.trace_note(|| format!("-> {to}-{partition}: {text}"));
-            }
-            let outputs = task.outputs_mut();
-            outputs.send(output, partition, record.timestamp, key, value, headers)
-        })
+        partitions.into_iter().try_for_each(|partition| self.send(output, partition, task))
+    }
+
+    #[cold]
+    fn trace(&self, output: usize, partition: u32, task: &mut TaskCore) {
+        let topic = task.outputs_mut().topic(output).to_string();
+        let text = record_text(self.key, self.value, self.timestamp);
+        task.trace_note(|| format!("-> {topic}-{partition}: {text}"));
     }
 }
 
@@ -142,21 +173,24 @@ fn unfit(output: usize, error: SerdeError, task: &mut TaskCore) -> ProcessError 
     ProcessError::Serialization { topic, error }
 }
 
+#[cold]
+fn refuse(error: ProcessError, task: &mut TaskCore) {
+    if let Err(error) = task.settle(Stage::Production, error) {
+        task.fail(error);
+    }
+}
+
 impl<K: Data, V: Data> Push<K, V> for SinkNode<K, V> {
     fn push(&mut self, record: Record<K, V>, task: &mut TaskCore) {
         if task.has_failed() {
             return;
         }
-        let mut key_bytes = std::mem::take(&mut self.key_bytes);
-        let mut value_bytes = std::mem::take(&mut self.value_bytes);
         let blame = Blame::on(&self.name);
-        let written = self.write(&record, (&mut key_bytes, &mut value_bytes), task);
+        let written = self.writer.write(&record, task);
         blame.lift();
-        if let Err(error) = written.or_else(|error| task.settle(Stage::Production, error)) {
-            task.fail(error);
+        if let Err(error) = written {
+            refuse(error, task);
         }
-        self.key_bytes = key_bytes;
-        self.value_bytes = value_bytes;
     }
 
     fn signal(&mut self, _: &Signal, _: &mut TaskCore) {}

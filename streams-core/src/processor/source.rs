@@ -23,6 +23,9 @@ pub trait Source: Send {
         wall_clock: Timestamp,
     ) -> Timestamp;
 
+    /// Whether that is always the time that the record was written with.
+    fn goes_by_record_time(&self) -> bool;
+
     /// Whether records without an event time are left out, instead of being an error.
     fn skips_without_time(&self) -> bool;
 
@@ -80,6 +83,10 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
         time
     }
 
+    fn goes_by_record_time(&self) -> bool {
+        self.extractor.is_the_records_own()
+    }
+
     fn skips_without_time(&self) -> bool {
         self.extractor.skips()
     }
@@ -91,12 +98,13 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
         owner: &Bytes,
         task: &mut TaskCore,
     ) {
-        let (key, value) = ((record.key, "key", "null key"), (record.value, "value", "null value"));
-        let Some(key) = decode(&*self.key, key, owner, &self.name, task) else {
-            return;
-        };
-        let Some(value) = decode(&*self.value, value, owner, &self.name, task) else {
-            return;
+        let blame = Blame::on(&self.name);
+        let decoded = decode(&*self.key, record.key, owner, &KEY)
+            .and_then(|key| Ok((key, decode(&*self.value, record.value, owner, &VALUE)?)));
+        blame.lift();
+        let (key, value) = match decoded {
+            Ok(decoded) => decoded,
+            Err(missing) => return missing.settle(task),
         };
         let headers = if record.headers.is_empty() {
             Headers::default()
@@ -115,39 +123,50 @@ impl<K: Data, V: Data> Source for SourceNode<K, V> {
     }
 }
 
+/// A part of a record, as errors and metrics call it.
+struct Part {
+    name: &'static str,
+    null: &'static str,
+}
+
+const KEY: Part = Part { name: "key", null: "null key" };
+const VALUE: Part = Part { name: "value", null: "null value" };
+
+/// A part that is not there.
+struct Missing {
+    part: &'static Part,
+    /// `None`: it is null, and its type has no null.
+    error: Option<SerdeError>,
+}
+
+#[inline]
 fn decode<T: 'static>(
     serde: &dyn Serde<T>,
-    (bytes, part, null): (Option<&[u8]>, &'static str, &'static str),
+    bytes: Option<&[u8]>,
     owner: &Bytes,
-    node: &str,
-    task: &mut TaskCore,
-) -> Option<T> {
-    let Some(bytes) = bytes else {
-        let value = serde.null();
-        if value.is_none() {
-            task.drop_record(null);
+    part: &'static Part,
+) -> Result<T, Missing> {
+    match bytes {
+        Some(bytes) => {
+            serde.get(bytes, owner).map_err(|error| Missing { part, error: Some(error) })
         }
-        return value;
-    };
-    let blame = Blame::on(node);
-    let decoded = serde.get(bytes, owner);
-    blame.lift();
-    match decoded {
-        Ok(value) => Some(value),
-        Err(error) => {
-            refuse(part, error, task);
-            None
-        }
+        None => serde.null().ok_or(Missing { part, error: None }),
     }
 }
 
-#[cold]
-fn refuse(part: &'static str, error: SerdeError, task: &mut TaskCore) {
-    let Some(SourceInfo { partition, offset }) = task.source() else {
-        return;
-    };
-    let error = ProcessError::Deserialization { partition, offset, part, error };
-    if let Err(error) = task.settle(Stage::Deserialization, error) {
-        task.fail(error);
+impl Missing {
+    #[cold]
+    fn settle(self, task: &mut TaskCore) {
+        let Part { name: part, null } = *self.part;
+        let Some(error) = self.error else {
+            return task.drop_record(null);
+        };
+        let Some(SourceInfo { partition, offset }) = task.source() else {
+            return;
+        };
+        let error = ProcessError::Deserialization { partition, offset, part, error };
+        if let Err(error) = task.settle(Stage::Deserialization, error) {
+            task.fail(error);
+        }
     }
 }

@@ -246,7 +246,7 @@ impl Task {
             let (to_leave_out, left_out) = (&mut self.to_leave_out, &mut self.left_out);
             let taken = self.queues[chosen].next(|partition, source, record, batch, head| {
                 core.set_source(partition, record.offset, batch);
-                let source = &mut sources[source].source;
+                let source = &mut sources[source];
                 let wall_clock = core.wall_clock();
                 let time_of = || source.time_of(record, batch.bytes(), head.partition, wall_clock);
                 if !to_leave_out.is_empty() {
@@ -264,7 +264,7 @@ impl Task {
                 }
                 let timestamp = head.known.unwrap_or_else(time_of);
                 if timestamp < 0 {
-                    if source.skips_without_time() {
+                    if source.source.skips_without_time() {
                         core.drop_record("no event time");
                         return timestamp;
                     }
@@ -273,7 +273,7 @@ impl Task {
                     return timestamp;
                 }
                 core.advance_stream_time(timestamp);
-                source.feed(record, timestamp, batch.bytes(), core);
+                source.source.feed(record, timestamp, batch.bytes(), core);
                 timestamp
             });
             match taken {
@@ -379,7 +379,7 @@ impl Task {
         let mut best: Option<(Timestamp, usize)> = None;
         let (sources, wall_clock) = (&self.sources, self.core.wall_clock());
         for (index, queue) in self.queues.iter_mut().enumerate() {
-            let source = &sources[queue.source()].source;
+            let source = &sources[queue.source()];
             let head = queue.head_time(|record, batch, partition| {
                 contained(|| source.time_of(record, batch.bytes(), partition, wall_clock))
             });
@@ -402,7 +402,7 @@ impl Task {
         batch: &Batch,
     ) -> Option<Timestamp> {
         let queue = self.queues.iter().find(|queue| queue.partition() == partition)?;
-        let (source, time) = (&self.sources[queue.source()].source, queue.time());
+        let (source, time) = (&self.sources[queue.source()], queue.time());
         let record = batch.records().next()?.ok()?;
         contained(|| source.time_of(&record, batch.bytes(), time, self.core.wall_clock()))
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use broker_api::TaskId;
+use broker_api::{RecordRef, TaskId, Timestamp};
+use bytes::Bytes;
 
 use super::spec::{Make, MakeContext, TopicResolver};
 use super::{InternalTopic, NodeKind, NodeSpec, StoreSpec};
@@ -52,6 +53,29 @@ pub struct TaskSource {
     pub topics: Vec<String>,
     /// The source.
     pub source: Box<dyn Source>,
+    goes_by_record_time: bool,
+}
+
+impl TaskSource {
+    fn new(topics: Vec<String>, source: Box<dyn Source>) -> Self {
+        let goes_by_record_time = source.goes_by_record_time();
+        Self { topics, source, goes_by_record_time }
+    }
+
+    /// As [`Source::time_of`], which is asked only where it finds another time than the record's own.
+    #[inline]
+    pub fn time_of(
+        &self,
+        record: &RecordRef<'_>,
+        owner: &Bytes,
+        partition: Timestamp,
+        wall_clock: Timestamp,
+    ) -> Timestamp {
+        if self.goes_by_record_time {
+            return record.timestamp;
+        }
+        self.source.time_of(record, owner, partition, wall_clock)
+    }
 }
 
 impl Topology {
@@ -205,7 +229,7 @@ impl Topology {
             let node = &self.nodes[index];
             if let (NodeKind::Source { topics }, Make::Source(make)) = (&node.kind, &node.make) {
                 let children = assembly.children(index)?;
-                sources.push(TaskSource { topics: topics.clone(), source: make(children)? });
+                sources.push(TaskSource::new(topics.clone(), make(children)?));
             }
         }
         Ok(BuiltTask { core: assembly.core, sources })
