@@ -65,8 +65,7 @@ where
         cx: &mut Context<'_, Windowed<K>, Change<A>>,
     ) -> Result<(), ProcessError> {
         let record = &arrived.record;
-        let change = Change::new(Some(aggregate), None);
-        self.updates.put(record, record.timestamp + 1, change, time, cx)
+        self.updates.put(record, record.timestamp + 1, Some(aggregate), time, cx)
     }
 
     /// A record of at least the time that a window is long.

@@ -152,7 +152,8 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         Ok(())
     }
 
-    /// The same where the aggregate and its time are known.
+    /// The same where what it begins with and its time are known: the window's own aggregate, or that
+    /// of another window with the same records so far.
     pub(crate) fn change(
         &self,
         record: &Record<K, ()>,
@@ -162,10 +163,9 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         cx: &mut Windows<'_, K, A>,
     ) -> Result<(), ProcessError> {
         let (so_far, time) = found.unzip();
-        let old = self.old(&so_far);
         let new = step(so_far);
         let timestamp = self.result_time(record, new.is_none(), time);
-        self.put(record, start, Change::new(new, old), timestamp, cx)
+        self.put(record, start, new, timestamp, cx)
     }
 
     /// What is forwarded as the value before.
@@ -185,20 +185,22 @@ impl<K: Data, A: Data> WindowUpdates<K, A> {
         &self,
         record: &Record<K, ()>,
         start: i64,
-        value: Change<A>,
+        new: Option<A>,
         timestamp: i64,
         cx: &mut Windows<'_, K, A>,
     ) -> Result<(), ProcessError> {
         let Record { key, headers, .. } = record;
         let store = cx.store(self.handles()?.store);
         if self.forwards != Forwards::AtOnce {
-            if store.put(key, start, value.new, timestamp)? && self.forwards == Forwards::AtSeal {
+            if store.put(key, start, new, timestamp)? && self.forwards == Forwards::AtSeal {
                 store.forward_with(headers.clone());
             }
             return Ok(());
         }
-        store.put(key, start, value.new.clone(), timestamp)?;
-        self.forward(record, start, value, timestamp, cx);
+        // Asked of the store: what the new aggregate is made of may be another window's.
+        let old = if self.sends_old_values { store.get(key, start)? } else { None };
+        store.put(key, start, new.clone(), timestamp)?;
+        self.forward(record, start, Change::new(new, old.map(|(old, _)| old)), timestamp, cx);
         Ok(())
     }
 

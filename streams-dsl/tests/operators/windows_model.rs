@@ -192,3 +192,49 @@ fn sliding_windows_without_a_difference_count_what_is_at_one_time() {
         assert_eq!(found, expected, "seed {seed}, {windows:?}");
     }
 }
+
+/// The sum of all counts in sliding windows, by key: each update takes the window's count before it away.
+fn summed(windows: SlidingWindows, caching: bool) -> TopologyTestDriver {
+    let store = |name: &str| Materialized::named(name).with_retention(ms(1 << 41));
+    let counts = if caching { store("s") } else { store("s").with_caching_disabled() };
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("a")
+        .group_by_key()
+        .windowed_by(windows)
+        .count_with(counts)
+        .group_by(|window, count| (window.key.clone(), count))
+        .reduce_with(|sum, n| sum + n, |sum, n| sum - n, Materialized::named("sums"));
+    driver(&b)
+}
+
+fn sums(driver: &TopologyTestDriver) -> BTreeMap<String, i64> {
+    driver.key_value_store("sums").unwrap().all().unwrap().into_iter().collect()
+}
+
+#[test]
+fn a_new_sliding_window_has_no_count_of_another_one_as_its_old_one() {
+    for (times, expected) in [([10, 15], 4), ([5, 16], 2)] {
+        for caching in [true, false] {
+            let driver = summed(SlidingWindows::of(ms(10)), caching);
+            times.iter().for_each(|time| pipe(&driver, &(s("A"), *time)));
+            assert_eq!(sums(&driver)["A"], expected, "{times:?}, caching: {caching}");
+        }
+    }
+}
+
+#[test]
+fn sums_of_sliding_windows_are_those_of_their_store() {
+    for seed in 0..12 {
+        let mut random = Random(seed + 6_000);
+        let (difference, grace) = (random.below(20) as i64, random.below(20) as i64);
+        for caching in [true, false] {
+            let driver = summed(SlidingWindows::of(ms(difference)).grace(ms(grace)), caching);
+            records(seed).iter().for_each(|record| pipe(&driver, record));
+            let mut expected = BTreeMap::new();
+            for ((key, _), count) in stored(&driver) {
+                *expected.entry(key).or_insert(0) += count;
+            }
+            assert_eq!(sums(&driver), expected, "seed {seed}, caching: {caching}");
+        }
+    }
+}
