@@ -129,6 +129,11 @@ impl OrderedCache {
         self.forwards && unforwarded.any(|place| self.counts(place))
     }
 
+    /// Bytes of the keys and values that were changed since the last commit.
+    pub(super) fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted_bytes
+    }
+
     /// Entries up to this time need not be kept in memory any longer, nor be written to the engine.
     pub(super) fn expire(&mut self, up_to: Timestamp) {
         self.expired = self.expired.max(up_to);

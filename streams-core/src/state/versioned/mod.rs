@@ -8,6 +8,12 @@
 //! Every version is a record of its own in the changelog, under its key and time. So compaction never
 //! takes one that is still wanted: versions that are forgotten are deleted there too.
 //!
+//! They are deleted in slices: a seal deletes as many bytes of entries as were put since the last one, and
+//! a few KiB more; the seals after it go on. So a leap of time that ends a long history makes no commit
+//! large, and yet no less is deleted than is put. Reads go by time alone: to them it is all the same
+//! whether what is forgotten is deleted yet. What a crash leaves to be deleted is found again in the
+//! store.
+//!
 //! After an error, and after a panic in a function of the application, the store must be dropped and
 //! opened again.
 
@@ -30,6 +36,9 @@ use crate::record::Data;
 use crate::serde::DynSerde;
 
 use keys::VersionedFormat;
+
+/// How many bytes of entries a seal deletes besides as many as were put.
+const SLICE: usize = if cfg!(test) { 64 } else { 16 << 10 };
 
 /// What a versioned store does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +78,8 @@ pub struct VersionedStore<K, V> {
     cache: OrderedCache,
     options: VersionedOptions,
     time: Timestamp,
-    /// What ended up to this time is deleted.
-    swept: Timestamp,
+    /// The places before this one are swept: they and what ended at them are deleted.
+    unswept: Vec<u8>,
     scratch: Vec<u8>,
 }
 
@@ -91,7 +100,7 @@ impl<K: Data, V: Data> VersionedStore<K, V> {
             cache: OrderedCache::new(name, engine, keys::time_of, options.logged, false),
             options,
             time: -1,
-            swept: -1,
+            unswept: keys::place(&[], 0),
             scratch: Vec::new(),
         }
     }
@@ -116,8 +125,11 @@ impl<K: Data, V: Data> VersionedStore<K, V> {
         if timestamp < self.horizon() {
             return Ok(Put::Rejected);
         }
-        self.swept = self.swept.min(timestamp - 1);
         let key = self.key(key)?;
+        let place = keys::place(&key, timestamp);
+        if place < self.unswept {
+            self.unswept.clone_from(&place);
+        }
         let mut put = Put::Latest;
         self.visit(&key, Timestamp::MAX, |(from, _)| {
             if from <= timestamp {
@@ -131,7 +143,7 @@ impl<K: Data, V: Data> VersionedStore<K, V> {
             bytes[0] = keys::PRESENT;
             self.codec.put_value(value, &mut bytes)?;
         }
-        self.cache.put(&keys::place(&key, timestamp), Some(Bytes::new()), timestamp)?;
+        self.cache.put(&place, Some(Bytes::new()), timestamp)?;
         self.cache.put(&keys::version(&key, timestamp), Some(bytes.into()), timestamp)?;
         Ok(put)
     }
@@ -257,20 +269,35 @@ impl<K: Data, V: Data> VersionedStore<K, V> {
         }
     }
 
-    /// Deletes what has become history that is not kept: what is older than a version that began before.
+    /// Whether places are in the past that may not be swept.
+    fn must_sweep(&self) -> bool {
+        keys::time_of(&self.unswept) <= self.horizon()
+    }
+
+    /// Deletes a slice of what has become history that is not kept: what is older than a version that
+    /// began before.
     fn sweep(&mut self) -> Result<(), StateError> {
-        let horizon = self.horizon();
-        if horizon <= self.swept {
+        if !self.must_sweep() {
             return Ok(());
         }
-        let from = keys::place(&[], self.swept.saturating_add(1));
-        let to = keys::place(&[], horizon.saturating_add(1));
-        let mut places = Vec::new();
-        self.cache.visit(&from, Some(&to), self.swept.saturating_add(1), |place, _, _| {
+        let slice = self.cache.uncommitted_bytes() + SLICE;
+        let end = keys::place(&[], self.horizon().saturating_add(1));
+        let oldest = keys::time_of(&self.unswept);
+        let (mut places, mut listed) = (Vec::new(), 0);
+        self.cache.visit(&self.unswept, Some(&end), oldest, |place, _, _| {
             places.push(place.to_vec());
+            if listed >= slice {
+                return ControlFlow::Break(()); // the next slice begins with it
+            }
+            listed += place.len();
             ControlFlow::Continue(())
         })?;
+        let mut deleted = 0;
         for place in places {
+            if deleted >= slice {
+                self.unswept = place;
+                return Ok(());
+            }
             let (key, time) = keys::parts(&place);
             let mut gone = Vec::new();
             self.visit(key, time, |(from, value)| {
@@ -278,14 +305,18 @@ impl<K: Data, V: Data> VersionedStore<K, V> {
                 if from < time || value.is_none() {
                     gone.push(from);
                 }
-                ControlFlow::Continue(())
+                // What was before the one before went when that was swept.
+                if from < time { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
             for from in gone {
-                self.cache.put(&keys::version(key, from), None, from)?;
+                let version = keys::version(key, from);
+                self.cache.put(&version, None, from)?;
+                deleted += version.len();
             }
             self.cache.put(&place, None, time)?;
+            deleted += place.len();
         }
-        self.swept = horizon;
+        self.unswept = end;
         Ok(())
     }
 }
@@ -316,14 +347,17 @@ impl<K: Data, V: Data> Store for VersionedStore<K, V> {
         })
     }
 
+    /// As many bytes may be deleted as were put.
+    fn unsealed_bytes(&self) -> usize {
+        self.cache.unsealed_bytes() * (1 + usize::from(self.must_sweep()))
+    }
+
     fn time(&self) -> Timestamp {
         self.time
     }
 
     fn advance_time(&mut self, to: Timestamp) {
-        // What was committed at that time was swept at that time.
         self.time = self.time.max(to);
-        self.swept = self.horizon().max(-1);
     }
 
     /// The latest values.

@@ -95,6 +95,47 @@ fn what_is_no_history_any_more_is_deleted_from_the_changelog_too() {
     assert_eq!(as_of(&mut store, 14), Some(2));
 }
 
+#[test]
+fn what_a_leap_of_time_ends_is_deleted_in_slices_also_across_crashes() {
+    let engine = LossyEngine::new();
+    let (mut store, mut log) = (store(&engine), Log::default());
+    let key = |number: i64| format!("k{}", number % 30);
+    for number in 0..300 {
+        store.put(&key(number), Some(&number), number / 30).unwrap();
+    }
+    store.seal(&mut log).unwrap();
+    store.put(&"other".into(), Some(&0), 1000).unwrap();
+    let mut seals = 0;
+    while log.compacted().len() > 31 {
+        let before = log.0.len();
+        store.seal(&mut log).unwrap();
+        assert!(log.0.len() - before < 10, "records of seal {seals}");
+        for number in 0..30 {
+            let time = 1000 - RETENTION;
+            let found = store.get_as_of(&key(number), time).unwrap();
+            assert_eq!(found, Some((270 + number, 9)));
+            assert_eq!(store.get_as_of(&key(number), 8).unwrap(), None, "swept or not");
+            assert_eq!(store.history(&key(number), 0, 8).unwrap(), []);
+        }
+        if seals % 10 == 5 {
+            let position = engine_suite::position(log.0.len() as i64);
+            open(&engine).apply(&mut store.begin_flush().unwrap(), &position).unwrap();
+            store.flushed();
+        }
+        if seals % 10 == 9 {
+            engine.crash(|unflushed| unflushed / 2);
+            let position = open(&engine).position().unwrap();
+            let from = position.map_or(0, |position| position.next_offset as usize);
+            replay(&engine, &log.0[from..], &engine_suite::position(log.0.len() as i64));
+            store = self::store(&engine);
+            store.advance_time(1000);
+        }
+        seals += 1;
+        assert!(seals < 1000, "it comes to an end");
+    }
+    assert!(seals > 20);
+}
+
 /// A record of a changelog: key, value, timestamp.
 type Logged = (Vec<u8>, Option<Vec<u8>>, Timestamp);
 
@@ -269,7 +310,9 @@ proptest! {
             }
         }
         // In the end hardly more is left than what can still be asked for.
-        store.seal(&mut log).unwrap();
+        while store.must_sweep() {
+            store.seal(&mut log).unwrap();
+        }
         let left = log.compacted().len();
         let wanted: usize = KEYS.iter().map(|key| model.versions(key).len()).sum();
         assert!(left <= wanted, "{left} records for {wanted} versions");
