@@ -160,8 +160,27 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         to: Timestamp,
         mut visit: impl FnMut(&EntryCodec<K, V>, &Parts, &Bytes, Timestamp) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
+        self.visit_from(key, (from, 0), to, |codec, parts, value, timestamp| {
+            visit(codec, parts, value, timestamp).map(ControlFlow::Continue)
+        })
+    }
+
+    /// As [`visit_key`](Self::visit_key), but what the key has at `from` only from a number among equals on,
+    /// and until `visit` breaks off.
+    pub(super) fn visit_from(
+        &mut self,
+        key: &K,
+        (first, number): (Timestamp, u32),
+        to: Timestamp,
+        mut visit: impl FnMut(
+            &EntryCodec<K, V>,
+            &Parts,
+            &Bytes,
+            Timestamp,
+        ) -> Result<ControlFlow<()>, StateError>,
+    ) -> Result<(), StateError> {
         let oldest_live = self.time.saturating_sub(self.options.retention).saturating_add(1);
-        let from = from.max(oldest_live).max(0);
+        let from = first.max(oldest_live).max(0);
         if to < from {
             return Ok(());
         }
@@ -172,18 +191,21 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
         let key_ends = begin.len();
         end.clone_from(begin);
         begin.extend_from_slice(&from.to_be_bytes());
+        if number > 0 && from == first {
+            begin.extend_from_slice(&number.to_be_bytes());
+        }
         match to.checked_add(1) {
             Some(above) => end.extend_from_slice(&above.to_be_bytes()),
             None => end.extend_from_slice(&[u8::MAX; 8]), // above every time, as they are positive
         }
-        let mut visited = Ok(());
+        let mut visited = Ok(ControlFlow::Continue(()));
         let visit = |found: &[u8], value: &Bytes, timestamp| {
             // Longer keys may lie in between.
             if let Some(parts) = layout.parts(found).filter(|parts| parts.key.end == key_ends) {
                 visited = visit(codec, &parts, value, timestamp);
             }
             match visited {
-                Ok(()) => ControlFlow::Continue(()),
+                Ok(going) => going,
                 Err(_) => ControlFlow::Break(()),
             }
         };
@@ -191,6 +213,6 @@ impl<K: Data, V: Data, W: WindowKind> WindowedStore<K, V, W> {
             Entries::Points(points) => points.visit(begin, Some(end), visit)?,
             Entries::Ordered(cache) => cache.visit_group(key_ends, begin, end, from, visit)?,
         }
-        visited
+        visited.map(drop)
     }
 }

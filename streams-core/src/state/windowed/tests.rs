@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_api::BatchBuilder;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::error::StateError;
 use crate::serde::HasSerde;
 use crate::state::{
-    ChangelogWriter, EntryBatch, Forward, LossyEngine, Position, StateEngine, Store, engine_suite,
+    BulkLoad, ChangelogWriter, EntryBatch, Forward, LossyEngine, Position, Scan, StateEngine,
+    Store, engine_suite,
 };
 use crate::windowed::Window;
 
@@ -281,6 +284,60 @@ fn equal_windows_of_a_key_are_all_kept_in_the_order_of_their_arrival() {
     }
     assert!(!store.add(&"k".into(), 8, 1, 20).unwrap(), "it has expired");
     assert_eq!(store.fetch(&"k".into(), 0, 99).unwrap(), [(20, 7, 20), (20, 5, 20), (20, 6, 20)]);
+}
+
+/// Counts the entries that are read.
+struct Counted(Arc<dyn StoreEngine>, AtomicUsize);
+
+impl StoreEngine for Counted {
+    fn position(&self) -> Result<Option<Position>, StateError> {
+        self.0.position()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        self.0.get(key)
+    }
+
+    fn scan<'a>(&'a self, from: &[u8], to: Option<&[u8]>) -> Result<Scan<'a>, StateError> {
+        let count = || _ = self.1.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(self.0.scan(from, to)?.inspect(move |_| count())))
+    }
+
+    fn apply(&self, batch: &mut EntryBatch, position: &Position) -> Result<(), StateError> {
+        self.0.apply(batch, position)
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        self.0.flush()
+    }
+
+    fn bulk_load(&self) -> Result<Box<dyn BulkLoad>, StateError> {
+        self.0.bulk_load()
+    }
+}
+
+#[test]
+fn thousands_of_values_of_one_window_are_added_without_a_look_at_all_of_them() {
+    let engine = LossyEngine::new();
+    let counted = Arc::new(Counted(open(&engine), AtomicUsize::default()));
+    let options = || WindowedOptions { forward_on_seal: false, ..options(false) };
+    let mut added = Vec::new();
+    for size in [1, 15, 16, 17, 1_000, 300] {
+        let (key, value) = (String::serde(), i64::serde());
+        let mut store: WindowStore<String, i64> =
+            WindowStore::new("s", key, value, counted.clone(), 0, options());
+        store.advance_time(20);
+        let before = counted.1.load(Ordering::Relaxed);
+        for _ in 0..size {
+            added.push((20, added.len() as i64, 20));
+            assert!(store.add(&"k".into(), 20, added.len() as i64 - 1, 20).unwrap());
+        }
+        let read = counted.1.load(Ordering::Relaxed) - before;
+        assert!(read <= size * 16 * 24, "{read} entries read to add {size}");
+        assert_eq!(store.fetch(&"k".into(), 0, 99).unwrap(), added);
+        flush(&mut store, &engine);
+    }
+    assert!(counted.1.load(Ordering::Relaxed) > 0, "the engine was asked");
 }
 
 #[test]

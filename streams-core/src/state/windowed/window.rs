@@ -1,5 +1,6 @@
 //! One window of a key at a time, found by its start, and the windows of a key.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use crate::error::StateError;
 use crate::record::Data;
 use crate::serde::DynSerde;
 use crate::state::StoreEngine;
+
+/// How many values of one window are looked at one by one.
+const STEPS: u32 = 16;
 
 impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
     /// A store over `engine`, which must be restored before the first access; its windows are `size`
@@ -109,16 +113,52 @@ impl<K: Data, V: Data> WindowedStore<K, V, Fixed> {
         value: V,
         timestamp: Timestamp,
     ) -> Result<bool, StateError> {
-        let mut number = Some(0);
-        self.visit_key(key, start, start, |_, parts, _, _| {
-            number = parts.number.checked_add(1);
-            Ok(())
-        })?;
-        let number = number.ok_or_else(|| StateError::Corrupt {
-            path: PathBuf::from(self.codec.store()),
-            reason: "a window with more than 2^32 values of a key".into(),
-        })?;
+        let number = match self.last_number(key, start)? {
+            Some(last) => last.checked_add(1).ok_or_else(|| StateError::Corrupt {
+                path: PathBuf::from(self.codec.store()),
+                reason: "a window with more than 2^32 values of a key".into(),
+            })?,
+            None => 0,
+        };
         self.set(key, (start, start, number), Some(value), timestamp)
+    }
+
+    /// The number of the last value that a key has in a window. The values are not looked at one by one,
+    /// if they are many: a key may have thousands of one millisecond, where times are rounded.
+    fn last_number(&mut self, key: &K, start: Timestamp) -> Result<Option<u32>, StateError> {
+        let (mut last, mut next, mut stride) = (None, 0, u64::from(STEPS));
+        let mut above = 1 << 32; // none has this number or a higher one
+        loop {
+            match self.walk(key, start, next as u32)? {
+                (Some(found), STEPS) => last = Some(found),
+                (None, _) => above = next,
+                (end, _) => return Ok(end),
+            }
+            let least = last.map_or(0, |last| u64::from(last) + 1);
+            if least >= above {
+                return Ok(last);
+            }
+            // Ever further, until that is too far; then there is less and less between.
+            next = (least + stride).min(least + (above - least) / 2);
+            stride *= 2;
+        }
+    }
+
+    /// Looks at some values that a key has in a window, from a number on: the last number seen, and how
+    /// many there were.
+    fn walk(
+        &mut self,
+        key: &K,
+        start: Timestamp,
+        number: u32,
+    ) -> Result<(Option<u32>, u32), StateError> {
+        let (mut last, mut steps) = (None, 0);
+        self.visit_from(key, (start, number), start, |_, parts, _, _| {
+            (last, steps) = (Some(parts.number), steps + 1);
+            let more = steps < STEPS;
+            Ok(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok((last, steps))
     }
 
     /// The windows of a key that begin between `from` and `to`, both included, in their order.
