@@ -14,6 +14,7 @@ chapters! {
     Tutorial5: "../docs/tutorial/5-tables.md",
     Tutorial6: "../docs/tutorial/6-windowed-join.md",
     AsyncOperators: "../docs/operators/async.md",
+    Clients: "../docs/clients.md",
     Errors: "../docs/errors.md",
     Testing: "../docs/testing.md",
     ComingFromKafkaStreams: "../docs/coming-from-kafka-streams.md",

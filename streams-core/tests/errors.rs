@@ -183,6 +183,9 @@ fn a_failing_punctuation_is_left_out_and_input_goes_on() {
     world.run(&mut thread).unwrap();
     assert!(thread.is_caught_up());
     assert_eq!(world.read("out"), counts(&[("a", 1), ("tick", 1), ("b", 1)]));
+    for (_, _, _, headers) in letters(&world) {
+        assert!(headers[2].1.ends_with("in a punctuation"), "{headers:?}");
+    }
     let headers: Vec<_> =
         letters(&world).into_iter().map(|(key, _, _, h)| (key, h[1].1.clone())).collect();
     let wall = (None, "'moody': a failure of the wall clock".to_owned());

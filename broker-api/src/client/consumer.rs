@@ -60,7 +60,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Adds one partition with a start of its own.
+    /// Adds one partition with a start of its own, also where its topic is read as a whole.
     pub fn partition_from(mut self, partition: TopicPartition, start: Start) -> Self {
         self.partitions.push((partition, Some(start)));
         self
@@ -92,13 +92,14 @@ impl ConsumerBuilder {
     /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Closed`].
     pub async fn build(self) -> Result<Consumer, Error> {
         let admin = self.broker.admin();
-        let mut assignment = self.partitions;
+        let mut assignment = Vec::new();
         for name in &self.topics {
             let topic = admin.topic(name).await?;
             let partitions = 0..topic.partitions;
             assignment
                 .extend(partitions.map(|p| (TopicPartition::new(topic.name.clone(), p), None)));
         }
+        assignment.extend(self.partitions); // last, so that a start of its own counts
         let assignment: BTreeMap<TopicPartition, Start> =
             assignment.into_iter().map(|(tp, start)| (tp, start.unwrap_or(self.start))).collect();
         let end = match self.isolation {

@@ -24,8 +24,9 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// The usual dead letter, as Kafka Streams writes it: key, value, timestamp and headers of the
     /// input record, then six headers `__streams.errors.*` with the error (`exception`, `message`,
-    /// `stacktrace`) and the place (`topic`, `partition`, `offset`), all text. A punctuation has
-    /// neither key nor value, nor a topic, and -1 as partition and offset.
+    /// `stacktrace`) and the place (`topic`, `partition`, `offset`), all text. A punctuation, and a
+    /// result that was held back, have neither key nor value, nor a topic, and -1 as partition and
+    /// offset.
     pub fn of(failure: &Failure) -> Self {
         let record = failure.record.as_ref();
         let mut headers = record.map_or_else(Vec::new, |record| record.headers.clone());
@@ -58,7 +59,7 @@ impl DeadLetter {
     }
 }
 
-/// Where it happened: the error, the node, the task, the record.
+/// Where it happened: the error, the node where it is known, the task, the record.
 fn trace(failure: &Failure) -> String {
     let mut lines = vec![format!("{}: {}", failure.error.kind(), failure.error)];
     if let ProcessError::User { node, .. } | ProcessError::Panic { node: Some(node), .. } =
@@ -67,9 +68,11 @@ fn trace(failure: &Failure) -> String {
         lines.push(format!("at node {node}"));
     }
     lines.push(format!("in task {}", failure.task));
-    match &failure.record {
-        Some(record) => lines.push(format!("with {record}")),
-        None => lines.push("in a punctuation".into()),
-    }
+    lines.push(match &failure.record {
+        Some(record) => format!("with {record}"),
+        None if failure.held_back => "with a result that was held back".into(),
+        None if matches!(failure.error, ProcessError::Commit { .. }) => "in a commit".into(),
+        None => "in a punctuation".into(),
+    });
     lines.join("\n  ")
 }

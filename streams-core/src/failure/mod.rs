@@ -35,8 +35,13 @@ pub struct Failure {
     pub stage: Stage,
     /// The task.
     pub task: TaskId,
-    /// The input record that was being processed; `None`: it was a punctuation.
+    /// The input record that was being processed. `None`: it was a punctuation, a result that was
+    /// held back (`held_back` tells), or a whole commit that the broker has refused
+    /// ([`ProcessError::Commit`]).
     pub record: Option<RawRecord>,
+    /// It was a result that an operator had held back, and has let go: `suppress`, windows that emit
+    /// on closing, a join that waits. The record that happened to let it go is not to blame.
+    pub held_back: bool,
     /// What happened.
     pub error: ProcessError,
     /// Whether trying again may help.

@@ -4,7 +4,7 @@ use broker_api::partitioner::partition_of;
 
 use super::TaskCore;
 use crate::error::ProcessError;
-use crate::failure::{DeadLetter, Decision, Failure, Halt, LeftOut, Place, RawRecord, Stage};
+use crate::failure::{DeadLetter, Decision, Failure, Halt, LeftOut, Place, Stage};
 
 impl TaskCore {
     /// Asks the handler of a stage about an error that has left nothing behind. If it resumes, the
@@ -18,7 +18,7 @@ impl TaskCore {
             return Err(error); // nothing to decide on yet
         }
         let in_entry = self.going_on.entry().is_some();
-        match self.decide(stage, &error, self.raw_record().filter(|_| !in_entry)) {
+        match self.decide(stage, &error, in_entry) {
             Decision::Resume(letters) => self.leave_out(stage, &letters),
             Decision::Fail | Decision::Retry => Err(error),
         }
@@ -41,8 +41,7 @@ impl TaskCore {
             return Err(Halt::fail(record, error));
         }
         let is_entry = matches!(place, Place::Entry(_));
-        let raw = self.raw_record().filter(|_| !is_entry);
-        let Decision::Resume(letters) = self.decide(stage, &error, raw) else {
+        let Decision::Resume(letters) = self.decide(stage, &error, is_entry) else {
             return Err(Halt::fail(record, error));
         };
         let place = match place {
@@ -58,11 +57,12 @@ impl TaskCore {
     }
 
     /// Asks the handlers. The present record is not that of an entry: it only happens to let it go.
-    fn decide(&self, stage: Stage, error: &ProcessError, record: Option<RawRecord>) -> Decision {
+    fn decide(&self, stage: Stage, error: &ProcessError, held_back: bool) -> Decision {
         self.settings().handlers.decide(&Failure {
             stage,
             task: self.id(),
-            record,
+            record: self.raw_record().filter(|_| !held_back),
+            held_back,
             error: error.clone(),
             retriable: false,
             wall_clock: self.wall_clock(),

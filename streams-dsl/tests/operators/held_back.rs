@@ -206,9 +206,16 @@ fn the_dead_letter_of_what_was_held_back_has_no_record() {
     let letters = driver.output_topic::<Option<String>, Option<String>>("dead").read_all().unwrap();
     let Record { key, value, headers, .. } = &letters[0];
     assert_eq!((letters.len(), key, value), (1, &None, &None));
-    let message = |header: &&broker_api::Header| header.name == "__streams.errors.message";
-    let message = headers.as_slice().iter().find(message).unwrap().value.clone().unwrap();
-    assert!(String::from_utf8_lossy(&message).contains("poison"), "{message:?}");
+    let header = |name: &str| {
+        let found = headers.as_slice().iter().find(|header| header.name == name).unwrap();
+        String::from_utf8(found.value.as_deref().unwrap().to_vec()).unwrap()
+    };
+    let message = header("__streams.errors.message");
+    assert!(message.contains("poison"), "{message}");
+    // Nor was it a punctuation.
+    let trace = header("__streams.errors.stacktrace");
+    let end = "\n  in task 0_0\n  with a result that was held back";
+    assert!(trace.ends_with(end), "{trace}");
 }
 
 /// It was held back, too, where it fails at the very end.

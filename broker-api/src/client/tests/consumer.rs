@@ -55,6 +55,15 @@ fn reading_starts_where_it_is_asked_to() {
     assert_eq!(words(world.read(one().partition(tp(1))).unwrap()), Vec::<String>::new());
 }
 
+/// So a consumer goes on where a group's offsets say, and reads partitions without one from the beginning.
+#[test]
+fn a_start_of_its_own_counts_beside_the_topic() {
+    let world = World::steady(2);
+    send(&world, &["a", "b", "c"]);
+    let from = world.consumer().partition_from(TopicPartition::new("topic", 0), Start::At(2));
+    assert_eq!(words(world.read(from.until_end()).unwrap()), ["c"]);
+}
+
 #[test]
 fn a_stream_goes_on_with_what_is_written_later() {
     let world = World::steady(1);

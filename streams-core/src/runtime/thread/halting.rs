@@ -125,6 +125,7 @@ impl StreamThread {
                 stage: Stage::Production,
                 task,
                 record: None,
+                held_back: false,
                 error: error.clone(),
                 retriable: !self.stopping && waited < self.env.settings.delivery_timeout,
                 wall_clock: self.env.clock.now(),
