@@ -23,6 +23,7 @@ use broker_api::Timestamp;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::completeness::Completeness;
 use super::entry_codec::EntryCodec;
 use super::point_cache::{Entry, PointCache, Presence, Slot};
 use super::recency::Recency;
@@ -76,9 +77,8 @@ pub struct KeyValueStore<K, V> {
     cache: PointCache<K, V>,
     /// The time of a key; 0 if keys have none.
     time_of: fn(&K) -> Timestamp,
-    /// Of all keys from this time on, the engine has none that memory has not; `None`: it was not
-    /// looked at.
-    complete_from: Option<Timestamp>,
+    /// Which keys of the engine are in memory; `None`: it was not looked at.
+    completeness: Option<Completeness>,
     /// Up to this time keys are of no more use.
     forgotten_to: Timestamp,
     /// How many entries came into memory since old ones were forgotten, and how many were left then.
@@ -121,7 +121,7 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
             cache: PointCache::new(options.keep_old && options.forward_on_seal, DEFAULT_BUDGET),
             options,
             time_of,
-            complete_from: None,
+            completeness: None,
             forgotten_to: Timestamp::MIN,
             inserted: 0,
             left: 0,
@@ -330,8 +330,8 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
     /// The newest time of the entries that were evicted.
     fn note_evicted(&mut self, newest: Option<Timestamp>) {
         if let Some(newest) = newest {
-            let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
-            self.complete_from = Some(complete_from.max(newest.saturating_add(1)));
+            let before = self.completeness.unwrap_or(Completeness::Never);
+            self.completeness = Some(before.max(Completeness::after(newest)));
         }
     }
 
@@ -375,13 +375,13 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
 
     /// What the engine has for a key.
     fn read(&mut self, key: &K) -> Result<Option<(V, Timestamp)>, StateError> {
-        let complete_from = match self.complete_from {
-            Some(complete_from) => complete_from,
-            None => *self.complete_from.insert(complete_from(&*self.engine)?),
+        let completeness = match self.completeness {
+            Some(completeness) => completeness,
+            None => *self.completeness.insert(completeness_at_first(&*self.engine)?),
         };
         self.scratch.clear();
         self.codec.put_key(key, &mut self.scratch)?; // also to refuse a null key
-        if (self.time_of)(key) >= complete_from {
+        if completeness.covers((self.time_of)(key)) {
             return Ok(None);
         }
         let Some(found) = self.engine.get(&self.scratch)? else { return Ok(None) };
@@ -390,15 +390,13 @@ impl<K: Data + Eq + Hash, V: Data> KeyValueStore<K, V> {
     }
 }
 
-/// Of keys from this time on an engine has none.
-fn complete_from(engine: &dyn StoreEngine) -> Result<Timestamp, StateError> {
+/// Which keys an engine cannot have, before any is in memory.
+fn completeness_at_first(engine: &dyn StoreEngine) -> Result<Completeness, StateError> {
     if engine.scan(&[], None)?.next().is_none() {
-        return Ok(Timestamp::MIN);
+        return Ok(Completeness::ALWAYS);
     }
     let newest = engine.position()?.map(|position| position.stream_time);
-    Ok(newest
-        .filter(|newest| *newest >= 0)
-        .map_or(Timestamp::MAX, |newest| newest.saturating_add(1)))
+    Ok(newest.filter(|newest| *newest >= 0).map_or(Completeness::Never, Completeness::after))
 }
 
 impl<K: Data + Eq + Hash, V: Data> Store for KeyValueStore<K, V> {

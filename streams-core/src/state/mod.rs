@@ -2,6 +2,7 @@
 
 mod buffer;
 mod change_buffer;
+mod completeness;
 mod engine;
 #[cfg(any(test, feature = "conformance"))]
 pub mod engine_suite;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use broker_api::Timestamp;
 use bytes::Bytes;
 
+use super::completeness::Completeness;
 use super::key_value::DEFAULT_BUDGET;
 use super::{ChangelogWriter, EntryBatch, RawEntry, Scan, StoreCache, StoreEngine, entry_codec};
 use crate::error::StateError;
@@ -67,8 +68,8 @@ pub(super) struct OrderedCache {
     uncommitted_bytes: usize,
     committed: Vec<SlotId>,
     flushing: Vec<SlotId>,
-    /// All entries of the engine from this time on are in memory; `None`: the engine was not looked at.
-    complete_from: Option<Timestamp>,
+    /// Which entries of the engine are in memory; `None`: the engine was not looked at.
+    completeness: Option<Completeness>,
     /// Entries up to this time are of no more use to anybody.
     expired: Timestamp,
     /// With so many entries it is time to look for expired ones.
@@ -114,7 +115,7 @@ impl OrderedCache {
             uncommitted_bytes: 0,
             committed: Vec::new(),
             flushing: Vec::new(),
-            complete_from: None,
+            completeness: None,
             expired: Timestamp::MIN,
             sweep_at: SWEEP_SLACK,
             bytes: 0,
@@ -389,8 +390,7 @@ impl OrderedCache {
         self.committed.retain(|&id| !goes(self.slots.at(id)));
         self.forget(goes);
         self.sweep_at = self.slots.len() * 2 + SWEEP_SLACK;
-        let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
-        self.complete_from = Some(complete_from.max(expired.saturating_add(1)));
+        self.note_gone(expired);
     }
 
     /// Forgets entries that are clean or committed; the latter are listed no more.
@@ -411,15 +411,21 @@ impl OrderedCache {
 
     /// Whether everything from this time on is in memory.
     fn is_complete(&mut self, from: Timestamp) -> Result<bool, StateError> {
-        let complete_from = match self.complete_from {
-            Some(complete_from) => complete_from,
+        let completeness = match self.completeness {
+            Some(completeness) => completeness,
             None => {
                 let is_empty = self.engine.scan(&[], None)?.next().is_none();
-                let complete_from = if is_empty { Timestamp::MIN } else { Timestamp::MAX };
-                *self.complete_from.insert(complete_from)
+                let found = if is_empty { Completeness::ALWAYS } else { Completeness::Never };
+                *self.completeness.insert(found)
             }
         };
-        Ok(from >= complete_from)
+        Ok(completeness.covers(from))
+    }
+
+    /// Entries up to this time may have gone from memory.
+    fn note_gone(&mut self, up_to: Timestamp) {
+        let before = self.completeness.unwrap_or(Completeness::Never);
+        self.completeness = Some(before.max(Completeness::after(up_to)));
     }
 
     /// Forgets clean entries while memory is over the budget: half of them, those of the oldest times.
@@ -434,8 +440,7 @@ impl OrderedCache {
         let middle = times.len() / 2;
         let (_, &mut newest_to_go, _) = times.select_nth_unstable(middle);
         self.forget(|slot| is_clean(slot) && slot.time <= newest_to_go);
-        let complete_from = self.complete_from.unwrap_or(Timestamp::MAX);
-        self.complete_from = Some(complete_from.max(newest_to_go.saturating_add(1)));
+        self.note_gone(newest_to_go);
     }
 
     /// Whether the change at a place of the order is the last of its entry.

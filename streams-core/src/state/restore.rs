@@ -244,7 +244,6 @@ impl Restorer {
             None => self.newest.put_all(self.records.iter()),
             Some(expired) => {
                 let times = self.records.iter().map(|(key, _)| (expired.expires_by)(key));
-                let times = times.filter(|time| *time < Timestamp::MAX);
                 self.newest_time =
                     self.newest_time.map(|newest| times.fold(newest, Timestamp::max));
                 self.position.stream_time = self.newest_time.unwrap_or(-1);

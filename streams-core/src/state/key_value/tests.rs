@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::serde::{HasSerde, nullable};
-use crate::state::{LossyEngine, StateEngine, engine_suite};
+use crate::state::{LossyEngine, Position, StateEngine, engine_suite};
 
 type Model = BTreeMap<u8, (i64, Timestamp)>;
 type Update = Forward<u8, i64>;
@@ -463,6 +463,27 @@ fn deleting_a_key_that_only_the_engine_knows_gives_a_tombstone() {
             forwards(&mut again),
             [Forward { key: 1, new: None, old, was_seen: false, timestamp: 2, headers }]
         );
+    }
+}
+
+#[test]
+fn a_key_of_the_last_of_all_times_is_found_in_the_engine_too() {
+    let engine = LossyEngine::new();
+    let store = || {
+        let (options, serde) = (StoreOptions::default(), (u8::serde(), i64::serde()));
+        let time_of = |_: &u8| Timestamp::MAX;
+        KeyValueStore::with_times("s", serde.0, serde.1, open(&engine), options, time_of)
+    };
+    let mut before = store();
+    before.put(1, Some(7), 0).unwrap();
+    before.seal(&mut NoLog).unwrap();
+    let stream_time = Timestamp::MAX;
+    let position = Position { stream_time, ..engine_suite::position(1) };
+    open(&engine).apply(&mut before.begin_flush().unwrap(), &position).unwrap();
+    before.flushed();
+    before.set_budget(0);
+    for mut store in [store(), before] {
+        assert_eq!(store.get(&1).unwrap(), Some((&7, 0)));
     }
 }
 

@@ -282,7 +282,7 @@ fn what_is_recent_is_answered_without_the_engine() {
     }
     flush(&mut cache, &engine);
     cache.set_budget(cache.cached_bytes() - 1);
-    let complete_from = cache.complete_from.unwrap();
+    let Some(Completeness::From(complete_from)) = cache.completeness else { panic!("none") };
     assert!((1..60).contains(&complete_from), "{complete_from}");
     // Behind the cache's back everything goes: what it still shows is in memory.
     let mut all = EntryBatch::new();
@@ -350,6 +350,20 @@ fn a_visitor_may_break_off() {
 }
 
 #[test]
+fn what_has_the_last_of_all_times_is_found_in_the_engine_too() {
+    let engine = LossyEngine::new();
+    let cache = || OrderedCache::new("s", open(&engine), |_| Timestamp::MAX, true, false);
+    let mut before = cache();
+    before.put(&[1], Some(Bytes::from_static(b"value")), 0).unwrap();
+    flush(&mut before, &engine);
+    before.set_budget(0);
+    for mut cache in [cache(), before] {
+        assert_eq!(cache.get(&[1]).unwrap().unwrap().0, "value");
+        assert_eq!(shown(&mut cache, &[], None, Timestamp::MAX).len(), 1);
+    }
+}
+
+#[test]
 fn longer_keys_in_between_are_of_another_group() {
     let engine = LossyEngine::new();
     let time_of = |key: &[u8]| key.last().copied().map_or(0, Timestamp::from);
@@ -366,6 +380,6 @@ fn longer_keys_in_between_are_of_another_group() {
     assert_eq!(in_group(&mut cache), wanted);
     flush(&mut cache, &engine);
     cache.set_budget(0); // now some are only in the engine
-    assert!(cache.complete_from > Some(3));
+    assert!(cache.completeness > Some(Completeness::From(3)));
     assert_eq!(in_group(&mut cache), wanted);
 }

@@ -183,6 +183,21 @@ fn a_position_is_trusted_only_where_the_changelog_still_tells_the_rest() {
 }
 
 #[test]
+fn the_newest_time_of_any_key_may_be_the_last_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = LossyEngine::new();
+    let batches = batches(&[(1, Some(vec![1])), (2, Some(vec![2]))], 1);
+    let end = batches[1].next_offset();
+    let mut restorer = restorer(&engine, end, 1 << 20, dir.path());
+    let expires_by = |at: &[u8]| if at == key(1) { 5 } else { Timestamp::MAX };
+    restorer.leave_out(Expiry { expires_by, up_to: 0 }).unwrap();
+    batches.iter().for_each(|batch| restorer.feed(batch, end).unwrap());
+    restorer.finish(&engine_suite::position(end)).unwrap();
+    let position = open(&engine).position().unwrap().unwrap();
+    assert_eq!(position.stream_time, Timestamp::MAX);
+}
+
+#[test]
 fn a_rebuild_replaces_what_was_there_and_merges_nothing_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let engine = LossyEngine::new();
