@@ -285,6 +285,17 @@ fn a_store_that_lags_and_so_misses_a_deletion_is_rebuilt() {
     assert_eq!(world.metrics().rebuilt, 1);
 }
 
+#[test]
+fn a_flush_interval_without_end_never_comes() {
+    let mut world = world(1);
+    world.settings.flush_interval = Duration::MAX;
+    world.clock.advance(Duration::from_secs(1));
+    name(&world, 0, "a", "1");
+    let mut instance = Instance::start(&world);
+    instance.run(&world);
+    assert_eq!((instance.global.processed(), world.metrics().flushes), (1, 0));
+}
+
 /// A deletion as the topic has it.
 fn delete(world: &World, key: &str) {
     world.write_at(5, TopicPartition::new("names", 0), &[(key, None)]);

@@ -418,7 +418,8 @@ impl GlobalTable {
 
     /// When changes that are in memory only should be in the files.
     pub(super) fn next_flush(&self, interval: Duration) -> Option<Duration> {
-        (!self.is_flushing() && self.dirty_bytes() > 0).then(|| self.last_flush + interval)
+        (!self.is_flushing() && self.dirty_bytes() > 0)
+            .then(|| self.last_flush.saturating_add(interval))
     }
 
     /// Begins to write the files if that is due, or goes on; a batch that it answers is to be written
