@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use broker_api::{
-    Commit, Error, GroupCommit, Offset, TaskId, Ticket, Timestamp, TopicPartition, TransactorEvent,
+    Commit, Error, GroupCommit, MemberToken, Offset, TaskId, Ticket, Timestamp, TopicPartition,
+    TransactorEvent,
 };
 
 use super::super::metrics::{Tally, add};
@@ -86,6 +87,14 @@ impl Unsent {
         self.parts.first().map(|part| part.task)
     }
 
+    /// Goes on in the name of a member that has got other tasks meanwhile. Its own are still among them:
+    /// none is given up before the commit is sent.
+    fn commit_as(&mut self, token: Option<MemberToken>) {
+        if let Some(group) = &mut self.commit.group {
+            group.token = token;
+        }
+    }
+
     /// What was counted for it.
     pub(super) fn into_tally(self) -> Tally {
         self.tally
@@ -108,7 +117,8 @@ impl StreamThread {
             return Ok(false);
         }
         self.retry_at = None;
-        if let Some(unsent) = self.unsent.take() {
+        if let Some(mut unsent) = self.unsent.take() {
+            unsent.commit_as(self.token);
             self.submit(unsent)?;
             return Ok(self.unsent.is_none());
         }

@@ -132,7 +132,6 @@ pub struct StreamThread {
     transactional_id: String,
     waker: Waker,
     capabilities: Capabilities,
-    membership: Option<Box<dyn Membership>>,
     token: Option<MemberToken>,
     transactor: Box<dyn Transactor>,
     fetcher: Box<dyn Fetcher>,
@@ -182,6 +181,9 @@ pub struct StreamThread {
     suspended: bool,
     /// Nothing is taken in until all calls are back, and the generation is sealed.
     draining: bool,
+    /// Dropped last: whoever gets the tasks when this member leaves must be able to open their stores,
+    /// which the fields above hold open.
+    membership: Option<Box<dyn Membership>>,
 }
 
 impl std::fmt::Debug for StreamThread {
