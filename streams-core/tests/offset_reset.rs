@@ -6,7 +6,7 @@ mod world;
 use std::sync::Arc;
 
 use broker_api::{Broker, TopicPartition};
-use streams_core::runtime::{AutoOffsetReset, StreamsError, log_and_continue};
+use streams_core::runtime::{AutoOffsetReset, StreamThread, StreamsError, log_and_continue};
 
 use world::processors::moody;
 use world::{World, counts, now};
@@ -126,4 +126,56 @@ fn where_latest_has_begun_is_found_again_by_the_next_thread() {
     drop(thread);
     world.run_once();
     assert_eq!(world.read("out"), counts(&[("d", 1)]));
+}
+
+/// And when that was because retention has overtaken a running thread.
+#[test]
+fn where_latest_goes_on_is_found_again_when_the_generation_after_it_is_given_up() {
+    let (world, mut thread) = latest();
+    thread.pause(true);
+    world.write(THREE);
+    delete_below(&world, 5);
+    world.run(&mut thread).unwrap();
+    world.write(&[("d", b"-"), ("x", b"late"), ("e", b"-")]);
+    world.run(&mut thread).unwrap();
+    thread.pause(false);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    assert_eq!(world.read("out"), counts(&[("d", 1), ("e", 1)]));
+    assert_eq!(committed(&world), 9);
+}
+
+#[test]
+fn what_was_fetched_before_retention_came_is_processed_before_latest_goes_on() {
+    let (world, mut thread) = latest();
+    thread.pause(true);
+    world.write(THREE);
+    world.run(&mut thread).unwrap();
+    world.write(THREE);
+    delete_below(&world, 8);
+    world.run(&mut thread).unwrap();
+    assert!(!thread.is_caught_up());
+    thread.pause(false);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    assert_eq!(
+        (world.read("out"), committed(&world)),
+        (counts(&[("a", 1), ("b", 1), ("c", 1)]), 9)
+    );
+    world.write(&[("d", b"-")]);
+    world.run(&mut thread).unwrap();
+    assert_eq!((world.read("out").len(), committed(&world)), (4, 10));
+}
+
+/// A thread that began behind three records, and leaves out what fails.
+fn latest() -> (World, StreamThread) {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(moody(false));
+    world.settings.auto_offset_reset = AutoOffsetReset::Latest;
+    world.settings.processing_handler = log_and_continue();
+    world.write(THREE);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    assert_eq!(committed(&world), 3);
+    (world, thread)
 }

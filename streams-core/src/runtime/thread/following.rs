@@ -156,6 +156,7 @@ impl StreamThread {
         tracing::info!(thread = %self.transactional_id, topic, "a topic that was followed is gone");
         for running in self.running.values_mut() {
             running.task.remove_inputs(topic);
+            running.overtaken.retain(|partition, _| *partition.topic != *topic);
         }
         let partitions = self.inputs.keys().filter(|partition| *partition.topic == *topic);
         for partition in partitions.cloned().collect::<Vec<_>>() {

@@ -15,6 +15,7 @@ mod flushing;
 mod following;
 mod halting;
 mod opening;
+mod overtaken;
 mod processing;
 mod room;
 mod running;

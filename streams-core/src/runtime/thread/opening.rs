@@ -463,6 +463,7 @@ impl StreamThread {
             committed,
             last_commit: None,
             flushes,
+            overtaken: BTreeMap::new(),
             _share: share,
         };
         self.running.insert(id, running);

@@ -25,12 +25,13 @@ const FETCH_BYTES: usize = 1 << 20;
 
 impl StreamThread {
     pub(super) fn fetch(&mut self) -> Result<bool, StreamsError> {
-        self.nothing_fetched = true;
+        let goes_on = self.go_on_at_ends()?;
+        self.nothing_fetched = self.running.values().all(|running| running.overtaken.is_empty());
         if self.inputs.is_empty() {
-            return Ok(false);
+            return Ok(goes_on);
         }
         let Poll::Ready(fetched) = self.fetcher.poll(FETCH_BYTES) else {
-            return Ok(false);
+            return Ok(goes_on);
         };
         let limit = self.env.settings.input_buffer_bytes;
         let fetched = match fetched {

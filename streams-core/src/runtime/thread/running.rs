@@ -1,11 +1,13 @@
 //! A running task and what the thread knows of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use broker_api::Ticket;
+use broker_api::{Ticket, TopicPartition};
 
 use super::super::metrics::Tally;
 use super::super::shares::Share;
+use super::overtaken::Overtaken;
 use crate::task::{Task, TaskStore};
 
 pub(super) struct Running {
@@ -21,6 +23,8 @@ pub(super) struct Running {
     pub(super) last_commit: Option<Ticket>,
     /// Of each store: whether a flush is under way, and when the last one began.
     pub(super) flushes: Vec<StoreFlush>,
+    /// Inputs that go on at their ends.
+    pub(super) overtaken: BTreeMap<TopicPartition, Overtaken>,
     /// Its stores' part in the memory for state.
     pub(super) _share: Share,
 }

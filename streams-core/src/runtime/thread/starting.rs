@@ -5,7 +5,7 @@ use broker_api::{
 };
 
 use super::super::AutoOffsetReset;
-use super::{StreamThread, StreamsError, ThreadEnv};
+use super::{StreamsError, ThreadEnv};
 
 /// What the log of an input held when its task was opened.
 #[derive(Clone, Copy)]
@@ -101,7 +101,7 @@ impl ThreadEnv {
     }
 
     /// Where to go on after an offset that is not in the log.
-    fn reset(
+    pub(super) fn reset(
         &self,
         partition: &TopicPartition,
         offset: Offset,
@@ -123,21 +123,5 @@ impl ThreadEnv {
         };
         tracing::warn!(%partition, offset, log_start, end, ?start, "the offset is not in the log any more; reading goes on elsewhere");
         Ok(start)
-    }
-}
-
-impl StreamThread {
-    /// After a fetch that failed: what was deleted before it was read is passed over, as
-    /// `auto_offset_reset` says.
-    pub(super) fn pass_over(&mut self, error: Error) -> Result<(), StreamsError> {
-        if self.is_gone(&error) {
-            return Ok(());
-        }
-        let Error::OffsetOutOfRange { partition, offset, log_start, end } = error else {
-            return Err(error.into());
-        };
-        let start = self.env.reset(&partition, offset, (log_start, end))?;
-        self.fetcher.assign(&[(partition, start)])?;
-        Ok(())
     }
 }
