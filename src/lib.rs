@@ -54,6 +54,7 @@ pub mod prelude {
     pub use crate::Vltava;
     pub use broker_api::client::{Consumer, Producer, TransactionalProducer};
     pub use broker_api::{Broker, TopicConfig, TopicPartition};
+    pub use broker_embedded::Durability;
     pub use streams_core::BuildError;
     pub use streams_core::failure::{
         DeadLetter, Failure, Response, log_and_continue, log_and_fail, log_and_retry_or_fail,
@@ -63,7 +64,9 @@ pub mod prelude {
         PunctuationKind, Schedule, StoreAccess, StoreHandle,
     };
     pub use streams_core::processor::{Partitions, RecordTimes, TimestampExtractor};
-    pub use streams_core::runtime::{Settings, State, Streams, StreamsError, Uncaught};
+    pub use streams_core::runtime::{
+        AutoOffsetReset, Settings, State, Streams, StreamsError, Uncaught,
+    };
     pub use streams_core::serde::{
         DynSerde, Serde, SerdeError, Text, from_fns, json, session_windowed, time_windowed,
     };

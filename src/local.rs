@@ -77,12 +77,13 @@ impl Vltava {
         Settings::new(application_id, self.dir.join("state"))
     }
 
-    /// Starts an application. Its async operators call on the tokio runtime that this is called in,
+    /// Makes an application, and the internal topics that it lacks; nothing runs before
+    /// [`Streams::begin`]. Its async operators call on the tokio runtime that this is called in,
     /// unless the settings name another executor.
     ///
     /// # Errors
-    /// As [`Streams::start`].
-    pub async fn start(
+    /// As [`Streams::create`].
+    pub async fn create(
         &self,
         topology: Topology,
         mut settings: Settings,
@@ -93,7 +94,21 @@ impl Vltava {
             settings.executor = Some(Arc::new(tokio));
         }
         let (engine, clock) = (self.engine.clone(), self.clock.clone());
-        Streams::start(Arc::new(topology), self.broker(), engine, clock, settings).await
+        Streams::create(Arc::new(topology), self.broker(), engine, clock, settings).await
+    }
+
+    /// Starts an application: [`Vltava::create`] and [`Streams::begin`].
+    ///
+    /// # Errors
+    /// As [`Streams::start`].
+    pub async fn start(
+        &self,
+        topology: Topology,
+        settings: Settings,
+    ) -> Result<Streams, StreamsError> {
+        let streams = self.create(topology, settings).await?;
+        streams.begin()?;
+        Ok(streams)
     }
 
     /// Closes the broker in good order. Close the applications first.
