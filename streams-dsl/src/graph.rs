@@ -280,8 +280,10 @@ impl Nodes {
             TableKind::Source { store, .. }
             | TableKind::Stored(store)
             | TableKind::Joined(Some(store)) => self.histories.get(store).copied(),
-            TableKind::Derived => self.history(self.all[node].parents[0]),
-            TableKind::DerivedWith(_) | TableKind::Suppressed(_) | TableKind::Joined(None) => None,
+            TableKind::Derived | TableKind::DerivedWith(_) => {
+                self.history(self.all[node].parents[0])
+            }
+            TableKind::Suppressed(_) | TableKind::Joined(None) => None,
         }
     }
 

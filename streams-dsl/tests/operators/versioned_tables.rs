@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use streams_core::BuildError;
+use streams_core::processor::StoreAccess;
 use streams_core::state::Version;
 use streams_core::test_driver::TopologyTestDriver;
+use streams_core::{BuildError, ProcessError};
 use streams_dsl::{
     BufferConfig, Consumed, Joined, KTable, Materialized, StreamsBuilder, Suppressed, TimeWindows,
+    ValueTransformer,
 };
 
 use crate::stream_table_joins::{SHARED_INPUT, Text, pipe, rows, value};
@@ -203,6 +205,42 @@ fn what_is_computed_of_a_versioned_table_can_be_versioned_itself() {
     assert_eq!(counts.get_as_of(&s("k"), 2).unwrap(), Some((2, 2)), "the second came at 1");
 }
 
+/// Leaves values as they are.
+struct Same;
+
+impl ValueTransformer for Same {
+    type Key = String;
+    type VIn = String;
+    type VOut = String;
+
+    fn transform(
+        &mut self,
+        _: &String,
+        value: Option<String>,
+        _: &mut StoreAccess<'_>,
+    ) -> Result<Option<String>, ProcessError> {
+        Ok(value)
+    }
+}
+
+#[test]
+fn a_transformed_versioned_table_is_versioned_too() {
+    let b = StreamsBuilder::new();
+    let same = versioned(&b, "a", FIVE_MINUTES).transform_values(|| Same);
+    same.filter(|_, _| false).to_stream().to("out");
+    let joined = Joined::default().with_grace(ms(1));
+    b.stream::<String, String>("s").join_table_with(&same, |_, _, v| v.clone(), joined).to("then");
+    let driver = driver(&b);
+    let deletions: Vec<(String, Option<String>, i64)> =
+        (1..3).flat_map(|time| step(&driver, s("k"), Some(format!("at {time}")), time)).collect();
+    assert_eq!(deletions, [(s("k"), None, 1), (s("k"), None, 2)]);
+    for time in [1, 2] {
+        driver.input_topic("s").pipe(s("k"), s("x"), time).unwrap();
+    }
+    let then = driver.output_topic::<String, String>("then").read().unwrap();
+    assert_eq!(then.map(|record| record.value), some("at 1"));
+}
+
 fn mistake(build: impl FnOnce(&StreamsBuilder)) -> String {
     let b = StreamsBuilder::new();
     build(&b);
@@ -212,11 +250,15 @@ fn mistake(build: impl FnOnce(&StreamsBuilder)) -> String {
 
 #[test]
 fn what_versions_cannot_do_is_said_when_the_topology_is_built() {
-    let suppressed = mistake(|b| {
-        let limit = Suppressed::until_time_limit(ms(1), BufferConfig::unbounded());
-        versioned(b, "a", FIVE_MINUTES).map_values(|_, v| v).suppress(limit);
-    });
-    assert!(suppressed.contains("cannot be suppressed"), "{suppressed}");
+    type Derive = fn(KTable<String, String>) -> KTable<String, String>;
+    let derived: [Derive; 2] = [|t| t.map_values(|_, v| v), |t| t.transform_values(|| Same)];
+    for derive in derived {
+        let suppressed = mistake(|b| {
+            let limit = Suppressed::until_time_limit(ms(1), BufferConfig::unbounded());
+            derive(versioned(b, "a", FIVE_MINUTES)).suppress(limit);
+        });
+        assert!(suppressed.contains("cannot be suppressed"), "{suppressed}");
+    }
     let global = mistake(|b| {
         let kept = Materialized::<String, String>::versioned("g", FIVE_MINUTES);
         b.global_table_with("a", Consumed::default(), kept);
