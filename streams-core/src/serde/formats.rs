@@ -52,7 +52,9 @@ macro_rules! serde {
     )+};
 }
 
-/// The JSON serde of a type. The bytes are UTF-8 text without white space, the fields in their order.
+/// The JSON serde of a type. The bytes are UTF-8 text without white space, the fields in their order;
+/// those of a `HashMap` or `HashSet` in any order, so that equal values may have different bytes. That
+/// must not be in keys, nor in values on the left of a join by a foreign key: take `BTreeMap` there.
 ///
 /// # Errors
 /// Encoding fails for what JSON cannot express (maps whose keys are no text or numbers), decoding for

@@ -9,7 +9,9 @@
 //! too", and every other type has none.
 //!
 //! Stores find entries by their encoded keys, caches by `Eq + Hash`: equal keys must have equal
-//! bytes. (Floats and unordered maps break this; do not use them in keys.)
+//! bytes. (Floats and unordered maps break this; do not use them in keys.) Values on the left of a
+//! join by a foreign key must have the same bytes each time they are encoded, also after they were
+//! decoded: `BTreeMap` and `BTreeSet` in them, not `HashMap` and `HashSet`.
 //!
 //! ```
 //! use streams_core::serde::{HasSerde, Serde};
