@@ -216,7 +216,8 @@ impl<K, V, T> Joined<K, V, T> {
 
     /// The same, but the stream's records wait for this long, in event time, before they look into the
     /// table, which must be versioned: so that updates of the table which come later than they should are
-    /// seen. It must not be longer than the table's history.
+    /// seen. It must not be longer than the table's history. A global table has none: a join with one
+    /// cannot have a grace.
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self

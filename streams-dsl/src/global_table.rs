@@ -292,6 +292,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         if !self.graph.is(&table.graph) {
             nodes.fail_for_two_builders(&name, "it joins a stream with a table");
         }
+        if joined.grace.is_some() {
+            let reason = "a global table knows only what is now, so no record waits for it; join without \
+                          grace, or join a versioned table";
+            nodes.fail(BuildError::Invalid { node: name.clone(), reason: reason.into() });
+        }
         let spec = NodeSpec::processor(&name, vec![], supplier);
         let node =
             nodes.add(vec![self.node], &name, move |plan, builder| builder.add(plan.below(&spec)));

@@ -60,6 +60,8 @@ pub(crate) struct Node {
     keeps_null_keys: bool,
     table: Option<TableNode>,
     closing: Option<Closing>,
+    /// Of a side of a join of streams, the other one.
+    other_side: Option<NodeId>,
     /// What it does that matters to merging repartition topics.
     pub(crate) way: Way,
     write: Box<Write>,
@@ -197,6 +199,7 @@ impl Nodes {
             keeps_null_keys: false,
             table: None,
             closing: None,
+            other_side: None,
             way: Way::Other,
             write: Box::new(write),
         });
@@ -303,16 +306,29 @@ impl Nodes {
 
     /// How the windows of a table close, if it or what it is made of has windows.
     pub(crate) fn closing(&self, node: NodeId) -> Option<Closing> {
-        let Node { closing, parents, .. } = &self.all[node];
-        if closing.is_some() {
-            return closing.clone();
+        let (mut seen, mut waiting) = (BTreeSet::new(), vec![node]);
+        let mut found: Option<Closing> = None;
+        while let Some(node) = waiting.pop() {
+            if !seen.insert(node) {
+                continue;
+            }
+            let Node { closing, parents, .. } = &self.all[node];
+            match (closing, &mut found) {
+                (None, _) => waiting.extend(parents.iter().rev()),
+                (Some(closing), None) => found = Some(closing.clone()),
+                (Some(closing), Some(found)) => {
+                    found.after = found.after.max(closing.after);
+                    found.stream_times.extend(closing.stream_times.iter().cloned());
+                }
+            }
         }
-        let upstream = parents.iter().filter_map(|parent| self.closing(*parent));
-        upstream.reduce(|mut both, other| {
-            both.after = both.after.max(other.after);
-            both.stream_times.extend(other.stream_times);
-            both
-        })
+        found
+    }
+
+    /// Says that two nodes are the sides of a join of streams.
+    pub(crate) fn are_sides(&mut self, left: NodeId, right: NodeId) {
+        self.all[left].other_side = Some(right);
+        self.all[right].other_side = Some(left);
     }
 
     /// A node that is used once more moves to the end of the order of writing, as in Kafka.
@@ -406,7 +422,7 @@ impl Nodes {
             if self.merged_into(next).is_some() || layout.is_gone(next) {
                 continue;
             }
-            let parents = layout.parents(next).iter().map(|&p| self.output(&layout, p)).collect();
+            let parents = self.outputs_above(&layout, next);
             let plan = Plan { nodes: self, layout: &layout, optimization, node: next, parents };
             (self.all[next].write)(&plan, &mut builder)?;
         }
@@ -423,24 +439,41 @@ impl Nodes {
 
     /// Whether something below a node has a use for records without a key.
     fn null_keys_are_kept(&self, node: NodeId) -> bool {
-        let mut children =
-            (node + 1..self.all.len()).filter(|&c| self.all[c].parents.contains(&node));
-        children.any(|child| self.all[child].keeps_null_keys || self.null_keys_are_kept(child))
-    }
-
-    /// The topics from which a node has its records.
-    fn topics_of(&self, layout: &Layout, node: NodeId, topics: &mut BTreeSet<String>) {
-        let node = layout.merged_into(node).unwrap_or(node);
-        let Node { source_topics, table_topic, repartition_topic, parents, .. } = &self.all[node];
-        match repartition_topic {
-            Some(topic) => {
-                topics.insert(topic.clone());
-            }
-            None => {
-                topics.extend(source_topics.iter().flatten().chain(table_topic).cloned());
-                parents.iter().for_each(|parent| self.topics_of(layout, *parent, topics));
+        // Parents come before their children.
+        let mut below = BTreeSet::from([node]);
+        for (id, node) in self.all.iter().enumerate().skip(node + 1) {
+            if node.parents.iter().any(|parent| below.contains(parent)) {
+                if node.keeps_null_keys {
+                    return true;
+                }
+                below.insert(id);
             }
         }
+        false
+    }
+
+    /// The topics from which nodes have their records.
+    fn topics_of(&self, layout: &Layout, nodes: &[NodeId]) -> Vec<String> {
+        let (mut topics, mut seen, mut waiting) =
+            (BTreeSet::new(), BTreeSet::new(), nodes.to_vec());
+        while let Some(node) = waiting.pop() {
+            let node = layout.merged_into(node).unwrap_or(node);
+            if !seen.insert(node) {
+                continue;
+            }
+            let Node { source_topics, table_topic, repartition_topic, parents, .. } =
+                &self.all[node];
+            match repartition_topic {
+                Some(topic) => {
+                    topics.insert(topic.clone());
+                }
+                None => {
+                    topics.extend(source_topics.iter().flatten().chain(table_topic).cloned());
+                    waiting.extend(parents);
+                }
+            }
+        }
+        topics.into_iter().collect()
     }
 
     fn next_to_write(&self, layout: &Layout, written: &[bool]) -> Option<NodeId> {
@@ -460,6 +493,12 @@ impl Nodes {
             |earlier: &Node| earlier.source_topics == *source_topics && earlier.pattern == *pattern;
         source_topics.as_ref()?;
         self.all[..node].iter().position(is_same)
+    }
+
+    /// The physical nodes that a node hangs on: as many as it was declared with, although several of them
+    /// may have become one.
+    fn outputs_above(&self, layout: &Layout, node: NodeId) -> Vec<String> {
+        layout.parents(node).iter().map(|&parent| self.output(layout, parent)).collect()
     }
 
     fn output(&self, layout: &Layout, node: NodeId) -> String {
@@ -485,10 +524,12 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// A processor or sink that hangs on its parents.
+    /// A processor or sink that hangs on its parents: once on each, as in Kafka.
     pub(crate) fn below(&self, spec: &NodeSpec) -> NodeSpec {
         let mut spec = spec.clone();
+        let mut seen = BTreeSet::new();
         spec.parents = self.parents();
+        spec.parents.retain(|parent| seen.insert(parent.clone()));
         spec
     }
 
@@ -522,17 +563,12 @@ impl Plan<'_> {
 
     /// The topics from which it has its records.
     pub(crate) fn topics(&self) -> Vec<String> {
-        let mut topics = BTreeSet::new();
-        self.nodes.topics_of(self.layout, self.node, &mut topics);
-        topics.into_iter().collect()
+        self.nodes.topics_of(self.layout, &[self.node])
     }
 
     /// The same, and those from which another node has its records.
     pub(crate) fn topics_with(&self, other: NodeId) -> Vec<String> {
-        let mut topics = BTreeSet::new();
-        self.nodes.topics_of(self.layout, self.node, &mut topics);
-        self.nodes.topics_of(self.layout, other, &mut topics);
-        topics.into_iter().collect()
+        self.nodes.topics_of(self.layout, &[self.node, other])
     }
 
     /// Whether something downstream has a use for records without a key.
@@ -550,6 +586,12 @@ impl Plan<'_> {
     /// Whether it is a repartition that stands for others too.
     pub(crate) fn is_merged(&self) -> bool {
         self.layout.is_merged(self.node)
+    }
+
+    /// Whether it is a side of a join of a stream with itself.
+    pub(crate) fn is_beside_other_side(&self) -> bool {
+        let other = self.nodes.all[self.node].other_side;
+        other.is_some_and(|other| self.nodes.outputs_above(self.layout, other) == self.parents)
     }
 
     /// Which rewritings are made.

@@ -223,20 +223,22 @@ impl<K: Data, V: Data> KStream<K, V> {
             value: right,
             logging: joined.logging,
         };
+        if let Some(reason) = windows.mistake() {
+            nodes.fail(BuildError::Invalid { node: names.merge.clone(), reason });
+        }
         // Of one stream, both sides have values of one type.
-        let one = (left_node == right_node).then(|| Box::new(join.clone()) as Box<dyn Any>);
-        let with_itself = one.and_then(|join| join.downcast().ok()).map(|join| *join);
+        let one_type = Box::new(join.clone()) as Box<dyn Any>;
+        let with_itself = one_type.downcast().ok().map(|join| *join);
         let (left_role, right_role) = match with_itself {
             Some(_) => (Role::First, Role::Second),
             None => (Role::Own, Role::Own),
         };
-        left.clone().add(&mut nodes, left_node, left_role);
-        right.clone().add(&mut nodes, right_node, right_role);
+        let left_side = left.clone().add(&mut nodes, left_node, left_role);
+        let right_side = right.clone().add(&mut nodes, right_node, right_role);
+        nodes.are_sides(left_side, right_side);
         let merge = names.merge.clone();
-        let mut parents = vec![left_node, right_node];
-        parents.dedup();
         let join = StreamJoin { names, left, right, windows, kind, join, with_itself };
-        let node = join.add(&mut nodes, parents);
+        let node = join.add(&mut nodes, vec![left_node, right_node]);
         if kind != Kind::Inner {
             nodes.keeps_null_keys(node);
         }
@@ -337,10 +339,11 @@ impl JoinNames {
     }
 }
 
-/// What a side is in the join of a stream with itself, which can do with one store.
+/// What a side is if a stream is joined with itself, which can do with one store. Whether it is shows
+/// when the topology is written: two streams of one topic are one then.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// It is none.
+    /// It cannot be: their types differ.
     Own,
     First,
     Second,
@@ -370,10 +373,11 @@ impl<K, V> Clone for Kept<K, V> {
 
 impl<K: Data, V: Data> Kept<K, V> {
     /// Adds the node that keeps them, behind `parent`.
-    fn add(self, nodes: &mut Nodes, parent: NodeId, role: Role) {
+    fn add(self, nodes: &mut Nodes, parent: NodeId, role: Role) -> NodeId {
         let output = self.windowed.clone();
         nodes.add(vec![parent], &output, move |plan, builder| {
-            let one_store = plan.optimization().single_store_self_join;
+            let one_store =
+                plan.optimization().single_store_self_join && plan.is_beside_other_side();
             if one_store && role == Role::Second {
                 return Ok(());
             }
@@ -387,7 +391,7 @@ impl<K: Data, V: Data> Kept<K, V> {
                 handle: None,
             };
             builder.add(NodeSpec::processor(&self.windowed, plan.parents(), keep))
-        });
+        })
     }
 
     fn nulls(&self) -> (Nulls<K>, Nulls<V>) {
@@ -412,7 +416,7 @@ struct StreamJoin<K, L, R, O> {
     windows: JoinWindows,
     kind: Kind,
     join: Arc<JoinFn<K, L, R, O>>,
-    /// The same, if it is the join of a stream with itself.
+    /// The same, if it can be the join of a stream with itself.
     with_itself: Option<Arc<JoinFn<K, L, L, O>>>,
 }
 
@@ -427,7 +431,8 @@ impl<K: Data, L: Data, R: Data, O: Data> StreamJoin<K, L, R, O> {
 
     fn write(&self, plan: &Plan<'_>, builder: &mut TopologyBuilder) -> Result<(), BuildError> {
         let Self { names, left, right, kind, .. } = self;
-        if let Some(join) = &self.with_itself
+        if let ([parent, other], Some(join)) = (&plan.parents()[..], &self.with_itself)
+            && parent == other
             && plan.optimization().single_store_self_join
         {
             builder.add(self.with_itself(join))?;

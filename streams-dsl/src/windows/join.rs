@@ -23,7 +23,8 @@ pub struct JoinWindows {
 }
 
 impl JoinWindows {
-    /// Timestamps that differ by up to this much, whichever is earlier; no grace.
+    /// Timestamps that differ by up to this much, whichever is earlier; no grace. (Windows without
+    /// any length need a grace: the join keeps its records for both.)
     pub fn of(difference: Duration) -> Self {
         let difference = millis(difference);
         Self { before: difference, after: difference, grace: 0 }
@@ -48,6 +49,15 @@ impl JoinWindows {
     /// How long records are kept, in milliseconds.
     pub(crate) fn retention(&self) -> i64 {
         self.before.saturating_add(self.after).saturating_add(self.grace)
+    }
+
+    /// What is wrong with them, if something is.
+    pub(crate) fn mistake(&self) -> Option<String> {
+        (self.retention() == 0).then(|| {
+            "before, after and grace of its windows are all 0, so that it keeps no record for as long \
+             as a partner takes; give them a grace of a millisecond or more"
+                .into()
+        })
     }
 
     /// The window as the other stream's records see it.

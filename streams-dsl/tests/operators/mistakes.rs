@@ -8,8 +8,8 @@ use streams_core::state::StoreOptions;
 use streams_core::topology::{Pattern, StoreSpec};
 use streams_core::{BuildError, Windowed};
 use streams_dsl::{
-    Consumed, Grouped, JoinWindows, KStream, Materialized, Named, Produced, Repartitioned,
-    StreamJoined, StreamsBuilder, TimeWindows,
+    BufferConfig, Consumed, Grouped, JoinWindows, Joined, KStream, Materialized, Named, Produced,
+    Repartitioned, StreamJoined, StreamsBuilder, Suppressed, TimeWindows,
 };
 
 fn mistake(build: impl FnOnce(&StreamsBuilder)) -> BuildError {
@@ -293,4 +293,59 @@ fn streams_of_one_topic_read_it_in_the_same_way() {
         b.stream_with(Pattern::wildcard("a*"), times());
     });
     assert_eq!(patterns, BuildError::ReadDifferently { topic: "a*".into() });
+}
+
+#[test]
+fn a_join_with_a_global_table_has_no_grace() {
+    let grace = Joined::default().with_grace(Duration::from_millis(1));
+    let error = mistake(|b| {
+        let table = b.global_table::<String, String>("g");
+        stream(b).join_global_with(&table, |k, _| k.clone(), |_, v, _| v.clone(), grace);
+    });
+    assert!(matches!(error, BuildError::Invalid { .. }), "{error}");
+    assert!(error.to_string().contains("join a versioned table"), "{error}");
+}
+
+#[test]
+fn windows_of_a_join_keep_something() {
+    let joined = |b: &StreamsBuilder, grace| {
+        let windows = JoinWindows::of(Duration::ZERO).grace(Duration::from_millis(grace));
+        stream(b)
+            .join(&b.stream("b"), |_, l: &String, r: &String| l.clone() + r, windows)
+            .to("out");
+    };
+    let error = mistake(|b| joined(b, 0));
+    assert!(matches!(error, BuildError::Invalid { .. }), "{error}");
+    assert!(error.to_string().contains("give them a grace of a millisecond"), "{error}");
+
+    let b = StreamsBuilder::new();
+    joined(&b, 1);
+    let driver = crate::driver(&b);
+    for (topic, time) in [("a", 5), ("b", 5), ("b", 6)] {
+        driver.input_topic(topic).pipe("k".to_string(), topic.to_string(), time).unwrap();
+    }
+    let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+    let out: Vec<_> = out.into_iter().map(|record| (record.value, record.timestamp)).collect();
+    assert_eq!(out, [("ab".to_string(), 5)]);
+}
+
+/// However many ways lead through them.
+#[test]
+fn streams_that_are_split_and_merged_again_and_again_are_built() {
+    let b = StreamsBuilder::new();
+    let mut all = stream(&b).select_key(|k, _| k.clone());
+    for _ in 0..40 {
+        all = all.filter(|_, v| v.len() > 3).merge(&all.filter(|_, v| v.len() <= 3));
+    }
+    let other = b.stream("b");
+    let windows = JoinWindows::of(Duration::from_secs(1));
+    let joined = all.join(&other, |_, v, w: &String| v.clone() + w, windows);
+    let windows = TimeWindows::of(Duration::from_secs(1));
+    let closed = Suppressed::until_window_closes(BufferConfig::unbounded());
+    let mut counts = joined.group_by_key().windowed_by(windows).count().to_stream_present();
+    for _ in 0..40 {
+        counts = counts.filter(|_, n| n % 2 == 0).merge(&counts.filter(|_, n| n % 2 == 1));
+    }
+    counts.to_table::<i64>().suppress(closed).to_stream().to("out");
+    b.build().unwrap();
 }

@@ -249,6 +249,39 @@ fn a_stream_joined_with_itself_needs_one_store() {
     assert_eq!(out("C", 5), ["C-A@5", "C-B@5", "A-C@5", "B-C@5", "C-C@5"]);
 }
 
+/// Also where that is seen only when the topology is written.
+#[test]
+fn two_streams_of_one_topic_are_one_stream_when_they_are_joined() {
+    let with_itself = |b: &StreamsBuilder| self_join(b);
+    let of_one_topic = |b: &StreamsBuilder| {
+        let (left, right) = (b.stream::<String, String>("a"), b.stream::<String, String>("a"));
+        left.join(&right, |_, l, r| format!("{l}-{r}"), windows()).to("out");
+    };
+    // Its two repartition topics are merged.
+    let of_one_repartition = |b: &StreamsBuilder| {
+        let stream = b.stream::<String, String>("a").select_key(|k, _| k.clone());
+        let named = StreamJoined::named("both");
+        stream.join_with(&stream, |_, l, r| format!("{l}-{r}"), windows(), named).to("out");
+    };
+    let builds: [&dyn Fn(&StreamsBuilder); 3] = [&with_itself, &of_one_topic, &of_one_repartition];
+    for (number, build) in builds.iter().enumerate() {
+        for (optimization, stores) in [(Optimization::NONE, 2), (Optimization::ALL, 1)] {
+            let b = StreamsBuilder::new();
+            build(&b);
+            let topology = b.build_with(optimization).unwrap();
+            assert_eq!(topology.stores().len(), stores, "{number}: {}", topology.describe());
+            let driver = driver(&b, optimization);
+            for time in [1, 2] {
+                driver.input_topic("a").pipe(s("k"), format!("v{time}"), time).unwrap();
+            }
+            let mut out: Vec<_> = driver.output_topic::<String, String>("out").read_all().unwrap();
+            out.sort_by(|a, b| a.value.cmp(&b.value));
+            let out: Vec<_> = out.into_iter().map(|record| record.value).collect();
+            assert_eq!(out, ["v1-v1", "v1-v2", "v2-v1", "v2-v2"], "{number}");
+        }
+    }
+}
+
 #[test]
 fn one_store_says_what_two_say() {
     for seed in 0..10 {

@@ -394,3 +394,11 @@ fn a_pattern_reads_what_the_application_itself_writes_but_not_its_internal_topic
     let out = driver.output_topic::<String, String>("out").read_all().unwrap();
     assert_eq!(out.len(), 1, "{out:?}");
 }
+
+#[test]
+fn two_streams_of_one_topic_are_merged_into_one() {
+    let b = StreamsBuilder::new();
+    let stream = || b.stream::<String, String>("a");
+    stream().merge(&stream()).to("out");
+    assert_eq!(pipe(&driver(&b), "v", 1), [(s("k"), s("v"), 1)]);
+}

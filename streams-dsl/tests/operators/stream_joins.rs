@@ -49,6 +49,25 @@ fn none() -> Vec<String> {
     vec![]
 }
 
+/// As in Kafka: the store hides what is as old as windows and grace are long.
+#[test]
+fn the_bound_of_a_one_sided_window_needs_a_grace() {
+    for (grace, found) in [(0, none()), (1, vec![s("l-r@10")])] {
+        let b = StreamsBuilder::new();
+        let (l, r) = (b.stream::<String, String>("l"), b.stream::<String, String>("r"));
+        let [after, grace] = [10, grace].map(Duration::from_millis);
+        let windows = JoinWindows::of(Duration::ZERO).after(after).grace(grace);
+        l.join(&r, |_, l, r| format!("{l}-{r}"), windows).to("out");
+        let driver = driver(&b);
+        for (topic, key, time) in [("l", "k", 0), ("l", "other", 10), ("r", "k", 10)] {
+            driver.input_topic(topic).pipe(s(key), s(topic), time).unwrap();
+        }
+        let out = driver.output_topic::<String, String>("out").read_all().unwrap();
+        let out: Vec<_> = out.iter().map(|r| format!("{}@{}", r.value, r.timestamp)).collect();
+        assert_eq!(out, found, "grace {grace:?}");
+    }
+}
+
 #[test]
 fn f2_the_grace_does_not_hold_back_what_is_behind_its_window_already() {
     let driver = joined(Left, 100, 1_000);
