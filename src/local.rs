@@ -47,7 +47,7 @@ impl Vltava {
         Arc::new(self.broker.clone())
     }
 
-    /// Creates a topic unless it exists.
+    /// Creates a topic with default settings unless it exists; `broker().admin()` creates others.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if it exists with another number of partitions.
