@@ -191,7 +191,39 @@ pub(crate) fn room<E>(
         if !sequencer.full.iter().any(|other| other.will_wake(waker)) {
             sequencer.full.push(waker.clone());
         }
+        // Room comes with the next frame: what can wait in the queue must not wait now.
+        sequencer.urgent |= !sequencer.queue.is_empty();
         return Err(Error::Full);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use broker_api::ManualClock;
+
+    use super::*;
+    use crate::Settings;
+    use crate::random::Random;
+    use crate::vfs::SimVfs;
+
+    #[test]
+    fn what_finds_no_room_beside_a_lazy_entry_has_the_writer_make_some() {
+        let settings = Settings { max_queued_bytes: 1, reserve_bytes: 0, ..Settings::default() };
+        let (vfs, clock) = (Arc::new(SimVfs::new(1)), Arc::new(ManualClock::new(1_000)));
+        let random = Random::seeded(7);
+        let core = Core::open(vfs, clock, Path::new("/data"), settings, random, true).unwrap();
+        let mailbox = Mailbox::<TransactorEvent>::new(Waker::noop().clone());
+        let entry = |id: &str| Entry::Producer { now: 1_000, id: id.into(), epoch: 1 };
+        core.with(|sequencer, wakes| {
+            room(&core, sequencer, &entry("larger than the queue may be"), &mailbox, 1).unwrap();
+            assert!(!sequencer.urgent, "nothing is queued");
+            sequencer.push(entry("id"), Notify::Nobody, Haste::Lazy, wakes);
+            let refused = room(&core, sequencer, &entry("another"), &mailbox, 1);
+            assert_eq!(refused, Err(Error::Full));
+            assert!(sequencer.urgent, "the writer sleeps, and the handle is never woken");
+        });
+    }
 }
