@@ -1,8 +1,10 @@
 //! Joins of tables by a foreign key.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use streams_core::HasSerde;
+use streams_core::serde::from_fns;
 use streams_core::test_driver::{TestDriverSettings, TopologyTestDriver};
 use streams_dsl::{Consumed, KTable, Materialized, StreamsBuilder, TableJoined};
 
@@ -89,6 +91,28 @@ fn an_update_of_the_right_row_answers_all_that_refer_to_it() {
         let expected = ["l1", "l2", "l3"].map(|key| format!("{key}={gone}@4"));
         assert_eq!(app.pipe("R", "r1", None, 4), expected);
     }
+}
+
+/// As the book says of values with a `HashMap`: they have no results, and only a counter tells.
+#[test]
+fn a_row_with_other_bytes_each_time_has_no_results() {
+    let times = AtomicU8::new(0);
+    let restless = from_fns(
+        move |row: &String, out: &mut Vec<u8>| {
+            out.push(times.fetch_add(1, Ordering::Relaxed));
+            out.extend(row.as_bytes());
+            Ok(())
+        },
+        |bytes: &[u8]| Ok(String::from_utf8_lossy(&bytes[1..]).into_owned()),
+    );
+    let b = StreamsBuilder::new();
+    let left =
+        b.table_with("L", Consumed::with(String::serde(), restless), Materialized::default());
+    join(false, &left, &b.table("R")).to_stream().to("out");
+    let app = App(driver(&b));
+    app.pipe("R", "r1", Some("w"), 1);
+    assert_eq!(app.pipe("L", "l", Some("-v|r1"), 2), NOTHING);
+    assert_eq!(app.0.dropped()["stale answer of a foreign-key join"], 1);
 }
 
 #[test]
