@@ -1,19 +1,19 @@
-//! Restores that are interrupted while the changelog is compacted.
+//! Restores that are interrupted, or overtaken, while the changelog is compacted or cut.
 #![allow(clippy::unwrap_used)]
 
 mod world;
 
 use std::sync::Arc;
 
-use broker_api::TopicPartition;
 use broker_api::sim::{Fault, Faults};
+use broker_api::{Broker, OffsetSpec, TopicPartition};
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
 use streams_core::runtime::StreamThread;
-use streams_core::state::{KeyValueStore, StoreOptions};
+use streams_core::state::{KeyValueStore, LossyEngine, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
-use world::{CHANGELOG, World};
+use world::{CHANGELOG, World, now};
 
 /// Keeps the last value of each key; an empty one deletes.
 #[derive(Default)]
@@ -95,13 +95,7 @@ fn a_deletion_that_is_compacted_away_during_an_interrupted_restore_is_not_missed
     drop(thread);
     // Nothing is read yet when its deletions go; then some is, and the process dies.
     world.broker.set_faults(Faults { fetch_delay: 100, ..Faults::default() });
-    let mut thread = world.thread();
-    let is_restoring = |thread: &StreamThread| !format!("{thread:?}").contains("restoring: []");
-    while !is_restoring(&thread) {
-        world.broker.step();
-        thread.step().unwrap();
-        assert!(!thread.is_running());
-    }
+    let mut thread = restoring(&world);
     world.broker.inject(Fault::Compact { partition });
     some_steps(&world, &mut thread);
     assert!(!thread.is_running());
@@ -129,4 +123,49 @@ fn a_long_tail_is_restored_in_parts() {
     let mut thread = world.thread();
     world.run(&mut thread).unwrap();
     assert_eq!(entries(&mut thread), [("a".into(), "9".into()), ("y".into(), "1".into())]);
+}
+
+#[test]
+fn a_restore_that_retention_overtakes_begins_anew_at_what_is_left() {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(topology());
+    drop(log(&world, &[("a", b"1"), ("b", b"2"), ("c", b"3")]));
+    world.engine = LossyEngine::new();
+    world.broker.set_faults(Faults { fetch_delay: 100, ..Faults::default() });
+    let mut thread = restoring(&world);
+    let changelog = TopicPartition::new(CHANGELOG, 0);
+    now(&world.broker, world.broker.admin().delete_records(&changelog, 2)).unwrap();
+    world.broker.set_faults(Faults::default());
+    world.run(&mut thread).unwrap();
+    assert_eq!(entries(&mut thread), [("c".into(), "3".into())]);
+    assert_eq!(world.metrics().rebuilt, 1);
+}
+
+/// The same when nothing is left of what it was to read.
+#[test]
+fn a_restore_that_retention_overtakes_to_its_end_has_nothing() {
+    let mut world = World::new(1 << 20);
+    world.topology = Arc::new(topology());
+    drop(log(&world, &[("a", b"1"), ("b", b"2")]));
+    world.engine = LossyEngine::new();
+    world.broker.set_faults(Faults { fetch_delay: 100, ..Faults::default() });
+    let mut thread = restoring(&world);
+    let changelog = TopicPartition::new(CHANGELOG, 0);
+    let end = [(changelog.clone(), OffsetSpec::Latest)];
+    let end = now(&world.broker, world.broker.admin().offsets(&end)).unwrap()[0];
+    now(&world.broker, world.broker.admin().delete_records(&changelog, end)).unwrap();
+    world.broker.set_faults(Faults::default());
+    world.run(&mut thread).unwrap();
+    assert_eq!(entries(&mut thread), []);
+}
+
+/// A thread whose task has begun to restore its store, and has read nothing yet.
+fn restoring(world: &World) -> StreamThread {
+    let mut thread = world.thread();
+    while format!("{thread:?}").contains("restoring: []") {
+        world.broker.step();
+        thread.step().unwrap();
+        assert!(!thread.is_running());
+    }
+    thread
 }

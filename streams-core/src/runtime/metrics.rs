@@ -20,7 +20,8 @@ pub struct Metrics {
     /// Stores that had to be rebuilt from the start of their changelog although they held
     /// something: it was damaged, or too old to be trusted.
     pub rebuilt: u64,
-    /// Those of them whose changelog was compacted while it was read for them, which took deletions away.
+    /// Those of them whose changelog was compacted while it was read for them, which took deletions away;
+    /// or was cut, which took away what was to be read next.
     pub overtaken: u64,
     /// Commits submitted.
     pub commits: u64,

@@ -233,8 +233,11 @@ impl StreamThread {
             && let Poll::Ready(fetched) = self.restore_fetcher.poll(8 << 20)
         {
             busy = true;
-            for part in fetched? {
-                self.replay(&part)?;
+            match fetched {
+                Err(Error::OffsetOutOfRange { partition, log_start, .. }) => {
+                    self.replay_what_is_left(partition, log_start)?;
+                }
+                fetched => fetched?.iter().try_for_each(|part| self.replay(part))?,
             }
         }
         busy |= self.check_replays()?;
@@ -319,7 +322,7 @@ impl StreamThread {
         let Some(mut replay) = restoring.replays.remove(&partition) else {
             return Ok(());
         };
-        let TaskStore { engine, position, .. } = &restoring.stores[replay.store];
+        let position = &restoring.stores[replay.store].position;
         let known = replay.changelog.horizon.tombstones_gone_below;
         if horizon.tombstones_gone_below <= replay.from.max(known) {
             if !replay.at_end {
@@ -336,13 +339,40 @@ impl StreamThread {
             self.tell(id, replay.store, &partition, stage);
             return Ok(());
         }
-        tracing::warn!(task = %id, changelog = %partition, "the changelog was compacted while the store was restored; it is rebuilt");
+        let reason = "its changelog was compacted meanwhile";
+        self.replay_anew(id, partition, replay, horizon, reason)
+    }
+
+    /// Begins a replay anew that retention, or who deletes records, was faster than.
+    fn replay_what_is_left(
+        &mut self,
+        partition: TopicPartition,
+        log_start: Offset,
+    ) -> Result<(), StreamsError> {
+        self.restore_fetcher.unassign(std::slice::from_ref(&partition));
+        let mut all = self.restoring.iter_mut();
+        let found = all.find_map(|(id, r)| Some((*id, r.replays.remove(&partition)?)));
+        let Some((id, replay)) = found else { return Ok(()) };
+        let horizon = Horizon { log_start, ..replay.changelog.horizon };
+        self.replay_anew(id, partition, replay, horizon, "its changelog was cut meanwhile")
+    }
+
+    fn replay_anew(
+        &mut self,
+        id: TaskId,
+        partition: TopicPartition,
+        replay: Replay,
+        horizon: Horizon,
+        reason: &'static str,
+    ) -> Result<(), StreamsError> {
+        tracing::warn!(task = %id, changelog = %partition, %reason, "a store is rebuilt that was being restored");
+        let Some(restoring) = self.restoring.get(&id) else { return Ok(()) };
         add(&self.env.counters.rebuilt, 1);
         add(&self.env.counters.overtaken, 1);
-        let engine = engine.clone();
         let Replay { store, changelog, expired, restorer, .. } = replay;
+        let engine = restoring.stores[store].engine.clone();
         drop(restorer); // and with it what it has spilled
-        let plan = RestorePlan::Rebuild { reason: "its changelog was compacted meanwhile" };
+        let plan = RestorePlan::Rebuild { reason };
         let changelog = Changelog { horizon, ..changelog };
         let replay = self.replay_of(id, store, engine, &plan, changelog, expired)?;
         self.restore_fetcher.assign(&[(partition.clone(), Start::At(replay.from))])?;
