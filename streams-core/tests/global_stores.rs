@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use broker_api::sim::Fault;
-use broker_api::{Broker, TopicConfig, TopicPartition};
+use broker_api::sim::{Fault, Faults};
+use broker_api::{BatchBuilder, Broker, TopicConfig, TopicPartition};
 use streams_core::failure::{DeadLetter, Response};
 use streams_core::processor::{Context, InitContext, Processor, StoreHandle};
 use streams_core::runtime::{GlobalThread, Next, StreamThread};
@@ -274,10 +274,7 @@ fn a_store_that_lags_and_so_misses_a_deletion_is_rebuilt() {
     }
     delete(&world, "a");
     name(&world, 0, "z", "22");
-    while instance.global.processed() < 2 {
-        world.broker.step();
-        instance.global.step().unwrap();
-    }
+    steps_until(&world, &mut instance, 2);
     assert!(instance.global.processed() < 6, "the deletion is not read yet");
     world.broker.inject(Fault::Compact { partition: TopicPartition::new("names", 0) });
     instance.run(&world);
@@ -294,6 +291,54 @@ fn a_flush_interval_without_end_never_comes() {
     let mut instance = Instance::start(&world);
     instance.run(&world);
     assert_eq!((instance.global.processed(), world.metrics().flushes), (1, 0));
+}
+
+/// So it is when it comes to write its files in between, and the process dies, or stops, before the store
+/// has caught up.
+#[test]
+fn the_files_of_a_store_that_lags_do_not_say_that_it_missed_nothing() {
+    for dies in [true, false] {
+        let mut world = world(1);
+        world.settings.flush_interval = if dies { Duration::ZERO } else { Duration::MAX };
+        name(&world, 0, "a", "1");
+        let mut instance = Instance::start(&world);
+        instance.run(&world);
+        let large = |n: usize| (format!("k{n}"), "-".repeat(400_000));
+        (0..5).map(large).for_each(|(key, value)| name(&world, 0, &key, &value));
+        delete(&world, "a");
+        // What comes then can be read, but is not synced, and so is not compacted.
+        world.broker.set_faults(Faults { sync_delay: 20_000, ..Faults::default() });
+        let names = TopicPartition::new("names", 0);
+        let mut producer = world.broker.producer(Waker::noop().clone()).unwrap();
+        for (key, value) in (5..20).map(large) {
+            let mut batch = BatchBuilder::new();
+            batch.push(5, Some(key.as_bytes()), Some(value.as_bytes()), &[]).unwrap();
+            producer.append(&names, batch.finish().unwrap()).unwrap();
+            world.broker.settle(3);
+        }
+        steps_until(&world, &mut instance, 2);
+        world.broker.inject(Fault::Compact { partition: names.clone() });
+        let horizon = now(&world.broker, world.broker.admin().horizon(&names)).unwrap();
+        assert_eq!(horizon.tombstones_gone_below, 7);
+        world.broker.set_faults(Faults::default());
+        world.broker.settle(20_000);
+        steps_until(&world, &mut instance, 12);
+        assert!(instance.global.processed() < 20, "it has not caught up");
+        match dies {
+            true => drop(instance),
+            false => instance.stop(&world),
+        }
+        let mut instance = Instance::start(&world);
+        instance.run(&world);
+        assert_eq!(look_up(&world, &mut instance, &["a", "k19"]), [-1, 400_000], "dies: {dies}");
+    }
+}
+
+fn steps_until(world: &World, instance: &mut Instance, processed: u64) {
+    while instance.global.processed() < processed {
+        world.broker.step();
+        instance.global.step().unwrap();
+    }
 }
 
 /// A deletion as the topic has it.

@@ -12,7 +12,8 @@
 //! from its last flush.
 //!
 //! A store that was behind, and has caught up, asks whether deletions that it had not read were
-//! compacted away meanwhile. Then it is rebuilt, and the tasks wait as at the start.
+//! compacted away meanwhile. Then it is rebuilt, and the tasks wait as at the start. It also asks before
+//! it writes files while it is behind: their position says that no deletion before it was missed.
 
 mod gate;
 mod table;

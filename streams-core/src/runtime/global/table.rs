@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use broker_api::{
-    Error, Horizon, Offset, OffsetSpec, TaskId, Timestamp, TopicDescription, TopicId,
+    Admin, Error, Horizon, Offset, OffsetSpec, TaskId, Timestamp, TopicDescription, TopicId,
     TopicPartition,
 };
 use futures::future::BoxFuture;
@@ -63,9 +63,16 @@ struct Followed {
 /// How far the writing of the store's files is.
 enum Flush {
     Idle,
-    /// The files must not be ahead of the log.
-    Syncing(BoxFuture<'static, Result<(), Error>>, EntryBatch, Position),
+    /// The files must not be ahead of the log, nor stand for more than is known to be followed well.
+    Syncing(BoxFuture<'static, Result<Vec<Checked>, Error>>, EntryBatch, Position),
     Writing,
+}
+
+/// What a partition that is behind had forgotten when this much of it had been read.
+struct Checked {
+    partition: TopicPartition,
+    read: Offset,
+    gone: Offset,
 }
 
 /// Entries to be written, where, and the position that the files then have.
@@ -445,7 +452,15 @@ impl GlobalTable {
         let Poll::Ready(synced) = sync.as_mut().poll(&mut Context::from_waker(waker)) else {
             return Ok(None);
         };
-        synced?;
+        for checked in synced? {
+            self.checked(&checked);
+        }
+        if self.distrusted {
+            self.flush = Flush::Idle;
+            self.open_anew(env);
+            waker.wake_by_ref();
+            return Ok(None);
+        }
         match std::mem::replace(&mut self.flush, Flush::Writing) {
             Flush::Syncing(_, batch, position) => Ok(Some((self.engine.clone(), batch, position))),
             _ => Ok(None),
@@ -466,9 +481,20 @@ impl GlobalTable {
         let store = task.core_mut().stores_mut().at(0);
         let position = self.position(env, &offsets, store.time());
         let batch = store.begin_flush()?;
-        let admin = env.broker.admin();
-        self.flush = Flush::Syncing(Box::pin(async move { admin.sync().await }), batch, position);
+        let behind = self.partitions.iter().zip(offsets).filter(|(followed, _)| followed.behind);
+        let behind = behind.map(|(followed, read)| (followed.partition.clone(), read));
+        let ready = sync(env.broker.admin(), behind.collect());
+        self.flush = Flush::Syncing(Box::pin(ready), batch, position);
         Ok(())
+    }
+
+    /// Was something compacted away of a partition that it had not read then?
+    fn checked(&mut self, checked: &Checked) {
+        let mut followed = self.partitions.iter_mut();
+        let Some(followed) = followed.find(|f| f.partition == checked.partition) else { return };
+        self.distrusted |= checked.gone > followed.sure.max(followed.gone);
+        followed.sure = followed.sure.max(checked.read);
+        followed.gone = followed.gone.max(checked.gone);
     }
 
     /// What was to be written is.
@@ -478,6 +504,20 @@ impl GlobalTable {
             task.lock().core_mut().stores_mut().at(0).flushed();
         }
     }
+}
+
+/// Makes sure that files may stand for what was read, also of partitions that are behind.
+async fn sync(
+    admin: Arc<dyn Admin>,
+    behind: Vec<(TopicPartition, Offset)>,
+) -> Result<Vec<Checked>, Error> {
+    admin.sync().await?;
+    let mut checked = Vec::new();
+    for (partition, read) in behind {
+        let gone = admin.horizon(&partition).await?.tombstones_gone_below;
+        checked.push(Checked { partition, read, gone });
+    }
+    Ok(checked)
 }
 
 async fn ask(env: ThreadEnv, topic: TopicDescription) -> Result<Vec<Log>, StreamsError> {
