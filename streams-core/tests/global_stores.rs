@@ -293,6 +293,21 @@ fn a_flush_interval_without_end_never_comes() {
     assert_eq!((instance.global.processed(), world.metrics().flushes), (1, 0));
 }
 
+/// So it is when one fetch brings all that is left behind the deletion.
+#[test]
+fn a_store_that_reads_over_a_deletion_in_one_fetch_is_rebuilt() {
+    let world = world(1);
+    name(&world, 0, "a", "1");
+    let mut instance = Instance::start(&world);
+    instance.run(&world);
+    delete(&world, "a");
+    name(&world, 0, "z", "22");
+    world.broker.inject(Fault::Compact { partition: TopicPartition::new("names", 0) });
+    instance.run(&world);
+    assert_eq!(look_up(&world, &mut instance, &["a", "z"]), [-1, 2]);
+    assert_eq!(world.metrics().rebuilt, 1);
+}
+
 /// So it is when it comes to write its files in between, and the process dies, or stops, before the store
 /// has caught up.
 #[test]

@@ -67,6 +67,11 @@ impl RecordQueue {
         self.position
     }
 
+    /// Where the next fetch goes on.
+    pub fn fetched_to(&self) -> Offset {
+        self.fetched_to
+    }
+
     /// The highest timestamp processed; -1: none yet.
     pub fn time(&self) -> Timestamp {
         self.time

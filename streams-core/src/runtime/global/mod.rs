@@ -11,9 +11,10 @@
 //! enough was changed, and never ahead of what is synced in the log, so after a crash a store goes on
 //! from its last flush.
 //!
-//! A store that was behind, and has caught up, asks whether deletions that it had not read were
-//! compacted away meanwhile. Then it is rebuilt, and the tasks wait as at the start. It also asks before
-//! it writes files while it is behind: their position says that no deletion before it was missed.
+//! A store that was behind, or has read over a gap, and has caught up, asks whether deletions that it had
+//! not read were compacted away meanwhile. Then it is rebuilt, and the tasks wait as at the start. It
+//! also asks before it writes files while it is behind: their position says that no deletion before it
+//! was missed.
 
 mod gate;
 mod table;

@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use broker_api::{
-    Admin, Error, Horizon, Offset, OffsetSpec, TaskId, Timestamp, TopicDescription, TopicId,
-    TopicPartition,
+    Admin, Error, Fetched, Horizon, Offset, OffsetSpec, TaskId, Timestamp, TopicDescription,
+    TopicId, TopicPartition,
 };
 use futures::future::BoxFuture;
 
@@ -54,7 +54,7 @@ struct Followed {
     /// Nothing was missed up to here, when deletions below `gone` had been compacted away.
     sure: Offset,
     gone: Offset,
-    /// Whether it is, or was until just now, behind the log.
+    /// Whether it is, or was until just now, behind the log, or has read over a gap.
     behind: bool,
     checking: Option<BoxFuture<'static, Result<Horizon, Error>>>,
     paused: bool,
@@ -298,7 +298,7 @@ impl GlobalTable {
     }
 
     /// Takes what was fetched; answers whether the partition has enough for now.
-    pub(super) fn take(&mut self, part: broker_api::Fetched, most: usize) -> bool {
+    pub(super) fn take(&mut self, part: Fetched, most: usize) -> bool {
         let Some(task) = &self.task else {
             return false;
         };
@@ -308,7 +308,8 @@ impl GlobalTable {
         let Some((queue, followed)) = task.queue_mut(&part.partition).zip(followed) else {
             return false;
         };
-        if !part.at_end && !followed.behind {
+        let misses = !part.at_end || has_gaps(&part, queue.fetched_to());
+        if misses && !followed.behind {
             followed.behind = true;
             followed.sure = queue.position();
             followed.end = part.stable_end;
@@ -504,6 +505,18 @@ impl GlobalTable {
             task.lock().core_mut().stores_mut().at(0).flushed();
         }
     }
+}
+
+/// Whether offsets without records were passed from `from` on: some may have been compacted away.
+fn has_gaps(part: &Fetched, mut from: Offset) -> bool {
+    for batch in &part.batches {
+        let span = batch.next_offset() - batch.base_offset();
+        if batch.base_offset() > from || span > batch.count() as Offset {
+            return true;
+        }
+        from = from.max(batch.next_offset());
+    }
+    part.position > from
 }
 
 /// Makes sure that files may stand for what was read, also of partitions that are behind.
