@@ -4,6 +4,7 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use futures::future::BoxFuture;
 use streams_core::Executor;
 use streams_core::HasSerde;
 use streams_core::processor::{AsyncCall, AsyncOptions};
-use streams_core::runtime::log_and_continue;
+use streams_core::runtime::{Next, log_and_continue};
 use streams_core::state::{LossyEngine, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 
@@ -117,8 +118,7 @@ fn results_come_in_the_order_of_the_records_whatever_comes_back_first() {
 
 #[test]
 fn results_of_different_keys_need_not_wait_for_each_other_if_asked_so() {
-    let options = AsyncOptions { same_key: Some(|a, b| a == b), ..some(10) };
-    let (mut world, held) = world(options);
+    let (mut world, held) = world(some(10).ordered_by_key());
     world.settings.commit_interval = Duration::ZERO;
     world.write(&[("a", V), ("b", V), ("a", V), ("c", V)]);
     let mut thread = world.thread();
@@ -128,6 +128,35 @@ fn results_of_different_keys_need_not_wait_for_each_other_if_asked_so() {
         world.run(&mut thread).unwrap();
     }
     assert_eq!(world.read("out"), counts(&[("c", 1), ("b", 1), ("a", 1), ("a", 2)]));
+}
+
+/// What a record costs does not grow with how many others wait.
+#[test]
+fn many_records_that_wait_for_a_slow_one_of_their_key_are_not_looked_at_again_and_again() {
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    let hash = |key: &String| {
+        LOOKS.fetch_add(1, Ordering::Relaxed);
+        key.as_bytes()[0].into()
+    };
+    let (world, held) = world(AsyncOptions { hash: Some(hash), ..some(300) });
+    let other = [("b", V)];
+    let records: Vec<_> = [("a", V); 299].into_iter().chain(other).collect();
+    world.write(&records);
+    let mut thread = world.thread();
+    world.run(&mut thread).unwrap();
+    while held.len() > 1 {
+        held.run(1); // the first one is slow
+        while thread.step().unwrap() == Next::Again {}
+    }
+    assert!(!thread.is_caught_up());
+    held.run(0);
+    world.run(&mut thread).unwrap();
+    assert!(thread.is_caught_up());
+    let all_of_a = (1..300).map(|count| ("a".to_owned(), count));
+    let expected: Vec<_> = [("b".to_owned(), 1)].into_iter().chain(all_of_a).collect();
+    assert_eq!(world.read("out"), expected);
+    let looks = LOOKS.load(Ordering::Relaxed);
+    assert!(looks <= 300, "{looks} looks at the keys of 300 records");
 }
 
 #[test]
@@ -265,10 +294,9 @@ fn calls_in_any_order_and_crashes_change_nothing() {
     for seed in 0..60 {
         let mut dice = Dice::new(seed);
         let by_key = dice.one_in(2);
-        let same_key: Option<fn(&String, &String) -> bool> =
-            if by_key { Some(|a, b| a == b) } else { None };
-        let concurrency = dice.pick(&[1, 2, 5]);
-        let (mut world, held) = world(AsyncOptions { same_key, ..some(concurrency) });
+        let options = some(dice.pick(&[1, 2, 5]));
+        let options = if by_key { options.ordered_by_key() } else { options };
+        let (mut world, held) = world(options);
         let mut thread = world.thread();
         let mut written = Vec::new();
         for _ in 0..400 {

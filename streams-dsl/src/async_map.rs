@@ -1,6 +1,7 @@
 //! Operators whose function is asynchronous.
 
 use std::fmt::Display;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ impl<K> AsyncConfig<K> {
         Self::default()
     }
 
-    /// How many calls run at once in a task, at least 1; as many records wait at most.
+    /// How many calls run at once in a task, at least 1. With so many records in flight the task takes no
+    /// further one of its input.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.options.concurrency = calls;
         self
@@ -56,9 +58,9 @@ impl<K> AsyncConfig<K> {
     /// Results are in order for each key only: a slow call holds up its own key.
     pub fn ordered_by_key(mut self) -> Self
     where
-        K: Eq,
+        K: Eq + Hash,
     {
-        self.options.same_key = Some(K::eq);
+        self.options = self.options.ordered_by_key();
         self
     }
 

@@ -1,21 +1,23 @@
 //! An operator whose function is asynchronous. How it works with its task: see the calls of a task.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use broker_api::Timestamp;
+use foldhash::fast::FixedState;
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 
+use super::in_flight::{Cancel, InFlight, Waits};
 use super::{Child, Children, Push, Signal};
 use crate::error::{BuildError, ProcessError};
 use crate::executor::Executor;
-use crate::record::{Data, Headers, Record};
-use crate::task::{Bell, Held, TaskCore, panic_message};
+use crate::record::{Data, Record};
+use crate::task::{Bell, TaskCore, panic_message};
 
 /// An asynchronous function of key and value; an error is told in words.
 pub type AsyncCall<K, V, K2, V2> =
@@ -23,14 +25,22 @@ pub type AsyncCall<K, V, K2, V2> =
 
 /// How an async operator calls.
 pub struct AsyncOptions<K> {
-    /// How many calls run at once in a task, and how many records wait for results that are not due.
-    /// Default: 100.
+    /// How many calls run at once in a task. With so many records in flight the task takes no further
+    /// one; what it has taken may still become any number of them. Default: 100.
     pub concurrency: usize,
     /// How long a call may take before it counts as failed. Default: 30 s.
     pub timeout: Duration,
-    /// Tells keys apart if results are in order for each key only; `None` (the default): in the order
-    /// of the records.
-    pub same_key: Option<fn(&K, &K) -> bool>,
+    /// A hash of the key if results are in order for each key only (and for those that share a hash);
+    /// `None` (the default): in the order of the records.
+    pub hash: Option<fn(&K) -> u64>,
+}
+
+impl<K: Hash> AsyncOptions<K> {
+    /// Results are in order for each key only.
+    #[must_use]
+    pub fn ordered_by_key(self) -> Self {
+        Self { hash: Some(|key| FixedState::default().hash_one(key)), ..self }
+    }
 }
 
 impl<K> Clone for AsyncOptions<K> {
@@ -43,7 +53,7 @@ impl<K> Copy for AsyncOptions<K> {}
 
 impl<K> Default for AsyncOptions<K> {
     fn default() -> Self {
-        Self { concurrency: 100, timeout: Duration::from_secs(30), same_key: None }
+        Self { concurrency: 100, timeout: Duration::from_secs(30), hash: None }
     }
 }
 
@@ -76,32 +86,6 @@ impl<K2, V2> Drop for Report<K2, V2> {
     }
 }
 
-/// A record in flight.
-struct Entry<K, V, K2, V2> {
-    number: u64,
-    held: Held,
-    /// For the order by key.
-    key: Option<K>,
-    timestamp: Timestamp,
-    headers: Headers,
-    state: State<K, V, K2, V2>,
-}
-
-enum State<K, V, K2, V2> {
-    Waiting(K, V),
-    Running(#[allow(dead_code)] Cancel, Timestamp), // kept for its end
-    Done(Result<(K2, V2), ProcessError>),
-}
-
-/// Cancels a call when it is dropped.
-struct Cancel(AbortHandle);
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// The operator at work in a task.
 pub struct AsyncNode<K, V, K2, V2> {
     name: String,
@@ -109,10 +93,8 @@ pub struct AsyncNode<K, V, K2, V2> {
     options: AsyncOptions<K>,
     executor: Arc<dyn Executor>,
     children: Children<K2, V2>,
-    entries: VecDeque<Entry<K, V, K2, V2>>,
+    in_flight: InFlight<K, V, K2, V2>,
     ended: Ended<K2, V2>,
-    next: u64,
-    running: usize,
     full: bool,
 }
 
@@ -144,36 +126,26 @@ impl<K: Data, V: Data, K2: Data, V2: Data> AsyncNode<K, V, K2, V2> {
             options,
             executor,
             children: Children::new(name, children)?,
-            entries: VecDeque::new(),
+            in_flight: InFlight::new(),
             ended: Ended::default(),
-            next: 0,
-            running: 0,
             full: false,
         })
     }
 
     /// Starts what waits, as far as the bound allows.
     fn start(&mut self, task: &mut TaskCore) {
-        let waiting = |state: &State<K, V, K2, V2>| matches!(state, State::Waiting(..));
-        while self.running < self.options.concurrency {
-            let Some(entry) = self.entries.iter_mut().find(|entry| waiting(&entry.state)) else {
-                break;
-            };
-            let (number, call) = (entry.number, self.call.clone());
-            let (ended, bell) = (self.ended.clone(), task.bell());
-            let report = Report { number, outcome: None, ended, bell };
+        while self.in_flight.running() < self.options.concurrency {
+            let Some(number) = self.in_flight.first_waiting() else { break };
             let due = task.wall_clock().saturating_add(millis(self.options.timeout));
             let (handle, registration) = AbortHandle::new_pair();
-            let begun = State::Running(Cancel(handle), due);
-            let State::Waiting(key, value) = std::mem::replace(&mut entry.state, begun) else {
-                break;
-            };
+            let Some((key, value)) = self.in_flight.begin(Cancel(handle), due) else { break };
+            let (call, ended, bell) = (self.call.clone(), self.ended.clone(), task.bell());
+            let report = Report { number, outcome: None, ended, bell };
             let run = async move {
                 let outcome = AssertUnwindSafe(async { call(key, value).await }).catch_unwind();
                 report.tell(outcome.await);
             };
             task.call_due_at(due);
-            self.running += 1;
             let run = Abortable::new(run, registration);
             self.executor.spawn(run.map(|_| ()).boxed());
         }
@@ -182,70 +154,41 @@ impl<K: Data, V: Data, K2: Data, V2: Data> AsyncNode<K, V, K2, V2> {
     /// Notes what has ended, and what is overdue.
     fn collect(&mut self, task: &mut TaskCore) {
         let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        let node = || self.name.clone();
         for (number, outcome) in ended {
-            let running = |e: &&mut Entry<K, V, K2, V2>| {
-                e.number == number && matches!(e.state, State::Running(..))
-            };
-            if let Some(entry) = self.entries.iter_mut().find(running) {
-                let node = &self.name;
-                entry.state = State::Done(match outcome {
-                    Some(Ok(Ok(result))) => Ok(result),
-                    Some(Ok(Err(reason))) => Err(ProcessError::User { node: node.clone(), reason }),
-                    Some(Err(panic)) => {
-                        let message = panic_message(&*panic);
-                        Err(ProcessError::Panic { node: Some(node.clone()), message })
-                    }
-                    None => Err(ProcessError::CallDropped { node: node.clone() }),
-                });
-                self.running -= 1;
-            }
-        }
-        let now = task.wall_clock();
-        for entry in &mut self.entries {
-            match entry.state {
-                State::Running(_, due) if due <= now => {
-                    let timeout = self.options.timeout;
-                    let reason = format!("the call was not back after {timeout:?}");
-                    let node = self.name.clone();
-                    entry.state = State::Done(Err(ProcessError::User { node, reason }));
-                    self.running -= 1;
+            self.in_flight.end(number, || match outcome {
+                Some(Ok(Ok(result))) => Ok(result),
+                Some(Ok(Err(reason))) => Err(ProcessError::User { node: node(), reason }),
+                Some(Err(panic)) => {
+                    let message = panic_message(&*panic);
+                    Err(ProcessError::Panic { node: Some(node()), message })
                 }
-                State::Running(_, due) => task.call_due_at(due),
-                _ => {}
-            }
+                None => Err(ProcessError::CallDropped { node: node() }),
+            });
         }
-    }
-
-    /// The first record whose result may go on.
-    fn releasable(&self) -> Option<usize> {
-        let done = |e: &Entry<K, V, K2, V2>| matches!(e.state, State::Done(_));
-        let Some(same) = self.options.same_key else {
-            return self.entries.front().is_some_and(done).then_some(0);
-        };
-        let free = |index: usize, entry: &Entry<K, V, K2, V2>| {
-            let earlier = self.entries.iter().take(index);
-            let mut earlier = earlier.filter_map(|e| Some((e.key.as_ref()?, entry.key.as_ref()?)));
-            !earlier.any(|(one, other)| same(one, other))
-        };
-        (0..self.entries.len()).find(|&i| done(&self.entries[i]) && free(i, &self.entries[i]))
+        let (now, timeout) = (task.wall_clock(), self.options.timeout);
+        while let Some((due, number)) = self.in_flight.first_due() {
+            if due > now {
+                task.call_due_at(due);
+                break;
+            }
+            let reason = format!("the call was not back after {timeout:?}");
+            self.in_flight.end(number, || Err(ProcessError::User { node: node(), reason }));
+        }
     }
 
     fn release(&mut self, task: &mut TaskCore) {
         self.collect(task);
         self.start(task);
-        while let Some(index) = self.releasable() {
-            let Some(Entry { held, timestamp, headers, state, .. }) = self.entries.remove(index)
-            else {
-                break;
-            };
+        while let Some((Waits { held, timestamp, headers, .. }, outcome)) = self.in_flight.release()
+        {
             if task.resume_record(held) {
-                match state {
-                    State::Done(Ok((key, value))) => {
+                match outcome {
+                    Ok((key, value)) => {
                         let record = Record { key, value, timestamp, headers };
                         self.children.forward(record, task);
                     }
-                    State::Done(Err(error)) => task.fail(error),
-                    State::Waiting(..) | State::Running(..) => {}
+                    Err(error) => task.fail(error),
                 }
             }
             task.release_record(held);
@@ -257,7 +200,7 @@ impl<K: Data, V: Data, K2: Data, V2: Data> AsyncNode<K, V, K2, V2> {
     }
 
     fn note_full(&mut self, task: &mut TaskCore) {
-        let full = self.entries.len() >= self.options.concurrency;
+        let full = self.in_flight.len() >= self.options.concurrency;
         task.set_full(self.full, full);
         self.full = full;
     }
@@ -274,11 +217,8 @@ impl<K: Data, V: Data, K2: Data, V2: Data> Push<K, V> for AsyncNode<K, V, K2, V2
         }
         let Record { key, value, timestamp, headers } = record;
         let held = task.hold_record();
-        let number = self.next;
-        self.next += 1;
-        let own = self.options.same_key.map(|_| key.clone());
-        let state = State::Waiting(key, value);
-        self.entries.push_back(Entry { number, held, key: own, timestamp, headers, state });
+        let turn = self.options.hash.map_or(0, |hash| hash(&key));
+        self.in_flight.push(Waits { held, timestamp, headers, turn }, key, value);
         self.start(task);
         self.note_full(task);
     }

@@ -13,6 +13,7 @@ mod blame;
 mod children;
 mod fixed_key;
 mod going_on;
+mod in_flight;
 mod node;
 mod sink;
 mod source;

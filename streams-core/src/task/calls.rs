@@ -9,8 +9,9 @@
 //!                +-- record in flight, in its place       | wakes the thread
 //!                                      future ends -------+
 //! ```
-//! - *Bounded.* An operator runs so many calls at once, and holds as many records. While one is full the
-//!   task takes no further record, its queues fill, and the thread pauses the partitions.
+//! - *Bounded.* An operator runs so many calls at once. While it holds as many records, or more, the task takes
+//!   no further one, its queues fill, and the thread pauses the partitions. What the task has taken before may still
+//!   become any number of records.
 //! - *Order.* Results go on in the order in which the records came, or in that order for each key. A
 //!   result whose turn has not come waits in its place.
 //! - *Commits.* Nothing is in flight when a generation is sealed: a seal stops admission and waits until
