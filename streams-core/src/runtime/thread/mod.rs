@@ -17,6 +17,7 @@ mod halting;
 mod opening;
 mod overtaken;
 mod processing;
+mod replaying;
 mod room;
 mod running;
 mod starting;
