@@ -76,20 +76,17 @@ impl BatchBuilder {
             });
         }
         if self.count == 0 {
-            self.bytes.reserve(self.last_size);
+            // And somewhat more, as no two are alike: to grow is to copy all of it.
+            self.bytes.reserve(self.last_size + self.last_size / 8);
             self.bytes.resize(HEADER_LEN, 0);
             self.base_timestamp = timestamp;
             self.max_timestamp = timestamp;
         }
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let mut front = varint::Row::default();
-        front.put_byte(0); // attributes: unused
-        front.put(timestamp_delta);
-        front.put(i64::from(offset_delta));
-        front.put(stated_len(key));
-        let (front, key) = (front.as_slice(), key.unwrap_or_default());
-        let body = front.len()
-            + key.len()
+        let body = 1
+            + varint::len(timestamp_delta)
+            + varint::len(i64::from(offset_delta))
+            + bytes_len(key)
             + bytes_len(value)
             + varint::len(headers.len() as i64)
             + headers
@@ -108,8 +105,10 @@ impl BatchBuilder {
         let out = &mut self.bytes;
         out.reserve(body + 10);
         varint::put(body as i64, out);
-        out.extend_from_slice(front);
-        out.extend_from_slice(key);
+        out.push(0); // attributes: unused
+        varint::put(timestamp_delta, out);
+        varint::put(i64::from(offset_delta), out);
+        put_bytes(key, out);
         put_bytes(value, out);
         varint::put(headers.len() as i64, out);
         for header in headers {

@@ -128,7 +128,6 @@ impl Batch {
     ///
     /// # Errors
     /// [`Error::InvalidBatch`] if the records do not fit their count.
-    #[inline]
     pub fn next_record(&self, cursor: &mut Cursor) -> Option<Result<RecordRef<'_>, Error>> {
         let mut records = if cursor.at == 0 {
             self.records()
@@ -241,7 +240,6 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Result<RecordRef<'a>, Error>;
 
-    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             return None;

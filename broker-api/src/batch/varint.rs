@@ -1,18 +1,27 @@
 //! Kafka's variable-length integers: zigzag, seven bits a byte, least significant first.
 
-/// Appends `n`. Most of a record's numbers have one byte or two.
+/// Appends `n`. Few of a record's numbers have more than three bytes.
 #[inline]
 pub(super) fn put(n: i64, out: &mut Vec<u8>) {
     let z = zigzag(n);
+    let [a, b, c] = [z as u8, (z >> 7) as u8, (z >> 14) as u8];
     if z < 1 << 7 {
-        out.push(z as u8);
+        out.push(a);
     } else if z < 1 << 14 {
-        out.extend_from_slice(&[z as u8 | 0x80, (z >> 7) as u8]);
+        out.extend_from_slice(&[a | 0x80, b]);
+    } else if z < 1 << 21 {
+        out.extend_from_slice(&[a | 0x80, b | 0x80, c]);
     } else {
-        let mut row = Row::default();
-        row.put(n);
-        out.extend_from_slice(row.as_slice());
+        put_long(z, out);
     }
+}
+
+fn put_long(mut z: u64, out: &mut Vec<u8>) {
+    while z >= 0x80 {
+        out.push(z as u8 | 0x80);
+        z >>= 7;
+    }
+    out.push(z as u8);
 }
 
 /// How many bytes [`put`] appends.
@@ -21,6 +30,7 @@ pub(super) fn len(n: i64) -> usize {
     match zigzag(n) {
         z if z < 1 << 7 => 1,
         z if z < 1 << 14 => 2,
+        z if z < 1 << 21 => 3,
         z => (64 - z.leading_zeros() as usize).div_ceil(7),
     }
 }
@@ -28,36 +38,6 @@ pub(super) fn len(n: i64) -> usize {
 #[inline]
 fn zigzag(n: i64) -> u64 {
     ((n << 1) ^ (n >> 63)) as u64
-}
-
-/// Up to three numbers in a row, which go to their place in one piece.
-#[derive(Default)]
-pub(super) struct Row {
-    bytes: [u8; 32],
-    len: usize,
-}
-
-impl Row {
-    #[inline]
-    pub(super) fn put(&mut self, n: i64) {
-        let mut z = zigzag(n);
-        while z >= 0x80 {
-            self.put_byte(z as u8 | 0x80);
-            z >>= 7;
-        }
-        self.put_byte(z as u8);
-    }
-
-    #[inline]
-    pub(super) fn put_byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    #[inline]
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
 }
 
 /// Reads a number off the front of `bytes`. Most of a record's numbers have one byte.
