@@ -15,7 +15,7 @@ use streams_core::state::{KeyValueStore, StoreOptions};
 use streams_core::topology::{NodeSpec, StoreSpec, Topology, TopologyBuilder};
 use streams_core::{BuildError, HasSerde, ProcessError, Record};
 
-use world::{World, counts};
+use world::{World, counts, processors};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,11 +50,7 @@ impl Processor for Picky {
             cx.schedule(SECOND, PunctuationKind::WallClock)?;
             return Err(ProcessError::user("it is bad"));
         }
-        let count = cx.store(self.store.unwrap()).update(&record.key, |value, _| {
-            *value.get_or_insert(0) += 1;
-            0
-        })?;
-        let count = count.new.copied().unwrap_or_default();
+        let count = processors::add(self.store, &record.key, cx)?;
         if record.value == "bad" {
             return Err(ProcessError::user("it is bad"));
         }

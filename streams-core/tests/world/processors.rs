@@ -66,8 +66,8 @@ impl Count {
     }
 }
 
-/// Counts a key.
-fn add(
+/// Counts a key; answers how often it has come.
+pub fn add(
     store: Option<StoreHandle<KeyValueStore<String, i64>>>,
     key: &str,
     cx: &mut Context<'_, String, i64>,
